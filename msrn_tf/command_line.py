@@ -1,0 +1,131 @@
+"""How every command here starts: flags from dataclasses, one-sentence errors, exit status 2.
+
+absl reads the flags (and `--flagfile`), with three of its habits mended: a line of a flagfile without `--` and any
+other stray word is an error, not silently ignored; a bad flag ends with status 2; `--help` shows this command's flags
+by concern.
+"""
+
+import dataclasses
+import logging as standard_logging
+import os
+import sys
+import textwrap
+
+from absl import app, flags, logging
+
+from msrn_tf.errors import UserError
+
+USAGE_STATUS = 2
+
+
+def run(main, *, usage, configs=(), extra_flags=None, positional=None):
+    """Defines flags, parses the command line and calls `main`; does not return.
+
+    Args:
+        main: called as `main(*config instances)`, or `main(arguments, *config instances)` where `positional` is given.
+        usage: what the command does; the first lines of `--help`.
+        configs: dataclasses whose fields become flags.
+        extra_flags: a further dataclass of flags of this command alone.
+        positional: what words without `--` are, for `--help` (`"PHOTO_OR_DIR..."`); None: there are none.
+    """
+    concerns = [*configs, *([extra_flags] if extra_flags else [])]
+    for concern in concerns:
+        define_flags(concern)
+
+    logging.set_verbosity(logging.WARNING)
+    standard_logging.getLogger("tensorflow").setLevel(standard_logging.WARNING)
+
+    def parse(argv):
+        if any(argument in ("--help", "-help", "-h", "--helpfull", "--helpshort") for argument in argv[1:]):
+            print(help_text(usage, concerns, positional))
+            sys.exit(0)
+        try:
+            arguments = flags.FLAGS(argv)[1:]
+        except flags.Error as error:
+            _fail(f"{error} (see --help)")
+        except OSError as error:
+            _fail(f"--flagfile={error.filename}: {error.strerror}")
+        if arguments and positional is None:
+            _fail(
+                f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
+                "(in a flagfile too, one a line)"
+            )
+        return arguments
+
+    def call(arguments):
+        values = [from_flags(concern) for concern in concerns]
+        try:
+            main(*values) if positional is None else main(arguments, *values)
+        except UserError as error:
+            _fail(str(error), error.exit_status)
+        except KeyboardInterrupt:
+            _fail("interrupted", 130)
+
+    app.run(call, flags_parser=parse)
+
+
+def define_flags(concern):
+    """Defines an absl flag for each field of a dataclass, with its bounds and choices."""
+    for field in dataclasses.fields(concern):
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        help_, choices = field.metadata["help"], field.metadata["choices"]
+        low, high = field.metadata["low"], field.metadata["high"]
+        if choices:
+            flags.DEFINE_enum(field.name, default, choices, help_)
+        elif isinstance(default, bool):
+            flags.DEFINE_bool(field.name, default, help_)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(field.name, default, help_, lower_bound=low, upper_bound=high)
+        elif isinstance(default, float):
+            flags.DEFINE_float(field.name, default, help_, lower_bound=low, upper_bound=high)
+            flags.register_validator(field.name, lambda value: value == value, message="must be a number")
+        elif isinstance(default, list):
+            flags.DEFINE_list(field.name, [str(value) for value in default], help_)
+            flags.register_validator(field.name, _are_integers, message="must be whole numbers, separated by commas")
+        else:
+            flags.DEFINE_string(field.name, default, help_)
+
+
+def from_flags(concern):
+    """An instance of the dataclass with the flags' values."""
+    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(concern)}
+    return concern(**{name: [int(v) for v in value] if isinstance(value, list) else value for name, value in values.items()})
+
+
+def flagfile_text(*instances):
+    """Every flag of some dataclass instances as a flagfile; `--flagfile=` of it repeats the run."""
+    lines = []
+    for instance in instances:
+        lines.append(f"# {type(instance).__doc__}")
+        for field in dataclasses.fields(instance):
+            value = getattr(instance, field.name)
+            value = ",".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+    return "\n".join(lines) + "\n"
+
+
+def help_text(usage, concerns, positional=None):
+    """`--help`: usage, then the flags of each concern with defaults, choices and bounds."""
+    module = sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
+    lines = [f"python -m {module} [--flagfile=FILE] [--flag=value ...] {positional or ''}".rstrip(), "", usage.strip()]
+    for concern in concerns:
+        lines += ["", f"{concern.__doc__}:"]
+        for field in dataclasses.fields(concern):
+            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+            value = ",".join(map(str, default)) if isinstance(default, list) else default
+            value = str(value).lower() if isinstance(value, bool) else value
+            note = field.metadata["help"]
+            if field.metadata["choices"]:
+                note += f" ({', '.join(field.metadata['choices'])})"
+            lines.append(f"  --{field.name}={value}")
+            lines += textwrap.wrap(note, 110, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def _are_integers(values):
+    return all(str(value).strip().lstrip("-").isdigit() for value in values)
+
+
+def _fail(message, status=USAGE_STATUS):
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)

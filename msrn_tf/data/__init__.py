@@ -1,0 +1,1 @@
+"""Labelled photos: readers, the demo set, augmentation and the tf.data pipeline."""

@@ -1,0 +1,53 @@
+"""Training augmentation in the tf.data pipeline: random flips and the published multi-scale crops (DESIGN §2)."""
+
+import numpy as np
+import tensorflow as tf
+
+SCALES = (1.0, 0.9, 0.8, 0.7, 0.6)
+MAX_DISTORTION = 2
+SNAP_PIXELS = 3
+
+# (row, column) positions of a crop in quarters of the free space: corners, centre, edges, and halfway inwards.
+_CROP_POSITIONS = np.array(
+    [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)], np.int32
+)
+_SCALE_PAIRS = np.array(
+    [(i, j) for i in range(len(SCALES)) for j in range(len(SCALES)) if abs(i - j) <= MAX_DISTORTION], np.int32
+)
+
+NUM_CROP_CANDIDATES = len(_SCALE_PAIRS) * len(_CROP_POSITIONS)
+
+AUGMENTATIONS = ("none", "flip", "multi_scale_crop")
+
+
+def crop_candidate(height, width, image_size, index):
+    """Crop number `index` of the published multi-scale crop: int32 `[top, left, crop_height, crop_width]`.
+
+    Heights and widths are the shorter side times one of five scales, at most two steps apart; each pair has 13 places.
+    A size within 3 pixels of `image_size` becomes `image_size`, so that no resizing is needed, unless the image is too
+    small for that (the published code then cuts beyond the image and pads with black).
+
+    Args:
+        height, width: int32 scalars, pixels.
+        image_size: int, the pipeline's output size.
+        index: int32 scalar below `NUM_CROP_CANDIDATES`; its order is sizes first, then places.
+    """
+    shorter = tf.cast(tf.minimum(height, width), tf.float64)
+    pair = tf.gather(_SCALE_PAIRS, index // len(_CROP_POSITIONS))
+    size = tf.cast(shorter * tf.gather(tf.constant(SCALES, tf.float64), pair), tf.int32)
+    extent = tf.stack([height, width])
+    snaps = (tf.abs(size - image_size) < SNAP_PIXELS) & (image_size <= extent)
+    size = tf.where(snaps, image_size, size)
+    position = tf.gather(_CROP_POSITIONS, index % len(_CROP_POSITIONS))
+    return tf.concat([(extent - size) // 4 * position, size], axis=0)
+
+
+def random_crop_box(height, width, image_size, seed):
+    """A random candidate of `crop_candidate`; `seed` is int `[2]`."""
+    index = tf.random.stateless_uniform([], seed, 0, NUM_CROP_CANDIDATES, tf.int32)
+    return crop_candidate(height, width, image_size, index)
+
+
+def random_flip(image, seed):
+    """Mirrors left and right in half of all cases; `seed` is int `[2]`."""
+    return tf.image.stateless_random_flip_left_right(image, seed)

@@ -1,0 +1,34 @@
+"""What a dataset reader yields, and what it knows (DESIGN §4)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One labelled image: a path or encoded bytes, and a target int8 `[C]` of 1 present, 0 absent, −1 unknown."""
+
+    image_id: str
+    target: np.ndarray
+    image_path: str | None = None
+    image_bytes: bytes | None = None
+
+
+class Reader(Protocol):
+    """A labelled data set on a disk."""
+
+    labels: Sequence[str]
+    splits: Sequence[str]
+
+    def read(self, split: str) -> list[Example]:
+        """All examples of a split. Raises `UserError` for missing or wrong files."""
+
+
+def targets_of(examples):
+    """Targets of a list of examples, int8 `[images, C]`."""
+    return np.stack([example.target for example in examples])

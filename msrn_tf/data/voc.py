@@ -1,0 +1,82 @@
+"""PASCAL VOC 2007 and 2012, as the devkit is unpacked (Everingham et al., IJCV 2010)."""
+
+import os
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+
+from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.errors import UserError
+
+VOC_LABELS = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow "
+    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+
+
+class VOC:
+    """Reads `VOC{year}/{JPEGImages,Annotations,ImageSets/Main}`.
+
+    A label is present where an object of its class is not marked *difficult*, unknown (−1) where all of them are.
+
+    Args:
+        data_dir: the folder `VOC{year}`, or one above it (`VOCdevkit`, or what holds `VOCdevkit`).
+        year: 2007 or 2012.
+    """
+
+    labels = VOC_LABELS
+
+    def __init__(self, data_dir, year=2007):
+        self.root = self._find_root(data_dir, f"VOC{year}")
+        main = os.path.join(self.root, "ImageSets", "Main")
+        if not os.path.isdir(main):
+            raise UserError(f"--data_dir={data_dir}: {main} is missing; unpack the whole devkit")
+        # Besides the splits, Main holds one list a class: `aeroplane_train.txt`.
+        names = [name.removesuffix(".txt") for name in sorted(os.listdir(main)) if name.endswith(".txt")]
+        self.splits = [name for name in names if "_" not in name]
+
+    def read(self, split):
+        path = os.path.join(self.root, "ImageSets", "Main", f"{split}.txt")
+        if split not in self.splits:
+            raise UserError(f"split {split!r}: {path} is missing; splits there are {', '.join(self.splits)}")
+        with open(path, encoding="utf-8") as file:
+            # The first column is the image; class lists have a second one.
+            image_ids = [line.split()[0] for line in file if line.strip()]
+        if not image_ids:
+            raise UserError(f"{path}: names no image")
+        return [self._example(image_id, path) for image_id in image_ids]
+
+    def _example(self, image_id, split_path):
+        image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
+        if not os.path.isfile(image_path):
+            raise UserError(f"{image_path}: is missing, but {split_path} names it; complete the devkit or mend the list")
+        return Example(image_id, self._target(image_id), image_path=image_path)
+
+    def _target(self, image_id):
+        path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
+        try:
+            objects = ElementTree.parse(path).getroot().findall("object")
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: is missing; complete the devkit") from error
+        except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
+            raise UserError(f"{path}: is not well-formed XML ({error})") from error
+        target = np.full(len(self.labels), ABSENT, np.int8)
+        for item in objects:
+            name = (item.findtext("name") or "").strip()
+            if name not in self.labels:
+                raise UserError(f"{path}: class {name!r} is none of VOC's {len(self.labels)}; mend the annotation")
+            index = self.labels.index(name)
+            difficult = (item.findtext("difficult") or "0").strip() == "1"
+            if not difficult:
+                target[index] = PRESENT
+            elif target[index] == ABSENT:
+                target[index] = UNKNOWN
+        return target
+
+    @staticmethod
+    def _find_root(data_dir, folder):
+        candidates = [data_dir, os.path.join(data_dir, folder), os.path.join(data_dir, "VOCdevkit", folder)]
+        for candidate in candidates:
+            if os.path.isdir(os.path.join(candidate, "JPEGImages")):
+                return candidate
+        raise UserError(f"--data_dir={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")

@@ -1,0 +1,13 @@
+"""Errors that a person can act on: one sentence that names the file or flag, what was found and what to do."""
+
+
+class UserError(Exception):
+    """Bad input. A command prints its message and ends with `exit_status`, without a traceback."""
+
+    exit_status = 2
+
+
+class DivergenceError(UserError):
+    """The loss is no longer a number."""
+
+    exit_status = 1

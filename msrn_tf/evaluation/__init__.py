@@ -1,0 +1,1 @@
+"""Metrics, the evaluator that applies them, and the metrics file."""

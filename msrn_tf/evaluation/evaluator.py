@@ -1,0 +1,48 @@
+"""Scores of a model over a list of examples, on one device or on all replicas of a strategy."""
+
+import numpy as np
+import tensorflow as tf
+
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.evaluation.metrics import evaluate_scores
+
+
+class Evaluator:
+    """Keeps the compiled forward pass of a model, so that validating every epoch traces it once.
+
+    Args:
+        model: a `MultiLabelClassifier`.
+        batch_size: int, over all replicas; must be divisible by their number.
+        strategy: a `tf.distribute.Strategy`; the current one where not given.
+    """
+
+    def __init__(self, model, batch_size, strategy=None):
+        self.model = model
+        self.batch_size = batch_size
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self._forward = tf.function(self._replica_scores, reduce_retracing=True)
+
+    def _replica_scores(self, images):
+        return self.strategy.run(lambda batch: tf.sigmoid(self.model(batch, training=False)), args=(images,))
+
+    def scores(self, examples, progress=None):
+        """Probabilities float32 `[images, C]`, in the order of the examples.
+
+        Args:
+            examples: list of `Example`.
+            progress: called with the number of images done, after each batch.
+        """
+        dataset = evaluation_batches(examples, image_size=self.model.image_size, batch_size=self.batch_size)
+        rows = []
+        for images, _ in self.strategy.experimental_distribute_dataset(dataset):
+            outputs = self.strategy.experimental_local_results(self._forward(images))
+            rows += [output.numpy() for output in outputs]
+            if progress:
+                progress(min(len(examples), sum(map(len, rows))))
+        return np.concatenate(rows)[: len(examples)]
+
+    def metrics(self, examples, progress=None):
+        """The metrics of DESIGN §4, at the model's thresholds."""
+        scores = self.scores(examples, progress)
+        return evaluate_scores(scores, targets_of(examples), self.model.labels, self.model.thresholds)

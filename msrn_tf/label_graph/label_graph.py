@@ -1,0 +1,112 @@
+"""The label graph as a value and as a file: counts and co-occurrences of labels, and their word vectors.
+
+The adjacency is computed from the counts (`adjacency.py`), never stored: its threshold is a choice of the training run.
+"""
+
+import dataclasses
+import os
+import tempfile
+import zipfile
+
+import numpy as np
+
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph.adjacency import DEFAULT_THRESHOLD, label_edges, normalized_adjacency
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelGraph:
+    """Counts over a training split.
+
+    Attributes:
+        labels: C names.
+        counts: int64 `[C]`: images with label i.
+        cooccurrence: int64 `[C, C]`, symmetric, diagonal 0: images with labels i and j.
+        num_images: images counted.
+        word_vectors: float32 `[C, V]` or None.
+    """
+
+    labels: tuple[str, ...]
+    counts: np.ndarray
+    cooccurrence: np.ndarray
+    num_images: int
+    word_vectors: np.ndarray | None = None
+
+    @classmethod
+    def from_targets(cls, labels, targets):
+        """Counts present labels (1) in targets `[images, C]` of {1, 0, −1}; unknown (−1) counts as not seen."""
+        present = (np.asarray(targets) == 1).astype(np.int64)
+        cooccurrence = present.T @ present
+        counts = np.diag(cooccurrence).copy()
+        np.fill_diagonal(cooccurrence, 0)
+        return cls(tuple(labels), counts, cooccurrence, len(present))
+
+    def adjacency(self, threshold=DEFAULT_THRESHOLD):
+        """The normalised adjacency Â, float32 `[C, C]`."""
+        return normalized_adjacency(self.counts, self.cooccurrence, threshold)
+
+    def edges(self, threshold=DEFAULT_THRESHOLD):
+        """bool `[C, C]`: i → j where P(j | i) ≥ threshold."""
+        return label_edges(self.counts, self.cooccurrence, threshold)
+
+    def isolated_labels(self, threshold=DEFAULT_THRESHOLD):
+        """Labels without an edge to or from another label."""
+        edges = self.edges(threshold)
+        alone = ~(edges.any(axis=0) | edges.any(axis=1))
+        return [label for label, is_alone in zip(self.labels, alone, strict=True) if is_alone]
+
+    def describe(self, threshold=DEFAULT_THRESHOLD):
+        """One line about the graph at a threshold, for a person."""
+        alone = self.isolated_labels(threshold)
+        names = f": {', '.join(alone)}" if alone else ""
+        return (
+            f"{len(self.labels)} labels, {int(self.edges(threshold).sum())} edges at P(j|i) ≥ {threshold:g}, "
+            f"{len(alone)} labels without a neighbour{names}"
+        )
+
+    def save(self, path):
+        """Writes `label_graph.npz` (no pickles), beside and then renamed."""
+        arrays = {
+            "labels": np.array(self.labels, dtype=np.str_),
+            "counts": np.asarray(self.counts, np.int64),
+            "cooccurrence": np.asarray(self.cooccurrence, np.int64),
+            "num_images": np.int64(self.num_images),
+        }
+        if self.word_vectors is not None:
+            arrays["word_vectors"] = np.asarray(self.word_vectors, np.float32)
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", suffix=".tmp", delete=False) as file:
+            np.savez(file, **arrays)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+
+    @classmethod
+    def load(cls, path):
+        """Reads `label_graph.npz`, or the published form (`labels`, `adj`, `nums`, `glove`).
+
+        Raises:
+            UserError: the file is missing, is no such file, or its parts do not fit together.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except FileNotFoundError as error:
+            raise UserError(f"--label_graph={path}: no such file") from error
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise UserError(f"--label_graph={path}: is no label graph (.npz) file ({error})") from error
+        names = {"counts": "nums", "cooccurrence": "adj", "word_vectors": "glove"}
+        arrays = {ours: arrays.get(ours, arrays.get(published)) for ours, published in names.items()} | {
+            key: arrays.get(key) for key in ("labels", "num_images")
+        }
+        missing = [key for key in ("labels", "counts", "cooccurrence") if arrays[key] is None]
+        if missing:
+            raise UserError(f"--label_graph={path}: lacks {', '.join(missing)}; it is no label graph file")
+        size = len(arrays["labels"])
+        if arrays["counts"].shape != (size,) or arrays["cooccurrence"].shape != (size, size):
+            raise UserError(f"--label_graph={path}: {size} labels do not fit its counts or co-occurrences")
+        return cls(
+            tuple(str(label) for label in arrays["labels"]),
+            arrays["counts"].astype(np.int64),
+            arrays["cooccurrence"].astype(np.int64),
+            int(arrays["num_images"]) if arrays["num_images"] is not None else 0,
+            arrays["word_vectors"],
+        )

@@ -1,0 +1,58 @@
+"""Group semantics by differentiable graph pooling (DiffPool, Ying et al., arXiv 1806.08804), as MSRN uses it."""
+
+import keras
+from keras import ops
+
+from msrn_tf.layers.graph_attention import GraphAttention
+
+GROUP_LOSS_WEIGHT = 1e-4
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class DiffPool(keras.layers.Layer):
+    """Pools C label semantics into m group semantics and adds the group loss.
+
+    ::
+
+        Z = graph attention D→D of relu(E)        S = softmax over groups of graph attention D→m of relu(E)
+        G = Sᵀ Z                                  loss = 1e-4 · Σᵢ ‖E[i] − G[argmax S[i]]‖₂
+
+    Args:
+        num_groups: int. m, the number of groups.
+        loss_weight: float. Weight of the group loss. Defaults to 1e-4, the published value.
+
+    Call arguments:
+        labels: `[C, D]`, the label semantics E.
+        adjacency: `[C, C]`, where labels are neighbours (positive entries).
+
+    Returns:
+        The group semantics G `[m, D]` and the assignment S `[C, m]`, whose rows sum to 1.
+    """
+
+    def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):
+        super().__init__(**kwargs)
+        self.num_groups = num_groups
+        self.loss_weight = loss_weight
+
+    def build(self, labels_shape, adjacency_shape=None):
+        self.embedding = GraphAttention(labels_shape[-1], dtype=self.dtype_policy, name="embedding")
+        self.assignment = GraphAttention(self.num_groups, dtype=self.dtype_policy, name="assignment")
+        self.embedding.build(labels_shape, adjacency_shape)
+        self.assignment.build(labels_shape, adjacency_shape)
+
+    def call(self, labels, adjacency):
+        activated = ops.relu(labels)
+        embedded = self.embedding(activated, adjacency)
+        assignment = ops.softmax(self.assignment(activated, adjacency), axis=-1)
+        groups = ops.matmul(ops.transpose(assignment), embedded)
+        own_group = ops.take(groups, ops.argmax(assignment, axis=-1), axis=0)
+        squared = ops.sum(ops.square(ops.cast(labels - own_group, "float32")), axis=-1)
+        # The floor gives a label that equals its group a zero gradient, where the bare root would give NaN.
+        self.add_loss(self.loss_weight * ops.sum(ops.sqrt(ops.maximum(squared, 1e-24))))
+        return groups, assignment
+
+    def compute_output_shape(self, labels_shape, adjacency_shape=None):
+        return (self.num_groups, labels_shape[-1]), (labels_shape[0], self.num_groups)
+
+    def get_config(self):
+        return {**super().get_config(), "num_groups": self.num_groups, "loss_weight": self.loss_weight}

@@ -1,0 +1,57 @@
+"""Graph attention over labels (Veličković et al., arXiv 1710.10903), in the form that MSRN uses (DESIGN §2)."""
+
+import keras
+from keras import ops
+
+MASKED_SCORE = -1e9
+"""Score where the graph has no edge: its softmax weight is exactly 0 in float32. (Every label has an edge to itself.)"""
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class GraphAttention(keras.layers.Layer):
+    """One attention head over the neighbours of each node, with the node's own features added.
+
+    ::
+
+        h          = x W
+        score[i,j] = LeakyReLU₀.₂(a₁·h[i] + a₂·h[j])
+        out        = activation(softmax over j with adjacency[i,j] > 0 (score) · h + h)
+
+    Args:
+        units: int. Width of the output.
+        activation: activation of the output. Defaults to `"elu"`.
+
+    Call arguments:
+        nodes: `[nodes, features]`.
+        adjacency: `[nodes, nodes]`; only the sign of its entries is used. Each row needs a positive entry.
+
+    Returns:
+        `[nodes, units]`.
+    """
+
+    def __init__(self, units, activation="elu", **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation = keras.activations.get(activation)
+
+    def build(self, nodes_shape, adjacency_shape=None):
+        self.kernel = self.add_weight(name="kernel", shape=(nodes_shape[-1], self.units))
+        self.attention_kernel = self.add_weight(name="attention_kernel", shape=(2 * self.units, 1))
+
+    def call(self, nodes, adjacency):
+        h = ops.matmul(nodes, self.kernel)
+        a_self, a_neighbour = self.attention_kernel[: self.units], self.attention_kernel[self.units :]
+        score = ops.matmul(h, a_self) + ops.transpose(ops.matmul(h, a_neighbour))
+        score = ops.leaky_relu(score, negative_slope=0.2)
+        score = ops.where(adjacency > 0, score, ops.cast(MASKED_SCORE, score.dtype))
+        return self.activation(ops.matmul(ops.softmax(score, axis=-1), h) + h)
+
+    def compute_output_shape(self, nodes_shape, adjacency_shape=None):
+        return (nodes_shape[0], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+        }

@@ -1,0 +1,41 @@
+"""Label-graph convolution (Kipf & Welling, arXiv 1609.02907; on labels: ML-GCN, Chen et al., arXiv 1904.03582)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class GraphConvolution(keras.layers.Layer):
+    """`out = activation(Â x W)`: each node takes the weighted sum of its neighbours.
+
+    Args:
+        units: int. Width of the output.
+        activation: activation of the output. None (the default) is LeakyReLU with slope 0.2, as in ML-GCN.
+
+    Call arguments:
+        nodes: `[nodes, features]`.
+        adjacency: `[nodes, nodes]`, the normalised adjacency Â (`msrn_tf.label_graph.normalized_adjacency`).
+
+    Returns:
+        `[nodes, units]`.
+    """
+
+    def __init__(self, units, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation = keras.layers.LeakyReLU(0.2) if activation is None else keras.activations.get(activation)
+        self._default_activation = activation is None
+
+    def build(self, nodes_shape, adjacency_shape=None):
+        self.kernel = self.add_weight(name="kernel", shape=(nodes_shape[-1], self.units))
+
+    def call(self, nodes, adjacency):
+        adjacency = ops.cast(adjacency, self.compute_dtype)
+        return self.activation(ops.matmul(adjacency, ops.matmul(nodes, self.kernel)))
+
+    def compute_output_shape(self, nodes_shape, adjacency_shape=None):
+        return (nodes_shape[0], self.units)
+
+    def get_config(self):
+        activation = None if self._default_activation else keras.activations.serialize(self.activation)
+        return {**super().get_config(), "units": self.units, "activation": activation}

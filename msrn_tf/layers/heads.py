@@ -1,0 +1,105 @@
+"""From aggregated features to logits: the two heads of the published code (DESIGN §2)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class MLPHead(keras.layers.Layer):
+    """The published head: tanh → flatten → Dense → LeakyReLU₀.₀₁ → Dense.
+
+    Args:
+        num_labels: int. C, the number of labels.
+        hidden_units: int. Width of the hidden layer. Defaults to 2048.
+        dropout: float. Rate of dropout before each Dense, in training. Defaults to 0, the published value.
+
+    Call arguments:
+        aggregated: `[batch, C + m, F]`, labels first, then groups.
+        assignment: `[C, m]`, not used: it is there so that both heads are called alike.
+
+    Returns:
+        Logits `[batch, C]`, float32.
+    """
+
+    def __init__(self, num_labels, hidden_units=2048, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_labels = num_labels
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+
+    def build(self, aggregated_shape, assignment_shape=None):
+        _, nodes, features = aggregated_shape
+        self.hidden = keras.layers.Dense(self.hidden_units, dtype=self.dtype_policy, name="hidden")
+        self.logits = keras.layers.Dense(self.num_labels, dtype="float32", name="logits")
+        self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
+        self.hidden.build((None, nodes * features))
+        self.logits.build((None, self.hidden_units))
+
+    def call(self, aggregated, assignment=None, training=None):
+        x = ops.tanh(aggregated)
+        x = ops.reshape(x, (-1, self.hidden.kernel.shape[0]))
+        x = self.hidden(self.drop(x, training=training))
+        x = ops.leaky_relu(x, negative_slope=0.01)
+        return self.logits(self.drop(x, training=training))
+
+    def compute_output_shape(self, aggregated_shape, assignment_shape=None):
+        return (aggregated_shape[0], self.num_labels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_labels": self.num_labels,
+            "hidden_units": self.hidden_units,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class ElementwiseHead(keras.layers.Layer):
+    """The small head: each label's logit is the dot product of its own features and its own weight vector.
+
+    The group part is brought back to labels with the assignment S, set beside the label part, tanh follows::
+
+        x[b,c]     = tanh([label[b,c] ; Σₘ S[c,m] · group[b,m]])
+        logit[b,c] = Σ_f x[b,c,f] · W[c,f] + B[c]
+
+    Args:
+        num_labels: int. C, the number of labels.
+        dropout: float. Rate of dropout on x, in training. Defaults to 0, the published value.
+
+    Call arguments:
+        aggregated: `[batch, C + m, F]`, labels first, then groups.
+        assignment: `[C, m]`, the soft assignment of labels to groups.
+
+    Returns:
+        Logits `[batch, C]`, float32.
+    """
+
+    def __init__(self, num_labels, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_labels = num_labels
+        self.dropout = dropout
+
+    def build(self, aggregated_shape, assignment_shape=None):
+        width = 2 * aggregated_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.num_labels, width),
+            # The fan-in of a label's logit is its own row: `width` inputs.
+            initializer=keras.initializers.RandomNormal(stddev=(1.0 / width) ** 0.5),
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.num_labels,), initializer="zeros")
+        self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
+
+    def call(self, aggregated, assignment, training=None):
+        labels, groups = aggregated[:, : self.num_labels], aggregated[:, self.num_labels :]
+        groups = ops.matmul(ops.cast(assignment, groups.dtype), groups)
+        x = ops.tanh(ops.concatenate([labels, groups], axis=-1))
+        x = ops.cast(self.drop(x, training=training), "float32")
+        return ops.sum(x * ops.cast(self.kernel, "float32"), axis=-1) + ops.cast(self.bias, "float32")
+
+    def compute_output_shape(self, aggregated_shape, assignment_shape=None):
+        return (aggregated_shape[0], self.num_labels)
+
+    def get_config(self):
+        return {**super().get_config(), "num_labels": self.num_labels, "dropout": self.dropout}

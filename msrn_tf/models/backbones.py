@@ -1,0 +1,163 @@
+"""Backbones: feature maps at strides 8, 16 and 32 of KerasHub and `keras.applications` networks.
+
+A backbone here is a functional Keras model from normalised images to three taps. KerasHub's feature-pyramid backbones
+name theirs (`P3`, `P4`, `P5`); in a `keras.applications` model a tap is the last layer whose output is exactly
+image size / stride.
+"""
+
+import dataclasses
+
+import keras
+
+from msrn_tf.errors import UserError
+
+STRIDES = (8, 16, 32)
+
+RESNET_BLOCKS = {
+    "resnet18": ("basic_block", (2, 2, 2, 2)),
+    "resnet34": ("basic_block", (3, 4, 6, 3)),
+    "resnet50": ("bottleneck_block", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck_block", (3, 4, 23, 3)),
+    "resnet152": ("bottleneck_block", (3, 8, 36, 3)),
+}
+RESNET_TINY = "resnet_tiny"
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelNormalization:
+    """x = (pixel − mean) / std, for RGB pixels 0–255; what the backbone's weights were trained with."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = PixelNormalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+PLUS_MINUS_ONE = PixelNormalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+UNCHANGED = PixelNormalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+APPLICATION_NORMALIZATION = {
+    "MobileNet": PLUS_MINUS_ONE,
+    "MobileNetV2": PLUS_MINUS_ONE,
+    "MobileNetV3Small": UNCHANGED,  # rescales inside
+    "MobileNetV3Large": UNCHANGED,
+    "EfficientNetB0": UNCHANGED,  # normalises inside
+    "EfficientNetB1": UNCHANGED,
+    "EfficientNetB2": UNCHANGED,
+    "EfficientNetB3": UNCHANGED,
+    "EfficientNetV2B0": UNCHANGED,
+    "EfficientNetV2B1": UNCHANGED,
+    "EfficientNetV2S": UNCHANGED,
+    "DenseNet121": IMAGENET,
+    "DenseNet169": IMAGENET,
+    "ConvNeXtTiny": UNCHANGED,
+    "ConvNeXtSmall": UNCHANGED,
+    "ConvNeXtBase": UNCHANGED,
+}
+
+BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *(f"applications.{name}" for name in APPLICATION_NORMALIZATION))
+
+
+def build_backbone(name, dtype=None):
+    """The backbone's taps as a model, and how its input is normalised.
+
+    Args:
+        name: one of `BACKBONES`: `resnet18` … `resnet152` (torchvision's layout, from KerasHub), `resnet_tiny` (0.7
+            million parameters, for the demo) or `applications.NAME` for a `keras.applications` model.
+        dtype: dtype policy of its layers.
+
+    Returns:
+        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, with random
+        weights, and a `PixelNormalization`.
+    """
+    if name in RESNET_BLOCKS or name == RESNET_TINY:
+        return pyramid_taps(_resnet(name, dtype)), IMAGENET
+    application = name.removeprefix("applications.")
+    if name == application or application not in APPLICATION_NORMALIZATION:
+        raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
+    builder = getattr(keras.applications, application)
+    with _dtype_policy(dtype):
+        network = builder(weights=None, include_top=False, input_shape=(None, None, 3))
+    return strided_taps(network), APPLICATION_NORMALIZATION[application]
+
+
+def load_backbone_weights(taps, path):
+    """Loads a Keras weights file into a backbone made by `build_backbone`.
+
+    Takes `.weights.h5` files saved from the same network without its top. Raises `UserError` where it does not fit.
+    """
+    if not str(path).endswith((".weights.h5", ".keras", ".h5")):
+        raise UserError(f"--backbone_weights={path}: a Keras weights file (.weights.h5) is needed")
+    try:
+        taps.load_weights(path)
+    except FileNotFoundError as error:
+        raise UserError(f"--backbone_weights={path}: no such file") from error
+    except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"--backbone_weights={path}: does not fit this backbone ({first_line})") from error
+
+
+def pyramid_taps(backbone):
+    """Taps of a KerasHub `FeaturePyramidBackbone`: its `pyramid_outputs` at strides 8, 16, 32."""
+    outputs = backbone.pyramid_outputs
+    return keras.Model(backbone.input, [outputs[f"P{level}"] for level in (3, 4, 5)], name="backbone")
+
+
+def strided_taps(network):
+    """Taps of any functional image network: the last layer whose output is image size / stride, for each stride.
+
+    Raises:
+        UserError: the network has no layer at one of the strides.
+    """
+    size = 16 * STRIDES[-1]
+    shapes = _layer_shapes(network, size)
+    taps = []
+    for stride in STRIDES:
+        matching = [layer for layer, shape in shapes if shape[1:3] == (size // stride, size // stride)]
+        if not matching:
+            raise UserError(f"backbone {network.name} has no feature map at stride {stride}")
+        taps.append(matching[-1].output)
+    return keras.Model(network.input, taps, name="backbone")
+
+
+def _layer_shapes(network, size):
+    """(layer, output shape) of each layer for a `size`×`size` image, in order of computation."""
+    layers = [layer for layer in network.layers if isinstance(layer.output, keras.KerasTensor)]
+    layers = [layer for layer in layers if len(layer.output.shape) == 4]
+    probe = keras.Model(network.input, [layer.output for layer in layers])
+    return list(zip(layers, probe.compute_output_shape((None, size, size, 3)), strict=True))
+
+
+def _resnet(name, dtype):
+    from keras_hub.models import ResNetBackbone  # heavy to import, and not needed to load a trained model
+
+    if name == RESNET_TINY:
+        block_type, blocks, filters, stem = "basic_block", (1, 1, 1, 1), (64, 64, 128, 128), (64, 3)
+    else:
+        block_type, blocks = RESNET_BLOCKS[name]
+        filters, stem = (64, 128, 256, 512), (64, 7)
+    return ResNetBackbone(
+        input_conv_filters=[stem[0]],
+        input_conv_kernel_sizes=[stem[1]],
+        stackwise_num_filters=list(filters),
+        stackwise_num_blocks=list(blocks),
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type=block_type,
+        use_pre_activation=False,
+        image_shape=(None, None, 3),
+        dtype=dtype,
+    )
+
+
+class _dtype_policy:
+    """`keras.applications` builders take no dtype: set the global policy for the time of the call."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __enter__(self):
+        self.before = keras.config.dtype_policy()
+        if self.dtype is not None:
+            keras.config.set_dtype_policy(self.dtype)
+
+    def __exit__(self, *exception):
+        keras.config.set_dtype_policy(self.before)

@@ -1,0 +1,74 @@
+"""What every model here has in common: it takes pixels, knows its labels, and is saved whole."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class MultiLabelClassifier(keras.Model):
+    """A backbone with its pixel normalisation, and a head that subclasses define.
+
+    Args:
+        backbone: functional model from normalised images to maps at strides 8, 16, 32 (`models.backbones`).
+        labels: sequence of C label names, in the order of the logits.
+        image_size: int. Height and width that the model was made for; other sizes run too.
+        mean, std: three floats each, for RGB pixels 0–255.
+        thresholds: C probabilities above which a label counts as present. Defaults to 0.5 each.
+
+    Call arguments:
+        images: `[batch, height, width, 3]`, RGB pixels 0–255, uint8 or float.
+
+    Returns:
+        Logits `[batch, C]`, float32.
+    """
+
+    def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.labels = tuple(labels)
+        self.image_size = image_size
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self.thresholds = tuple(thresholds) if thresholds is not None else (0.5,) * len(self.labels)
+        if len(self.thresholds) != len(self.labels):
+            raise ValueError(
+                f"`thresholds` must have {len(self.labels)} entries, one a label. Received: {len(self.thresholds)}"
+            )
+        scale = 1.0 / np.asarray(self.std)
+        self.normalize = keras.layers.Rescaling(
+            scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
+        )
+
+    def taps(self, images, training=None):
+        """The backbone's three feature maps, at strides 8, 16 and 32, for images of pixels 0–255."""
+        return self.backbone(self.normalize(images), training=training)
+
+    def probabilities(self, images):
+        """Scores `[batch, C]` in [0, 1] as a NumPy array."""
+        return ops.convert_to_numpy(ops.sigmoid(self(images, training=False)))
+
+    def backbone_variables(self):
+        """Trainable variables that learn at the backbone's rate."""
+        return list(self.backbone.trainable_variables)
+
+    def compute_output_shape(self, images_shape):
+        return (images_shape[0], len(self.labels))
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "labels": list(self.labels),
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "thresholds": list(self.thresholds),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
+        config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
+        return cls(**config)

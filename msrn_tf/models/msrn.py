@@ -1,0 +1,187 @@
+"""MSRN, the Multi-layered Semantic Representation Network (Qu et al., arXiv 2106.11596; DESIGN §2)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from msrn_tf.layers import DiffPool, ElementwiseHead, MLPHead, SemanticAttention
+from msrn_tf.models.backbones import STRIDES
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.label_encoder import LabelEncoder
+
+MIN_POOLED_POSITIONS = 7
+"""`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""
+
+
+@keras.saving.register_keras_serializable("msrn_tf")
+class MSRN(MultiLabelClassifier):
+    """Label and group semantics attend to feature maps at strides 8, 16 and 32.
+
+    Args:
+        adjacency: `[C, C]` normalised adjacency Â, or None where the weights are loaded afterwards.
+        word_vectors: `[C, V]`, or None where the weights are loaded afterwards.
+        word_vector_size: int. V; taken from `word_vectors` where they are given.
+        train_word_vectors: bool. Whether the word vectors are learnt with the rest. Defaults to False.
+        num_groups: int. m, the number of groups of labels.
+        channels: int. D, the width of semantics and projected maps. Defaults to 512.
+        encoder: `"gat"` or `"gcn"`, the layers that carry word vectors over the label graph.
+        head: `"mlp"` (the published one) or `"elementwise"` (small).
+        head_units: int. Hidden width of the `mlp` head. Defaults to 2048.
+        tap_pooling: `"published"` (2×2 maximum of every tap), `"none"`, or `"auto"`: only where at least 7×7
+            positions remain at `image_size`.
+        dropout: float. Rate of dropout in the head, in training. Defaults to 0, the published value.
+        **kwargs: see `MultiLabelClassifier`, also for call arguments and result.
+
+    Raises:
+        ValueError: more groups than labels, or an unknown choice.
+    """
+
+    def __init__(
+        self,
+        *args,
+        num_groups,
+        adjacency=None,
+        word_vectors=None,
+        word_vector_size=None,
+        train_word_vectors=False,
+        channels=512,
+        encoder="gat",
+        head="mlp",
+        head_units=2048,
+        tap_pooling="auto",
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        if not 1 <= num_groups <= len(self.labels):
+            raise ValueError(f"`num_groups` must be 1 to {len(self.labels)}, the labels. Received: {num_groups}")
+        if head not in ("mlp", "elementwise"):
+            raise ValueError(f"`head` must be 'mlp' or 'elementwise'. Received: head={head}")
+        if tap_pooling not in ("published", "none", "auto"):
+            raise ValueError(f"`tap_pooling` must be 'published', 'none' or 'auto'. Received: {tap_pooling}")
+        if word_vectors is None and word_vector_size is None:
+            raise ValueError("`word_vectors` or `word_vector_size` is needed")
+        self.num_groups = num_groups
+        self.word_vector_size = word_vector_size if word_vectors is None else int(np.shape(word_vectors)[1])
+        self.train_word_vectors = train_word_vectors
+        self.channels = channels
+        self.encoder = encoder
+        self.head_name = head
+        self.head_units = head_units
+        self.tap_pooling = tap_pooling
+        self.dropout = dropout
+        self._initial_adjacency = adjacency
+        self._initial_word_vectors = word_vectors
+
+    def build(self, images_shape):
+        self._build_semantics()
+        widths = [shape[-1] for shape in self.backbone.output_shape]
+        # Taps at strides 8 and 16 pass a 1×1 convolution of their own width (published name: conv_buffer).
+        self.tap_convolutions = [
+            keras.layers.Conv2D(width, 1, dtype=self.dtype_policy, name=f"tap_convolution{i + 1}")
+            for i, width in enumerate(widths[:2])
+        ]
+        self.tap_pools = [
+            keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, name=f"tap_pool{i + 1}") if self._pools(stride) else None
+            for i, stride in enumerate(STRIDES)
+        ]
+        self.projections = [
+            keras.layers.Conv2D(self.channels, 1, dtype=self.dtype_policy, name=f"projection{i + 1}")
+            for i in range(len(STRIDES))
+        ]
+        for layer, width in zip([*self.tap_convolutions, *self.projections], [*widths[:2], *widths], strict=True):
+            layer.build((None, None, None, width))
+        nodes = len(self.labels) + self.num_groups
+        self.attention = SemanticAttention(dtype=self.dtype_policy, name="attention")
+        self.attention.build((None, None, self.channels), (nodes, self.channels))
+        self._build_head((None, nodes, len(STRIDES) * self.channels))
+
+    def _build_semantics(self):
+        num_labels = len(self.labels)
+        shape = (num_labels, self.word_vector_size)
+        self.adjacency = self.add_weight(
+            name="adjacency", shape=(num_labels, num_labels), trainable=False, dtype="float32", initializer="zeros"
+        )
+        self.word_vectors = self.add_weight(
+            name="word_vectors", shape=shape, trainable=self.train_word_vectors, dtype="float32", initializer="zeros"
+        )
+        if self._initial_adjacency is not None:
+            self.adjacency.assign(self._initial_adjacency)
+        if self._initial_word_vectors is not None:
+            self.word_vectors.assign(self._initial_word_vectors)
+        # The label graph is tiny and its softmax sensitive: float32 under every dtype policy.
+        self.label_encoder = LabelEncoder(self.channels, self.encoder, dtype="float32", name="label_encoder")
+        self.label_encoder.build(shape, (num_labels, num_labels))
+        self.diff_pool = DiffPool(self.num_groups, dtype="float32", name="diff_pool")
+        self.diff_pool.build((num_labels, self.channels), (num_labels, num_labels))
+
+    def _build_head(self, aggregated_shape):
+        num_labels = len(self.labels)
+        if self.head_name == "mlp":
+            self.head = MLPHead(num_labels, self.head_units, self.dropout, dtype=self.dtype_policy, name="head")
+        else:
+            self.head = ElementwiseHead(num_labels, self.dropout, dtype=self.dtype_policy, name="head")
+        self.head.build(aggregated_shape, (num_labels, self.num_groups))
+
+    def _pools(self, stride):
+        if self.tap_pooling == "auto":
+            return self.image_size // stride // 2 >= MIN_POOLED_POSITIONS
+        return self.tap_pooling == "published"
+
+    def call(self, images, training=None):
+        semantics, assignment = self.semantics()
+        maps = self.feature_maps(images, training=training)
+        aggregated = [self.attention(_flatten_positions(m), semantics) for m in maps]
+        return self.head(ops.concatenate(aggregated, axis=-1), assignment, training=training)
+
+    def semantics(self):
+        """Label and group semantics `[C + m, D]`, labels first, and the assignment S `[C, m]`. Adds the group loss."""
+        labels = self.label_encoder(self.word_vectors, self.adjacency)
+        groups, assignment = self.diff_pool(labels, self.adjacency)
+        return ops.concatenate([labels, groups], axis=0), assignment
+
+    def feature_maps(self, images, training=None):
+        """The three projected maps `[batch, h, w, D]`, at strides 8, 16 and 32 or twice that where they are pooled."""
+        taps = self.taps(images, training=training)
+        taps = [convolution(tap) for convolution, tap in zip(self.tap_convolutions, taps[:2], strict=True)] + taps[2:]
+        taps = [pool(tap) if pool else tap for pool, tap in zip(self.tap_pools, taps, strict=True)]
+        return [projection(tap) for projection, tap in zip(self.projections, taps, strict=True)]
+
+    def attention_maps(self, images):
+        """Where each label looks, at each scale: three arrays `[batch, C, h, w]`, each map summing to 1.
+
+        The weights of semantic attention, averaged over channels.
+        """
+        semantics, _ = self.semantics()
+        labels = semantics[: len(self.labels)]
+        maps = []
+        for feature_map in self.feature_maps(images, training=False):
+            _, height, width, _ = feature_map.shape
+            attention = self.attention.attention_maps(_flatten_positions(feature_map), labels)
+            maps.append(ops.reshape(attention, (-1, len(self.labels), height, width)))
+        return maps
+
+    def backbone_variables(self):
+        """The backbone and the two 1×1 tap convolutions, as published."""
+        taps = [variable for layer in self.tap_convolutions for variable in layer.trainable_variables]
+        return super().backbone_variables() + taps
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_groups": self.num_groups,
+            "word_vector_size": self.word_vector_size,
+            "train_word_vectors": self.train_word_vectors,
+            "channels": self.channels,
+            "encoder": self.encoder,
+            "head": self.head_name,
+            "head_units": self.head_units,
+            "tap_pooling": self.tap_pooling,
+            "dropout": self.dropout,
+        }
+
+
+def _flatten_positions(feature_map):
+    """`[batch, h, w, D]` -> `[batch, h·w, D]`."""
+    shape = ops.shape(feature_map)
+    return ops.reshape(feature_map, (shape[0], shape[1] * shape[2], feature_map.shape[-1]))

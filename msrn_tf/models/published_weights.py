@@ -1,0 +1,80 @@
+"""The published implementation's parameter names and layouts, for a model of this package.
+
+The published code is PyTorch: convolutions are stored `[out, in, height, width]`, Dense kernels `[out, in]`; here they
+are `[height, width, in, out]` and `[in, out]`. Its backbone is torchvision's ResNet under the prefix `resnet_101.`.
+"""
+
+import re
+
+import numpy as np
+
+BACKBONE_PREFIX = "resnet_101."
+
+_BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_LAYERS = {
+    "tap_convolution1": "resnet_101.conv_buffer1",
+    "tap_convolution2": "resnet_101.conv_buffer2",
+    "projection1": "ProjectM.0",
+    "projection2": "ProjectM.1",
+    "projection3": "ProjectM.2",
+    "label_encoder/dense": "fc_label",
+    "label_encoder/graph1": "label_embed.layers.0",
+    "label_encoder/graph2": "label_embed.layers.1",
+    "diff_pool/embedding": "group_embed.layers.0.embed",
+    "diff_pool/assignment": "group_embed.layers.0.assign_mat",
+    "head/hidden": "fc1",
+    "head/logits": "fc2",
+}
+_GRAPH_ATTENTION = {"kernel": "W", "attention_kernel": "a"}
+_ELEMENTWISE_HEAD = {"kernel": "W", "bias": "B"}
+
+
+def published_name(path):
+    """The published parameter's name for a variable path of `MSRN` on a ResNet, without the model's own name.
+
+    None for what the published file does not hold (adjacency and word vectors). Raises KeyError for other paths.
+    """
+    owner, _, leaf = path.rpartition("/")
+    if owner == "" and leaf in ("adjacency", "word_vectors"):
+        return None
+    if owner == "head":
+        return _ELEMENTWISE_HEAD[leaf]
+    if owner in _LAYERS:
+        graph_layer = owner.startswith(("label_encoder/graph", "diff_pool/"))
+        return f"{_LAYERS[owner]}.{_GRAPH_ATTENTION[leaf] if graph_layer else _torch_leaf(leaf)}"
+    return BACKBONE_PREFIX + torchvision_name(owner.rpartition("/")[2], leaf)
+
+
+def torchvision_name(layer, leaf):
+    """torchvision's name for a variable of a KerasHub ResNet: `stack2_block0_0_bn`, `gamma` → `layer3.0.downsample.1.weight`."""
+    if match := re.fullmatch(r"conv1_(conv|bn)", layer):
+        return f"{match[1].replace('conv', 'conv1').replace('bn', 'bn1')}.{_torch_leaf(leaf)}"
+    match = re.fullmatch(r"stack(\d+)_block(\d+)_(\d)_(conv|bn)", layer)
+    if match is None:
+        raise KeyError(layer)
+    stack, block, index, kind = int(match[1]), match[2], int(match[3]), match[4]
+    part = f"{kind}{index}" if index else f"downsample.{0 if kind == 'conv' else 1}"
+    return f"layer{stack + 1}.{block}.{part}.{_torch_leaf(leaf)}"
+
+
+def from_published(name, array, shape):
+    """A published array in this package's layout.
+
+    Args:
+        name: the published parameter's name: `….weight` is a PyTorch layer's kernel and is transposed, `….W` is not.
+        array: its value.
+        shape: the Keras variable's shape.
+
+    Raises:
+        ValueError: the sizes do not fit.
+    """
+    array = np.asarray(array)
+    if name.endswith(".weight"):
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, found {array.shape}")
+    return array
+
+
+def _torch_leaf(leaf):
+    return _BATCH_NORM.get(leaf, {"kernel": "weight", "bias": "bias"}.get(leaf, leaf))

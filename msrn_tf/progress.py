@@ -1,0 +1,57 @@
+"""Progress that can be seen: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class ProgressBar:
+    """Counts up to `total`; a context manager.
+
+    Args:
+        description: what is going on, in a word or two.
+        total: int.
+        unit: what is counted, for the plain lines.
+        stream: where to write. Defaults to standard error.
+    """
+
+    def __init__(self, description, total, unit="images", stream=None):
+        self.description, self.total, self.unit = description, total, unit
+        self.stream = stream or sys.stderr
+        self.done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = None
+        if self.stream.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                transient=True,
+            )
+            self._task = self._bar.add_task(description, total=total, note="")
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done, note=""):
+        """Sets how much is done, with a short note such as the loss."""
+        self.done = done
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=done, note=note)
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES and done < self.total:
+            self._last_line = now
+            remaining = (now - self._started) / max(1, done) * (self.total - done)
+            line = f"{self.description}: {done}/{self.total} {self.unit} {note}".rstrip()
+            print(f"{line}, {remaining:.0f} s left", file=self.stream, flush=True)

@@ -1,0 +1,99 @@
+"""From choices to the parts of a run: examples that can be trained on, the label graph, model and optimizer."""
+
+import dataclasses
+
+import numpy as np
+
+from msrn_tf.data.example import targets_of
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
+from msrn_tf.training.optimizers import GroupSGD
+from msrn_tf.training.schedules import learning_rate_schedule
+
+
+def check_positives(labels, targets, split):
+    """Refuses a label that is nowhere present. Raises `UserError`."""
+    missing = [label for label, seen in zip(labels, (targets == 1).any(axis=0), strict=True) if not seen]
+    if missing:
+        raise UserError(
+            f"--train_split={split}: no image shows {', '.join(missing)}; train on another split or leave the label out"
+        )
+
+
+def prepare_label_graph(config, labels, examples, seed):
+    """The label graph with word vectors, and warnings about it.
+
+    Args:
+        config: `msrn_tf.config.ModelConfig`.
+        labels: the data set's C names.
+        examples: the training split.
+        seed: int, for learnt word vectors.
+
+    Returns:
+        `(label_graph, warnings)`: a `LabelGraph` in the order of `labels`, and sentences for a person.
+    """
+    if config.label_graph:
+        graph = in_order(LabelGraph.load(config.label_graph), labels, config.label_graph)
+    else:
+        graph = LabelGraph.from_targets(labels, targets_of(examples))
+    vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
+    graph = dataclasses.replace(graph, word_vectors=vectors)
+    if graph.isolated_labels(config.graph_threshold):
+        warnings.append("labels without a neighbour learn nothing from the graph; --graph_threshold makes it denser")
+    return graph, warnings
+
+
+def in_order(graph, labels, path):
+    """The graph with its labels in the order of `labels`. Raises `UserError` where one is missing."""
+    missing = [label for label in labels if label not in graph.labels]
+    if missing:
+        raise UserError(f"--label_graph={path}: does not know {', '.join(missing)}; make it from this data set")
+    order = np.array([graph.labels.index(label) for label in labels])
+    return LabelGraph(
+        tuple(labels),
+        graph.counts[order],
+        graph.cooccurrence[np.ix_(order, order)],
+        graph.num_images,
+        None if graph.word_vectors is None else graph.word_vectors[order],
+    )
+
+
+def _word_vectors(choice, graph, seed):
+    num_labels = len(graph.labels)
+    if choice == "onehot":
+        return one_hot_word_vectors(num_labels), []
+    if choice == "auto" and graph.word_vectors is not None:
+        return graph.word_vectors, []
+    if choice in ("auto", "learned"):
+        return random_word_vectors(num_labels, seed), []
+    vectors, missing = glove_word_vectors(choice, graph.labels)
+    return vectors, [
+        f"word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}; "
+        "its other words, or the mean of all labels, stand in"
+        for label, words in missing.items()
+    ]
+
+
+def make_optimizer(config, model, num_examples):
+    """`GroupSGD` with the chosen schedule, the backbone at its own rate.
+
+    Args:
+        config: `msrn_tf.config.OptimizationConfig`.
+        model: a built `MultiLabelClassifier`.
+        num_examples: int, size of the training split.
+    """
+    schedule = learning_rate_schedule(
+        config.schedule,
+        learning_rate=config.learning_rate,
+        steps_per_epoch=max(1, num_examples // config.batch_size),
+        epochs=config.epochs,
+        warmup_epochs=config.warmup_epochs,
+        decay_epochs=config.decay_epochs,
+    )
+    return GroupSGD(
+        schedule,
+        momentum=config.momentum,
+        weight_decay_in_gradient=config.weight_decay,
+        slow_variables=model.backbone_variables(),
+        slow_factor=config.backbone_factor,
+    )
