@@ -30,15 +30,17 @@ class Demo:
     def read(self, split):
         if split not in SPLIT_SIZES:
             raise UserError(f"split {split!r}: the demo set has {', '.join(SPLIT_SIZES)}")
-        split_index = self.splits.index(split)
-        return [self._example(split, split_index, number) for number in range(SPLIT_SIZES[split])]
+        return [draw_example(split, number) for number in range(SPLIT_SIZES[split])]
 
-    def _example(self, split, split_index, number):
-        image, present = draw_scene(np.random.default_rng((DATASET_SEED, split_index, number)))
-        target = np.array([label in present for label in DEMO_LABELS], np.int8)
-        encoded = io.BytesIO()
-        image.save(encoded, "JPEG", quality=92)
-        return Example(f"{split}_{number:05d}", target, image_bytes=encoded.getvalue())
+
+def draw_example(split, number):
+    """Example `number` of a split, a JPEG; the same bytes each time."""
+    split_index = list(SPLIT_SIZES).index(split)
+    image, present = draw_scene(np.random.default_rng((DATASET_SEED, split_index, number)))
+    target = np.array([label in present for label in DEMO_LABELS], np.int8)
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=92)
+    return Example(f"{split}_{number:05d}", target, image_bytes=encoded.getvalue())
 
 
 def draw_scene(rng):
@@ -60,16 +62,16 @@ def draw_scene(rng):
         scene.clutter()
     if has_sky:
         scene.maybe(0.45, scene.cloud, horizon, most=3)
-        scene.maybe(0.35, scene.sun, horizon)
+        scene.maybe(0.4, scene.sun, horizon)
         scene.maybe(0.35, scene.bird, horizon, most=4)
-        scene.maybe(0.22, scene.kite, horizon)
+        scene.maybe(0.3, scene.kite, horizon)
     if ground == "grass":
         scene.maybe(0.5, scene.tree, horizon, most=2)
         scene.maybe(0.4, scene.house, horizon)
         scene.maybe(0.45, scene.flower, horizon, most=5)
     elif ground == "water":
         scene.maybe(0.55, scene.boat, horizon, most=2)
-        scene.maybe(0.5, scene.fish, horizon, most=3)
+        scene.maybe(0.55, scene.fish, horizon, most=3)
     elif ground == "sand":
         scene.maybe(0.3, scene.tree, horizon)
         scene.maybe(0.3, scene.house, horizon)
@@ -95,7 +97,7 @@ class _Scene:
 
     def finished(self):
         pixels = np.asarray(self.image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX), np.float32)
-        light = self.rng.uniform(0.75, 1.15) * self.rng.uniform(0.92, 1.08, size=3)
+        light = self.rng.uniform(0.8, 1.1) * self.rng.uniform(0.95, 1.05, size=3)
         noise = self.rng.normal(0, self.rng.uniform(2, 6), size=pixels.shape)
         return Image.fromarray(np.clip(pixels * light + noise, 0, 255).astype(np.uint8))
 
@@ -144,7 +146,7 @@ class _Scene:
 
     def clutter(self):
         """A shape without a label, in any colour."""
-        x, y, size = self.rng.random(), self.rng.random(), self.rng.uniform(0.02, 0.09)
+        x, y, size = self.rng.random(), self.rng.random(), self.rng.uniform(0.02, 0.07)
         colour = tuple(int(value) for value in self.rng.integers(20, 250, size=3))
         kind = self.rng.integers(3)
         if kind == 0:
@@ -165,7 +167,7 @@ class _Scene:
 
     def sun(self, horizon):
         x, y = self.rng.uniform(0.08, 0.92), self.rng.uniform(0.1, 0.6) * horizon
-        radius = self.rng.uniform(0.05, 0.09)
+        radius = self.rng.uniform(0.07, 0.12)
         colour = self.colour([(250, 220, 80), (245, 150, 60), (250, 245, 220)][self.rng.integers(3)], 10)
         for ray in np.linspace(0, 2 * math.pi, self.rng.integers(8, 14), endpoint=False):
             reach = [(x + math.cos(ray) * radius * r, y + math.sin(ray) * radius * r) for r in (1.25, 1.8)]
@@ -180,7 +182,7 @@ class _Scene:
 
     def kite(self, horizon):
         x, y = self.rng.uniform(0.12, 0.88), self.rng.uniform(0.15, 0.7) * horizon
-        size, turn = self.rng.uniform(0.08, 0.13), self.rng.normal(0, 0.35)
+        size, turn = self.rng.uniform(0.11, 0.17), self.rng.normal(0, 0.35)
         colour = self.vivid()
         self.polygon(self.turned([(0, -1), (0.65, -0.2), (0, 1.1), (-0.65, -0.2)], x, y, size, turn), colour)
         tail = [(0.25 * math.sin(4 * t), 1.1 + 1.3 * t) for t in np.linspace(0, 1, 10)]
@@ -203,7 +205,7 @@ class _Scene:
 
     def flower(self, horizon):
         x, y = self.rng.uniform(0.05, 0.95), self.rng.uniform(horizon + 0.12, 0.97)
-        size, petals = self.rng.uniform(0.026, 0.042), self.vivid()
+        size, petals = self.rng.uniform(0.03, 0.045), self.vivid()
         self.line([(x, y), (x, y + size * 3)], self.colour((50, 110, 40), 15), 0.008)
         for petal in np.linspace(0, 2 * math.pi, 5, endpoint=False):
             self.ellipse(x + math.cos(petal) * size, y + math.sin(petal) * size, size * 0.62, size * 0.62, petals)
@@ -235,7 +237,7 @@ class _Scene:
 
     def fish(self, horizon):
         x, y = self.rng.uniform(0.1, 0.9), self.rng.uniform(min(horizon + 0.12, 0.9), 0.95)
-        size, side = self.rng.uniform(0.06, 0.1), self.rng.choice([-1, 1])
+        size, side = self.rng.uniform(0.08, 0.13), self.rng.choice([-1, 1])
         colour = self.colour([(235, 140, 60), (190, 200, 205), (210, 80, 90)][self.rng.integers(3)], 22)
         self.ellipse(x, y, size, size * 0.5, colour)
         tail = [(-0.8 * side, 0), (-1.6 * side, -0.55), (-1.6 * side, 0.55)]

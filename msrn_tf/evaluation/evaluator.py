@@ -1,10 +1,13 @@
 """Scores of a model over a list of examples, on one device or on all replicas of a strategy."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.errors import UserError
 from msrn_tf.evaluation.metrics import evaluate_scores
 
 
@@ -46,3 +49,16 @@ class Evaluator:
         """The metrics of DESIGN §4, at the model's thresholds."""
         scores = self.scores(examples, progress)
         return evaluate_scores(scores, targets_of(examples), self.model.labels, self.model.thresholds)
+
+
+def in_label_order(examples, labels, model_labels):
+    """Examples with their targets in the order of the model's labels.
+
+    Raises:
+        UserError: the data set lacks a label of the model, or the model one of the data set.
+    """
+    missing = sorted(set(model_labels) ^ set(labels))
+    if missing:
+        raise UserError(f"--model: its labels are not those of the data set; they differ in {', '.join(missing[:10])}")
+    order = [list(labels).index(label) for label in model_labels]
+    return [dataclasses.replace(example, target=example.target[order]) for example in examples]

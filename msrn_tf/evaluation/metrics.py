@@ -31,7 +31,9 @@ def evaluate_scores(scores, targets, labels, thresholds=None):
         "AP": {label: None if np.isnan(value) else 100 * value for label, value in zip(labels, precision, strict=True)},
         **precision_and_recall(scores >= thresholds, targets),
     }
-    result |= {f"{name}_top3": value for name, value in precision_and_recall(top_k(scores, 3), targets).items()}
+    # As in ML-GCN and MSRN: of an image's three best labels, those that also reach their threshold.
+    top3 = top_k(scores, 3) & (scores >= thresholds)
+    result |= {f"{name}_top3": value for name, value in precision_and_recall(top3, targets).items()}
     result |= {
         "coverage_error": coverage_error(scores, targets),
         "label_ranking_average_precision": label_ranking_average_precision(scores, targets),
@@ -82,7 +84,7 @@ def precision_and_recall(predicted, targets):
 
 
 def top_k(scores, k):
-    """bool `[images, C]`: the k best-scored labels of each image, as published (whatever their scores)."""
+    """bool `[images, C]`: the k best-scored labels of each image."""
     k = min(k, scores.shape[1])
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     chosen = np.zeros(scores.shape, bool)

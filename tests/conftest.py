@@ -1,0 +1,29 @@
+"""Fixtures of all tests: where the shared reference numbers and photos lie, and a tiny data set."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of reference numbers and real photos beside the project; tests that need it are skipped without it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"reference numbers and photos are not there ({SHARED.name}/ beside the project)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def parity(shared):
+    return shared / "parity"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,195 @@
+"""Readers, decoding, augmentation and the order of batches."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, random_crop_box
+from msrn_tf.data.decoding import decode, evaluation_pixels
+from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
+from msrn_tf.data.example import Example, targets_of
+from msrn_tf.data.pipeline import evaluation_batches, training_batches
+from msrn_tf.data.readers import open_dataset
+from msrn_tf.data.voc import VOC
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import LabelGraph
+
+
+def encoded(image, format="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def numbered_examples(count, labels=3):
+    """Each image is one grey level, its number."""
+    return [
+        Example(str(n), np.array([n % 2, 0, -1][:labels], np.int8), image_bytes=encoded(Image.new("RGB", (8, 8), (n, n, n))))
+        for n in range(count)
+    ]
+
+
+# Crops
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_crop_candidates_equal_the_published_ones(parity, case):
+    fixture = json.loads((parity / "multiscale_crop.json").read_text())[case]
+    width, height = fixture["image_size"]
+    expected = [
+        (y, x, candidate["crop_h"], candidate["crop_w"])
+        for candidate in fixture["candidates"]
+        for x, y in candidate["offsets"]
+    ]
+    assert len(expected) == NUM_CROP_CANDIDATES
+    ours = [crop_candidate(height, width, fixture["input_size"], index).numpy() for index in range(len(expected))]
+    for (top, left, crop_height, crop_width), box in zip(expected, ours, strict=True):
+        if crop_height <= height and crop_width <= width:
+            assert (top, left, crop_height, crop_width) == tuple(box)
+        # The published code cuts beyond an image one pixel too small; ours stays inside.
+        assert box[0] >= 0 and box[1] >= 0 and box[0] + box[2] <= height and box[1] + box[3] <= width
+
+
+def test_crops_are_random_by_seed_and_inside_the_image():
+    boxes = [tuple(random_crop_box(50, 33, 32, [7, n]).numpy()) for n in range(60)]
+    assert boxes == [tuple(random_crop_box(50, 33, 32, [7, n]).numpy()) for n in range(60)]
+    assert len(set(boxes)) > 20
+    assert all(top + height <= 50 and left + width <= 33 for top, left, height, width in boxes)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("PNG", 0), ("JPEG", 2), ("BMP", 0)])
+def test_decoded_pixels_equal_pillows(format, tolerance):
+    image = Image.open(io.BytesIO(draw_example("test", 1).image_bytes))
+    data = encoded(image, format)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+    assert np.abs(decode(tf.constant(data)).numpy().astype(int) - expected).max() <= tolerance
+
+
+def test_shrinking_equals_pillows():
+    image = Image.open(io.BytesIO(draw_example("test", 1).image_bytes))
+    expected = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR), int)
+    ours = evaluation_pixels(tf.constant(encoded(image)), 40).numpy().astype(int)
+    assert np.abs(ours - expected).max() <= 1
+
+
+# The pipeline
+
+
+def order_of(examples, **options):
+    batches = training_batches(examples, image_size=8, batch_size=4, augment="none", **options)
+    return [int(level) for images, _ in batches for level in images.numpy()[:, 0, 0, 0]]
+
+
+def test_order_is_a_function_of_seed_and_epoch_and_training_batches_are_full():
+    examples = numbered_examples(11)
+    first = order_of(examples, seed=1, epoch=1)
+    assert len(first) == 8 and len(set(first)) == 8
+    assert first == order_of(examples, seed=1, epoch=1)
+    assert first != order_of(examples, seed=1, epoch=2) and first != order_of(examples, seed=2, epoch=1)
+
+
+def test_augmentation_is_a_function_of_seed_and_epoch():
+    examples = [draw_example("train", n) for n in range(8)]
+
+    def batches(epoch):
+        options = {"image_size": 32, "batch_size": 8, "augment": "multi_scale_crop", "seed": 3, "epoch": epoch}
+        return next(iter(training_batches(examples, **options)))[0].numpy()
+
+    np.testing.assert_array_equal(batches(1), batches(1))
+    assert (batches(1) != batches(2)).any()
+
+
+def test_evaluation_fills_the_last_batch_with_unknown_targets():
+    batches = list(evaluation_batches(numbered_examples(5), image_size=8, batch_size=4))
+    levels = np.concatenate([images.numpy()[:, 0, 0, 0] for images, _ in batches])
+    targets = np.concatenate([batch.numpy() for _, batch in batches])
+    assert levels.tolist() == [0, 1, 2, 3, 4, 0, 0, 0]
+    assert (targets[5:] == -1).all() and targets.shape == (8, 3)
+
+
+# The demo set
+
+
+def test_the_demo_set_is_the_same_each_time_and_labels_imply_each_other():
+    assert draw_example("val", 3).image_bytes == draw_example("val", 3).image_bytes
+    examples = [draw_example("train", n) for n in range(200)]
+    targets = targets_of(examples)
+    assert ((targets == 1).mean(axis=0) > 0.08).all() and targets.shape == (200, 12)
+    edges = LabelGraph.from_targets(DEMO_LABELS, targets).edges()
+    implies = {(DEMO_LABELS[i], DEMO_LABELS[j]) for i, j in zip(*np.nonzero(edges), strict=True)}
+    assert {("boat", "water"), ("flower", "grass"), ("bird", "sky")} <= implies
+
+
+def test_demo_splits_share_no_picture():
+    assert len({draw_example(split, n).image_bytes for split in Demo.splits for n in range(20)}) == 60
+
+
+# VOC
+
+
+def write_voc(root, objects='<object><name>dog</name><difficult>0</difficult></object>', listed="000001\n"):
+    voc = root / "VOCdevkit" / "VOC2007"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (voc / folder).mkdir(parents=True, exist_ok=True)
+    (voc / "JPEGImages" / "000001.jpg").write_bytes(encoded(Image.new("RGB", (20, 10)), "JPEG"))
+    (voc / "Annotations" / "000001.xml").write_text(f"<annotation>{objects}</annotation>")
+    (voc / "ImageSets" / "Main" / "train.txt").write_text(listed)
+    (voc / "ImageSets" / "Main" / "dog_train.txt").write_text("000001  1\n")
+    return voc
+
+
+def test_difficult_objects_are_unknown_unless_an_easy_one_is_there(tmp_path):
+    objects = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult></object>"
+        for name, difficult in [("dog", 1), ("dog", 0), ("cat", 0), ("cat", 1), ("car", 1)]
+    )
+    reader = VOC(str(write_voc(tmp_path, objects)))
+    assert reader.splits == ["train"]
+    target = dict(zip(reader.labels, reader.read("train")[0].target.tolist(), strict=True))
+    assert (target.pop("dog"), target.pop("cat"), target.pop("car")) == (1, 1, -1)
+    assert set(target.values()) == {0}
+
+
+def test_real_annotations_give_the_published_label_graph(shared):
+    reader = open_dataset("voc2007", str(shared / "voc2007"))
+    examples = reader.read("trainval")
+    graph = LabelGraph.from_targets(reader.labels, targets_of(examples))
+    published = LabelGraph.load(str(shared / "label_graphs" / "voc2007.npz"))
+    assert graph.labels == published.labels
+    # Three of the official 5,011 images are not in this copy; neither side counts difficult objects.
+    assert len(examples) == 5008
+    assert 0 <= (published.counts - graph.counts).sum() <= 3 * 3
+    assert (published.counts >= graph.counts).all()
+    assert (published.cooccurrence >= graph.cooccurrence).all()
+    assert (published.cooccurrence - graph.cooccurrence).sum() <= 3 * 6
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (lambda voc: (voc / "JPEGImages" / "000001.jpg").unlink(), "000001.jpg"),
+        (lambda voc: (voc / "Annotations" / "000001.xml").unlink(), "000001.xml"),
+        (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<annotation>"), "not well-formed"),
+        (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<a><object><name>yeti</name></object></a>"), "yeti"),
+        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").write_text("\n"), "names no image"),
+        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").unlink(), "train.txt"),
+    ],
+)
+def test_a_damaged_devkit_is_named(tmp_path, damage, names):
+    voc = write_voc(tmp_path)
+    damage(voc)
+    with pytest.raises(UserError, match=names):
+        VOC(str(tmp_path)).read("train")
+
+
+@pytest.mark.parametrize(("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")])
+def test_a_missing_data_set_is_named(tmp_path, name, folder):
+    with pytest.raises(UserError, match="--data"):
+        open_dataset(name, folder and str(tmp_path / folder))

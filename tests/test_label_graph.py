@@ -1,0 +1,99 @@
+"""Counts, adjacency and word vectors against the published implementation's numbers and by hand."""
+
+import numpy as np
+import pytest
+
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import LabelGraph, glove_word_vectors, normalized_adjacency
+from msrn_tf.label_graph.word_vectors import label_words
+
+TARGETS = np.array([[1, 1, 0], [1, 0, -1], [0, 1, 1], [1, 1, 1]], np.int8)
+
+
+# The published NUS-WIDE graph keeps its diagonal and so has edges from labels to themselves: wrong, and not reproduced.
+@pytest.mark.parametrize(("name", "graph"), [("voc", "voc2007"), ("coco", "coco2014"), ("apparel", "apparel")])
+def test_adjacency_equals_the_published_one(shared, parity, name, graph):
+    with np.load(shared / "label_graphs" / f"{graph}.npz") as file, np.load(parity / "adjacency.npz") as expected:
+        ours = normalized_adjacency(file["nums"], file["adj"])
+        np.testing.assert_allclose(ours, expected[f"{name}_adj"], atol=1e-6)
+
+
+def test_counts_and_cooccurrence_leave_unknown_targets_out():
+    graph = LabelGraph.from_targets("abc", TARGETS)
+    assert graph.counts.tolist() == [3, 3, 2]
+    assert graph.cooccurrence.tolist() == [[0, 2, 1], [2, 0, 2], [1, 2, 0]]
+    assert graph.num_images == 4
+
+
+def test_adjacency_of_a_small_graph_by_hand():
+    # P(b|a) = 2/3, P(c|a) = 1/3, P(a|b) = P(c|b) = 2/3, P(a|c) = 1/2, P(b|c) = 1: edges a→b, b→a, b→c, c→a, c→b.
+    graph = LabelGraph.from_targets("abc", TARGETS)
+    assert graph.edges(0.4).astype(int).tolist() == [[0, 1, 0], [1, 0, 1], [1, 1, 0]]
+    weights = np.array([[1, 0.125, 0], [0.125, 1, 0.25], [0.125, 0.125, 1]])
+    scale = weights.sum(axis=1) ** -0.5
+    np.testing.assert_allclose(graph.adjacency(0.4), weights.T * scale[:, None] * scale[None, :], atol=1e-6)
+
+
+def test_a_label_that_never_occurs_has_no_edges():
+    graph = LabelGraph.from_targets("ab", np.array([[1, 0], [1, 0]]))
+    assert graph.isolated_labels() == ["a", "b"]
+    assert np.isfinite(graph.adjacency()).all()
+
+
+def test_file_round_trips_without_pickles(tmp_path):
+    path = str(tmp_path / "label_graph.npz")
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    graph = LabelGraph.from_targets(["a b", "ü", "c"], TARGETS)
+    LabelGraph(graph.labels, graph.counts, graph.cooccurrence, 4, vectors).save(path)
+    loaded = LabelGraph.load(path)
+    assert loaded.labels == ("a b", "ü", "c") and loaded.num_images == 4
+    np.testing.assert_array_equal(loaded.cooccurrence, graph.cooccurrence)
+    np.testing.assert_array_equal(loaded.word_vectors, vectors)
+    assert [file.name for file in tmp_path.iterdir()] == ["label_graph.npz"]
+
+
+def test_the_published_form_is_read_too(shared):
+    graph = LabelGraph.load(str(shared / "label_graphs" / "voc2007.npz"))
+    assert (graph.labels[0], graph.word_vectors.shape, int(graph.edges().sum())) == ("aeroplane", (20, 300), 6)
+    assert len(graph.isolated_labels()) == 13
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", None])
+def test_a_file_that_is_no_label_graph_is_named(tmp_path, content):
+    path = tmp_path / "graph.npz"
+    if content is None:
+        np.savez(path, labels=np.array(["a"]))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"graph\.npz"):
+        LabelGraph.load(str(path))
+
+
+def test_a_pickled_label_graph_is_refused(tmp_path):
+    np.savez(tmp_path / "graph.npz", labels=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError):
+        LabelGraph.load(str(tmp_path / "graph.npz"))
+
+
+def test_words_of_labels():
+    assert label_words("Traffic light") == label_words("traffic_light") == label_words("TrafficLight") == [
+        "traffic", "light",
+    ]  # fmt: skip
+
+
+def test_multi_word_labels_are_averaged_and_missing_words_are_named(tmp_path):
+    path = tmp_path / "glove.txt"
+    path.write_text("traffic 1 0\nlight 0 1\ndog 2 2\n")
+    vectors, missing = glove_word_vectors(str(path), ["traffic light", "dog", "dog xyzzy", "xyzzy"])
+    np.testing.assert_allclose(vectors[:3], [[0.5, 0.5], [2, 2], [2, 2]])
+    assert missing == {"dog xyzzy": ["xyzzy"], "xyzzy": ["xyzzy"]}
+    np.testing.assert_allclose(vectors[3], vectors[:3].mean(axis=0))
+    assert np.abs(vectors).sum(axis=1).min() > 0
+
+
+@pytest.mark.parametrize("text", ["", "dog a b\n", "dog 1 2\ncat 1\n", "zebra 1 2\n"])
+def test_a_bad_word_vector_file_is_refused(tmp_path, text):
+    path = tmp_path / "glove.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"glove\.txt"):
+        glove_word_vectors(str(path), ["dog", "cat"])

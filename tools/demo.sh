@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The main job on the built-in demo set: train, evaluate, predict with heat-maps. Results lie in runs/demo.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+prepare_environment requirements.txt
+python=.venv/bin/python run=runs/demo
+
+rm -rf "$run"
+echo "== MSRN"
+$python -m msrn_tf.train --flagfile=configs/demo.cfg --workdir="$run"
+echo "== baseline: global maximum pooling on the same backbone"
+$python -m msrn_tf.train --flagfile=configs/demo.cfg --model=gmp --workdir="$run/gmp"
+echo "== evaluation on the test split"
+$python -m msrn_tf.evaluate --model="$run/model.keras" --dataset=demo --split=test --output="$run/metrics.json"
+$python -m msrn_tf.evaluate --model="$run/gmp/model.keras" --dataset=demo --split=test --output="$run/gmp/metrics.json" > /dev/null
+echo "== prediction"
+$python tools/write_demo_photos.py "$run/photos" 8
+$python -m msrn_tf.predict --model="$run/model.keras" --heatmaps="$run/heatmaps" "$run/photos"
+$python tools/demo_summary.py "$run"
