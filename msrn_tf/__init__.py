@@ -5,8 +5,10 @@ Importing the package registers its layers and models with Keras, so that `keras
 
 import os
 
-# TensorFlow's start-up messages about missing GPUs and CPU instructions say nothing to act on.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from msrn_tf.quiet_import import import_tensorflow
+
+if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    import_tensorflow()
 
 from msrn_tf.models import MSRN, PooledClassifier  # noqa: E402
 

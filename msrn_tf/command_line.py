@@ -67,7 +67,7 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
 def define_flags(concern):
     """Defines an absl flag for each field of a dataclass, with its bounds and choices."""
     for field in dataclasses.fields(concern):
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        default = field.default
         help_, choices = field.metadata["help"], field.metadata["choices"]
         low, high = field.metadata["low"], field.metadata["high"]
         if choices:
@@ -79,7 +79,7 @@ def define_flags(concern):
         elif isinstance(default, float):
             flags.DEFINE_float(field.name, default, help_, lower_bound=low, upper_bound=high)
             flags.register_validator(field.name, lambda value: value == value, message="must be a number")
-        elif isinstance(default, list):
+        elif isinstance(default, tuple):
             flags.DEFINE_list(field.name, [str(value) for value in default], help_)
             flags.register_validator(field.name, _are_integers, message="must be whole numbers, separated by commas")
         else:
@@ -89,7 +89,9 @@ def define_flags(concern):
 def from_flags(concern):
     """An instance of the dataclass with the flags' values."""
     values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(concern)}
-    return concern(**{name: [int(v) for v in value] if isinstance(value, list) else value for name, value in values.items()})
+    return concern(
+        **{name: tuple(map(int, value)) if isinstance(value, list) else value for name, value in values.items()}
+    )
 
 
 def flagfile_text(*instances):
@@ -99,20 +101,22 @@ def flagfile_text(*instances):
         lines.append(f"# {type(instance).__doc__}")
         for field in dataclasses.fields(instance):
             value = getattr(instance, field.name)
-            value = ",".join(map(str, value)) if isinstance(value, list) else value
+            value = ",".join(map(str, value)) if isinstance(value, tuple) else value
             lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
     return "\n".join(lines) + "\n"
 
 
 def help_text(usage, concerns, positional=None):
     """`--help`: usage, then the flags of each concern with defaults, choices and bounds."""
-    module = sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
+    module = (
+        sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
+    )
     lines = [f"python -m {module} [--flagfile=FILE] [--flag=value ...] {positional or ''}".rstrip(), "", usage.strip()]
     for concern in concerns:
         lines += ["", f"{concern.__doc__}:"]
         for field in dataclasses.fields(concern):
-            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-            value = ",".join(map(str, default)) if isinstance(default, list) else default
+            default = field.default
+            value = ",".join(map(str, default)) if isinstance(default, tuple) else default
             value = str(value).lower() if isinstance(value, bool) else value
             note = field.metadata["help"]
             if field.metadata["choices"]:

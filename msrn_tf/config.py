@@ -1,4 +1,4 @@
-"""What can be chosen, one dataclass a concern. The commands' flags are made from these fields (`msrn_tf.command_line`)."""
+"""What can be chosen, one dataclass a concern; `msrn_tf.command_line` makes the commands' flags from the fields."""
 
 import dataclasses
 
@@ -13,8 +13,6 @@ from msrn_tf.training.schedules import SCHEDULES
 def option(default, help, *, choices=None, low=None, high=None):
     """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive)."""
     metadata = {"help": help, "choices": choices, "low": low, "high": high}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -40,8 +38,12 @@ class TrainingDataConfig(DataConfig):
 class ModelConfig:
     """Model"""
 
-    model: str = option("msrn", "msrn, or a baseline: global average or maximum pooling", choices=("msrn", "gap", "gmp"))
-    backbone: str = option("resnet101", "resnet18|34|50|101|152, resnet_tiny, or applications.NAME of keras.applications")
+    model: str = option(
+        "msrn", "msrn, or a baseline: global average or maximum pooling", choices=("msrn", "gap", "gmp")
+    )
+    backbone: str = option(
+        "resnet101", "resnet18|34|50|101|152, resnet_tiny, or applications.NAME of keras.applications"
+    )
     backbone_weights: str = option("", "Keras weights file (.weights.h5) for the backbone; empty: random")
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
@@ -55,7 +57,9 @@ class ModelConfig:
     dropout: float = option(0.0, "rate of dropout in the head", low=0.0, high=0.99)
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
-    word_vectors: str = option("auto", "GloVe text file, or onehot or learned; auto: the label graph file's, else learned")
+    word_vectors: str = option(
+        "auto", "GloVe text file, or onehot or learned; auto: the label graph file's, else learned"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ class OptimizationConfig:
     clip_norm: float = option(10.0, "the global gradient's norm is clipped to this; 0: not clipped", low=0.0)
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
     warmup_epochs: float = option(0.0, "epochs of linear growth of the rate", low=0.0)
-    decay_epochs: list[int] = option([30], "epochs after which the rate falls to a tenth, for --schedule=step")
+    decay_epochs: tuple[int, ...] = option((30,), "epochs after which the rate falls to a tenth, for --schedule=step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +98,15 @@ def check_training(data, model, optimization, run):
             f"--batch_size={optimization.batch_size}: is not divisible by {run.num_cpu_replicas} replicas; "
             f"use a multiple of {run.num_cpu_replicas}"
         )
-    if any(epoch < 1 for epoch in optimization.decay_epochs) or optimization.decay_epochs != sorted(
+    if any(epoch < 1 for epoch in optimization.decay_epochs) or list(optimization.decay_epochs) != sorted(
         set(optimization.decay_epochs)
     ):
-        raise UserError(f"--decay_epochs={optimization.decay_epochs}: must be increasing and at least 1")
+        raise UserError(
+            f"--decay_epochs={','.join(map(str, optimization.decay_epochs))}: must be increasing and at least 1"
+        )
     if optimization.warmup_epochs >= optimization.epochs:
-        raise UserError(f"--warmup_epochs={optimization.warmup_epochs:g}: must be less than --epochs={optimization.epochs}")
+        raise UserError(
+            f"--warmup_epochs={optimization.warmup_epochs:g}: must be less than --epochs={optimization.epochs}"
+        )
     if data.train_split == data.val_split:
         raise UserError(f"--val_split={data.val_split}: is the training split too; choose another")

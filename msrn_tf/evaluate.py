@@ -15,6 +15,8 @@ from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 
+FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -56,7 +58,7 @@ def print_metrics(metrics):
     table.add_row("mAP", "-" if metrics["mAP"] is None else f"{metrics['mAP']:.2f}")
     Console().print(table)
     for suffix, title in (("", "at thresholds"), ("_top3", "top 3")):
-        print(f"{title:14}" + "  ".join(f"{name} {metrics[name + suffix]:.2f}" for name in "CP CR CF1 OP OR OF1".split()))
+        print(f"{title:14}" + "  ".join(f"{name} {metrics[name + suffix]:.2f}" for name in FIGURES))
     print(f"ranking       coverage error {metrics['coverage_error']:.3f}  LRAP "
           f"{metrics['label_ranking_average_precision']:.4f}  ranking loss {metrics['label_ranking_loss']:.4f}  "
           f"Hamming loss {metrics['hamming_loss']:.4f}  on {metrics['num_images']} images")  # fmt: skip

@@ -58,7 +58,7 @@ def main(arguments, config):
 
 
 def read_photos(paths, image_size):
-    """`(photos, refused)`: (path, pixels uint8 `[size, size, 3]`) of what can be decoded, (path, reason) of the rest."""
+    """`(photos, refused)`: (path, uint8 `[size, size, 3]`) of what can be decoded, (path, reason) of the rest."""
     photos, refused = [], []
     for path in paths:
         try:
@@ -86,7 +86,9 @@ def predict_photos(model, photos, heatmaps=""):
         if heatmaps:
             # A photo without a present label still gets one picture: where its best label looked.
             shown = present or [int(order[0])]
-            row["heatmaps"] = write_heatmaps(path, {model.labels[c]: [m[index, c] for m in maps] for c in shown}, heatmaps)
+            row["heatmaps"] = write_heatmaps(
+                path, {model.labels[c]: [m[index, c] for m in maps] for c in shown}, heatmaps
+            )
         rows.append(row)
     return rows
 

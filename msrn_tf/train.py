@@ -43,11 +43,15 @@ def main(data, model_config, optimization, run):
 
     print(f"devices    {strategy.num_replicas_in_sync} × {strategy.extended.worker_devices[0].split(':')[-2]}, "
           f"{optimization.batch_size} images a step")  # fmt: skip
-    print(f"data       {len(train_examples)} images to train on, {len(val_examples)} to validate, {data.image_size} pixels")
-    print(f"graph      {label_graph.describe(model_config.graph_threshold)}")
+    print(
+        f"data       {len(train_examples)} images to train on, {len(val_examples)} to validate, "
+        f"{data.image_size} pixels"
+    )
+    if model_config.model == "msrn":
+        print(f"graph      {label_graph.describe(model_config.graph_threshold)}")
+        for warning in warnings:
+            print(f"warning: {warning}")
     print(f"model      {model_config.model} on {model_config.backbone}, {model.count_params():,} parameters")
-    for warning in warnings:
-        print(f"warning: {warning}")
 
     best = trainer.fit(
         train_examples,

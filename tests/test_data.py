@@ -28,7 +28,9 @@ def encoded(image, format="PNG", **options):
 def numbered_examples(count, labels=3):
     """Each image is one grey level, its number."""
     return [
-        Example(str(n), np.array([n % 2, 0, -1][:labels], np.int8), image_bytes=encoded(Image.new("RGB", (8, 8), (n, n, n))))
+        Example(
+            str(n), np.array([n % 2, 0, -1][:labels], np.int8), image_bytes=encoded(Image.new("RGB", (8, 8), (n, n, n)))
+        )
         for n in range(count)
     ]
 
@@ -134,7 +136,7 @@ def test_demo_splits_share_no_picture():
 # VOC
 
 
-def write_voc(root, objects='<object><name>dog</name><difficult>0</difficult></object>', listed="000001\n"):
+def write_voc(root, objects="<object><name>dog</name><difficult>0</difficult></object>", listed="000001\n"):
     voc = root / "VOCdevkit" / "VOC2007"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (voc / folder).mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,10 @@ def test_real_annotations_give_the_published_label_graph(shared):
         (lambda voc: (voc / "JPEGImages" / "000001.jpg").unlink(), "000001.jpg"),
         (lambda voc: (voc / "Annotations" / "000001.xml").unlink(), "000001.xml"),
         (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<annotation>"), "not well-formed"),
-        (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<a><object><name>yeti</name></object></a>"), "yeti"),
+        (
+            lambda voc: (voc / "Annotations" / "000001.xml").write_text("<a><object><name>yeti</name></object></a>"),
+            "yeti",
+        ),
         (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").write_text("\n"), "names no image"),
         (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").unlink(), "train.txt"),
     ],
@@ -189,7 +194,9 @@ def test_a_damaged_devkit_is_named(tmp_path, damage, names):
         VOC(str(tmp_path)).read("train")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
+)
 def test_a_missing_data_set_is_named(tmp_path, name, folder):
     with pytest.raises(UserError, match="--data"):
         open_dataset(name, folder and str(tmp_path / folder))

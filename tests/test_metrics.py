@@ -56,7 +56,9 @@ def test_unknown_targets_change_nothing(case, rng):
         expected = sklearn.metrics.average_precision_score(targets[keep, c], scores[keep, c])
         assert metrics.average_precision(scores[:, c], masked[:, c]) == pytest.approx(expected, abs=TOLERANCE)
     predicted = scores >= 0.5
-    assert metrics.hamming_loss(predicted, masked) == pytest.approx((predicted != targets)[~unknown].mean(), abs=TOLERANCE)
+    assert metrics.hamming_loss(predicted, masked) == pytest.approx(
+        (predicted != targets)[~unknown].mean(), abs=TOLERANCE
+    )
     for row in range(5):
         keep = ~unknown[row]
         one = metrics.label_ranking_loss(scores[row : row + 1], masked[row : row + 1])

@@ -1,4 +1,4 @@
-"""Is it MSRN? Every tensor and gradient that the published implementation stored, at tolerances that RULE.md justifies."""
+"""Is it MSRN? Every tensor and gradient that the published implementation stored, at RULE.md's tolerances."""
 
 import importlib.util
 import json

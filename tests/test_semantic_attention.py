@@ -36,7 +36,9 @@ def test_value_and_gradients_equal_autodiff_of_the_equation_in_float64(rng, shap
     positions, semantics, upstream = random_case(rng, *shape)
     block = 4 if shape[-1] % 4 == 0 else 1
     np.testing.assert_allclose(
-        semantic_attention(tf.constant(positions), tf.constant(semantics), block), naive(positions, semantics), atol=1e-12
+        semantic_attention(tf.constant(positions), tf.constant(semantics), block),
+        naive(positions, semantics),
+        atol=1e-12,
     )
     ours = gradients(lambda p, e: semantic_attention(p, e, block), positions, semantics, upstream)
     for mine, reference in zip(ours, gradients(naive, positions, semantics, upstream), strict=True):

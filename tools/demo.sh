@@ -3,6 +3,7 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 prepare_environment requirements.txt
+export PYTHONPATH=.
 python=.venv/bin/python run=runs/demo
 
 rm -rf "$run"

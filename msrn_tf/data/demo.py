@@ -1,8 +1,8 @@
 """The built-in demo set: little landscapes drawn from a seed, with 12 labels that imply each other.
 
 What stands in a picture depends on where it is: birds and kites fly in a sky, boats and fish are in water, flowers and
-houses stand on grass. Objects differ in size (a flower covers 0.5 % of a picture, a sky half of it), colours overlap
-between classes and shapes without a label lie about, so that neither colour nor context alone gives a label away.
+houses stand on grass. Objects differ in size (a flower covers 1 % of a picture, a sky half of it), take several colours
+and share some of them with others, walls and sand bear no label, and dull shapes without a label lie about.
 """
 
 import io
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
 
-DEMO_LABELS = "sky cloud sun bird kite grass tree flower house water boat fish".split()
+DEMO_LABELS = ["sky", "cloud", "sun", "bird", "kite", "grass", "tree", "flower", "house", "water", "boat", "fish"]
 SPLIT_SIZES = {"train": 1600, "val": 400, "test": 400}
 IMAGE_SIZE = 96
 OVERSAMPLING = 2
@@ -145,9 +145,9 @@ class _Scene:
             self.ellipse(x, y, 0.004, 0.004, self.colour(base, 40))
 
     def clutter(self):
-        """A shape without a label, in any colour."""
+        """A shape without a label, in any dull colour."""
         x, y, size = self.rng.random(), self.rng.random(), self.rng.uniform(0.02, 0.07)
-        colour = tuple(int(value) for value in self.rng.integers(20, 250, size=3))
+        colour = self.colour([self.rng.integers(40, 220)] * 3, 40)
         kind = self.rng.integers(3)
         if kind == 0:
             self.box(x - size, y - size / 2, x + size, y + size / 2, colour)
@@ -168,7 +168,7 @@ class _Scene:
     def sun(self, horizon):
         x, y = self.rng.uniform(0.08, 0.92), self.rng.uniform(0.1, 0.6) * horizon
         radius = self.rng.uniform(0.07, 0.12)
-        colour = self.colour([(250, 220, 80), (245, 150, 60), (250, 245, 220)][self.rng.integers(3)], 10)
+        colour = self.colour([(250, 225, 70), (250, 190, 50), (250, 240, 160)][self.rng.integers(3)], 10)
         for ray in np.linspace(0, 2 * math.pi, self.rng.integers(8, 14), endpoint=False):
             reach = [(x + math.cos(ray) * radius * r, y + math.sin(ray) * radius * r) for r in (1.25, 1.8)]
             self.line(reach, colour, 0.018)
@@ -183,7 +183,7 @@ class _Scene:
     def kite(self, horizon):
         x, y = self.rng.uniform(0.12, 0.88), self.rng.uniform(0.15, 0.7) * horizon
         size, turn = self.rng.uniform(0.11, 0.17), self.rng.normal(0, 0.35)
-        colour = self.vivid()
+        colour = self.colour([(230, 50, 60), (215, 40, 160), (250, 120, 30)][self.rng.integers(3)], 25)
         self.polygon(self.turned([(0, -1), (0.65, -0.2), (0, 1.1), (-0.65, -0.2)], x, y, size, turn), colour)
         tail = [(0.25 * math.sin(4 * t), 1.1 + 1.3 * t) for t in np.linspace(0, 1, 10)]
         self.line(self.turned(tail, x, y, size, turn), colour, 0.01)
@@ -229,16 +229,20 @@ class _Scene:
         x, y = self.rng.uniform(0.15, 0.85), self.rng.uniform(horizon + 0.08, 0.92)
         size = self.rng.uniform(0.09, 0.17)
         hull = [(-1, 0), (1, 0), (0.65, 0.42), (-0.65, 0.42)]
-        self.polygon(self.turned(hull, x, y, size, 0), self.colour([(130, 60, 45), (235, 235, 235)][self.rng.integers(2)], 25))
+        self.polygon(
+            self.turned(hull, x, y, size, 0), self.colour([(130, 60, 45), (235, 235, 235)][self.rng.integers(2)], 25)
+        )
         self.line(self.turned([(0, 0), (0, -1.6)], x, y, size, 0), self.colour((80, 60, 45), 15), 0.012)
         side = self.rng.choice([-1, 1])
         sail = [(0.06 * side, -1.55), (0.85 * side, -0.2), (0.06 * side, -0.2)]
-        self.polygon(self.turned(sail, x, y, size, 0), self.colour([(245, 245, 240), (220, 90, 60)][self.rng.integers(2)], 15))
+        self.polygon(
+            self.turned(sail, x, y, size, 0), self.colour([(245, 245, 240), (220, 90, 60)][self.rng.integers(2)], 15)
+        )
 
     def fish(self, horizon):
         x, y = self.rng.uniform(0.1, 0.9), self.rng.uniform(min(horizon + 0.12, 0.9), 0.95)
         size, side = self.rng.uniform(0.08, 0.13), self.rng.choice([-1, 1])
-        colour = self.colour([(235, 140, 60), (190, 200, 205), (210, 80, 90)][self.rng.integers(3)], 22)
+        colour = self.colour([(240, 140, 50), (235, 190, 60), (220, 80, 80)][self.rng.integers(3)], 18)
         self.ellipse(x, y, size, size * 0.5, colour)
         tail = [(-0.8 * side, 0), (-1.6 * side, -0.55), (-1.6 * side, 0.55)]
         self.polygon(self.turned(tail, x, y, size, 0), colour)

@@ -61,7 +61,10 @@ def evaluation_batches(examples, *, image_size, batch_size):
     def load(source, is_path, target):
         return evaluation_pixels(_read(source, is_path), image_size), target
 
-    blank = tf.zeros([image_size, image_size, 3], tf.uint8), tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8))
+    blank = (
+        tf.zeros([image_size, image_size, 3], tf.uint8),
+        tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8)),
+    )
     filling = tf.data.Dataset.from_tensors(blank).repeat(-len(examples) % batch_size)
     dataset = _sources(examples).map(load, num_parallel_calls=tf.data.AUTOTUNE).concatenate(filling)
     return dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)

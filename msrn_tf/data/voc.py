@@ -9,9 +9,9 @@ from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
 from msrn_tf.errors import UserError
 
 VOC_LABELS = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow "
-    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-).split()
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
 
 
 class VOC:
@@ -49,7 +49,9 @@ class VOC:
     def _example(self, image_id, split_path):
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
         if not os.path.isfile(image_path):
-            raise UserError(f"{image_path}: is missing, but {split_path} names it; complete the devkit or mend the list")
+            raise UserError(
+                f"{image_path}: is missing, but {split_path} names it; complete the devkit or mend the list"
+            )
         return Example(image_id, self._target(image_id), image_path=image_path)
 
     def _target(self, image_id):

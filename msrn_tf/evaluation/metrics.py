@@ -69,7 +69,8 @@ def average_precision_11point(scores, targets):
 def precision_and_recall(predicted, targets):
     """CP, CR, CF1 (means over labels) and OP, OR, OF1 (over all decisions), in percent.
 
-    A label that is never predicted has precision 0, as published; one without a present target is left out of CP and CR.
+    A label that is never predicted has precision 0, as published; one without a present target is left out of both
+    means.
     """
     known, present = targets >= 0, targets == 1
     predicted = predicted & known
@@ -117,7 +118,7 @@ def label_ranking_average_precision(scores, targets):
 
 
 def label_ranking_loss(scores, targets):
-    """Mean over images of the share of (present, absent) pairs of labels that are ranked the wrong way; ties are wrong."""
+    """Mean over images of the share of (present, absent) pairs of labels ranked the wrong way; ties are wrong."""
     present, absent = targets == 1, targets == 0
     losses = np.zeros(len(scores))
     for index, image_scores in enumerate(scores):

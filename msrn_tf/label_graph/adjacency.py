@@ -25,7 +25,9 @@ def label_edges(counts, cooccurrence, threshold=DEFAULT_THRESHOLD):
 
 
 def normalized_adjacency(counts, cooccurrence, threshold=DEFAULT_THRESHOLD):
-    """Â = (A·Δ)ᵀ·Δ as float32 `[C, C]`, with A = 0.25 · edges / (column sums + 1e-6) + I and Δ = diag(row sums of A)^(-1/2).
+    """Â = (A·Δ)ᵀ·Δ as float32 `[C, C]`.
+
+    A = 0.25 · edges / (column sums + 1e-6) + I and Δ = diag(row sums of A)^(-1/2).
 
     Mind the transpose: row i of Â holds the labels that label i looks at, those j with P(i | j) ≥ threshold.
     """

@@ -33,7 +33,9 @@ def read_glove(path, words):
                 except ValueError:
                     vector = np.empty(0, np.float32)
                 if not vector.size or vector.size != (size or vector.size) or not np.isfinite(vector).all():
-                    raise UserError(f"--word_vectors={path}: line {number} is not `word v1 v2 …` with one size throughout")
+                    raise UserError(
+                        f"--word_vectors={path}: line {number} is not `word v1 v2 …` with one size throughout"
+                    )
                 size = vector.size
                 if word in wanted:
                     vectors.setdefault(word, vector)

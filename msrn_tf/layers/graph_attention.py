@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 MASKED_SCORE = -1e9
-"""Score where the graph has no edge: its softmax weight is exactly 0 in float32. (Every label has an edge to itself.)"""
+"""Score where the graph has no edge: its softmax weight is exactly 0. (Every label has an edge to itself.)"""
 
 
 @keras.saving.register_keras_serializable("msrn_tf")

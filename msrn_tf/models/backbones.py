@@ -57,43 +57,48 @@ APPLICATION_NORMALIZATION = {
 BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *(f"applications.{name}" for name in APPLICATION_NORMALIZATION))
 
 
-def build_backbone(name, dtype=None):
+def build_backbone(name, weights="", dtype=None):
     """The backbone's taps as a model, and how its input is normalised.
 
     Args:
-        name: one of `BACKBONES`: `resnet18` … `resnet152` (torchvision's layout, from KerasHub), `resnet_tiny` (0.7
+        name: one of `BACKBONES`: `resnet18` … `resnet152` (torchvision's layout, from KerasHub), `resnet_tiny` (0.9
             million parameters, for the demo) or `applications.NAME` for a `keras.applications` model.
+        weights: Keras weights file (`.weights.h5`) saved from the same network without its top; empty: random weights.
         dtype: dtype policy of its layers.
 
     Returns:
-        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, with random
-        weights, and a `PixelNormalization`.
+        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, and a
+        `PixelNormalization`.
+
+    Raises:
+        UserError: no such backbone, or weights that cannot be read or do not fit.
     """
     if name in RESNET_BLOCKS or name == RESNET_TINY:
-        return pyramid_taps(_resnet(name, dtype)), IMAGENET
-    application = name.removeprefix("applications.")
-    if name == application or application not in APPLICATION_NORMALIZATION:
-        raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
-    builder = getattr(keras.applications, application)
-    with _dtype_policy(dtype):
-        network = builder(weights=None, include_top=False, input_shape=(None, None, 3))
-    return strided_taps(network), APPLICATION_NORMALIZATION[application]
+        network, make_taps, normalization = _resnet(name, dtype), pyramid_taps, IMAGENET
+    else:
+        application = name.removeprefix("applications.")
+        if name == application or application not in APPLICATION_NORMALIZATION:
+            raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
+        with _dtype_policy(dtype):
+            network = getattr(keras.applications, application)(
+                weights=None, include_top=False, input_shape=(None, None, 3)
+            )
+        make_taps, normalization = strided_taps, APPLICATION_NORMALIZATION[application]
+    if weights:
+        _load_weights(network, weights)
+    return make_taps(network), normalization
 
 
-def load_backbone_weights(taps, path):
-    """Loads a Keras weights file into a backbone made by `build_backbone`.
-
-    Takes `.weights.h5` files saved from the same network without its top. Raises `UserError` where it does not fit.
-    """
-    if not str(path).endswith((".weights.h5", ".keras", ".h5")):
+def _load_weights(network, path):
+    if not str(path).endswith(".weights.h5"):
         raise UserError(f"--backbone_weights={path}: a Keras weights file (.weights.h5) is needed")
     try:
-        taps.load_weights(path)
+        network.load_weights(path)
     except FileNotFoundError as error:
         raise UserError(f"--backbone_weights={path}: no such file") from error
     except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"--backbone_weights={path}: does not fit this backbone ({first_line})") from error
+        raise UserError(f"--backbone_weights={path}: does not fit {network.name} ({first_line})") from error
 
 
 def pyramid_taps(backbone):

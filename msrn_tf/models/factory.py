@@ -5,7 +5,7 @@ import os
 import keras
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import build_backbone, load_backbone_weights
+from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
@@ -21,9 +21,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         label_graph: `LabelGraph` with word vectors; needed for `config.model == "msrn"`.
         synchronized_batch_norm: bool. Batch-norm statistics over all replicas.
     """
-    taps, normalization = build_backbone(config.backbone)
-    if config.backbone_weights:
-        load_backbone_weights(taps, config.backbone_weights)
+    taps, normalization = build_backbone(config.backbone, config.backbone_weights)
     if synchronized_batch_norm:
         taps = _with_synchronized_batch_norm(taps)
     taps.trainable = not config.freeze_backbone

@@ -82,7 +82,9 @@ class MSRN(MultiLabelClassifier):
             for i, width in enumerate(widths[:2])
         ]
         self.tap_pools = [
-            keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, name=f"tap_pool{i + 1}") if self._pools(stride) else None
+            keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, name=f"tap_pool{i + 1}")
+            if self._pools(stride)
+            else None
             for i, stride in enumerate(STRIDES)
         ]
         self.projections = [

@@ -46,7 +46,10 @@ def published_name(path):
 
 
 def torchvision_name(layer, leaf):
-    """torchvision's name for a variable of a KerasHub ResNet: `stack2_block0_0_bn`, `gamma` → `layer3.0.downsample.1.weight`."""
+    """torchvision's name for a variable of a KerasHub ResNet.
+
+    For example `stack2_block0_0_bn`, `gamma` → `layer3.0.downsample.1.weight`.
+    """
     if match := re.fullmatch(r"conv1_(conv|bn)", layer):
         return f"{match[1].replace('conv', 'conv1').replace('bn', 'bn1')}.{_torch_leaf(leaf)}"
     match = re.fullmatch(r"stack(\d+)_block(\d+)_(\d)_(conv|bn)", layer)

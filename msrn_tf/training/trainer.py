@@ -115,7 +115,12 @@ class Trainer:
         gradients = tape.gradient(loss, [variable.value for variable in self.model.trainable_variables])
         gradients, norm = all_reduce_and_clip(gradients, self.clip_norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
-        return {"loss": loss, "classification_loss": classification_loss, "group_loss": added_loss, "gradient_norm": norm}
+        return {
+            "loss": loss,
+            "classification_loss": classification_loss,
+            "group_loss": added_loss,
+            "gradient_norm": norm,
+        }
 
     def _check_finite(self, history, checked, first_step):
         """Raises where a loss since the last check is not finite; reading it now and then lets the device run ahead."""

@@ -1,0 +1,217 @@
+"""The commands as a person meets them: what they write, and one sentence with status 2 for bad input."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
+from msrn_tf.data import demo
+from msrn_tf.data.example import Example
+from msrn_tf.errors import UserError
+from msrn_tf.models.factory import create_model, load_model
+from msrn_tf.training.setup import check_positives, in_order, prepare_label_graph
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SMALL = [
+    "--backbone=resnet_tiny", "--channels=8", "--head=elementwise", "--image_size=32", "--batch_size=16", "--epochs=1",
+    "--decay_epochs=1", "--augment=flip",
+]  # fmt: skip
+
+
+def command(module, *arguments, cwd=None):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+def assert_refused(run, *words):
+    """Status 2, one sentence that holds the words, no traceback."""
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 2, run.stderr
+    assert len(errors) == 1 and "Traceback" not in run.stderr
+    for word in words:
+        assert str(word) in errors[0]
+
+
+@pytest.fixture(scope="module")
+def small_voc(shared, tmp_path_factory):
+    """A devkit with the first photos of each split, linked."""
+    source = shared / "voc2007" / "VOCdevkit" / "VOC2007"
+    target = tmp_path_factory.mktemp("voc") / "VOC2007"
+    (target / "ImageSets" / "Main").mkdir(parents=True)
+    for folder in ("JPEGImages", "Annotations"):
+        (target / folder).symlink_to(source / folder)
+    for split, count in (("train", 160), ("val", 40), ("test", 40)):
+        names = (source / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
+        (target / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+    return target
+
+
+@pytest.fixture(scope="module")
+def trained(small_voc, tmp_path_factory):
+    """A run on real photos, and the folder it wrote."""
+    workdir = tmp_path_factory.mktemp("run") / "voc"
+    run = command("msrn_tf.train", "--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={workdir}", *SMALL)
+    assert run.returncode == 0, run.stderr
+    return workdir, run.stdout
+
+
+def test_training_writes_the_run_directory_and_says_what_it_does(trained):
+    workdir, output = trained
+    assert {"flags.cfg", "label_graph.npz", "metrics.jsonl", "model.keras", "tensorboard"} <= set(os.listdir(workdir))
+    for words in ("20 labels", "labels without a neighbour", "160 images to train on", "epoch 1/1", "validation mAP"):
+        assert words in output
+    record = json.loads((workdir / "metrics.jsonl").read_text())
+    assert record["step"] == 10 and record["best"] is True and np.isfinite(record["loss"])
+    assert any(name.startswith("events") for name in os.listdir(workdir / "tensorboard"))
+    assert "--backbone=resnet_tiny" in (workdir / "flags.cfg").read_text()
+    assert load_model(str(workdir / "model.keras")).labels[0] == "aeroplane"
+
+
+def test_a_run_is_repeated_by_its_flags_and_never_overwritten(trained, small_voc):
+    workdir, _ = trained
+    before = (workdir / "metrics.jsonl").read_text()
+    assert_refused(command("msrn_tf.train", f"--flagfile={workdir}/flags.cfg"), "--workdir", "already holds a run")
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_evaluation_writes_the_metrics_file(trained, small_voc, tmp_path):
+    model = trained[0] / "model.keras"
+    output = tmp_path / "metrics.json"
+    run = command(
+        "msrn_tf.evaluate", f"--model={model}", "--dataset=voc2007", f"--data_dir={small_voc}", f"--output={output}"
+    )
+    assert run.returncode == 0, run.stderr
+    metrics = json.loads(output.read_text())
+    assert metrics["num_images"] == 40 and len(metrics["AP"]) == 20
+    wanted = "mAP mAP_11point CP CR CF1 OP OR OF1 CP_top3 CR_top3 CF1_top3 OP_top3 OR_top3 OF1_top3 coverage_error"
+    assert set(wanted.split()) <= set(metrics)
+    assert {"label_ranking_average_precision", "label_ranking_loss", "hamming_loss"} <= set(metrics)
+    assert "aeroplane" in run.stdout and "mAP" in run.stdout
+
+
+def test_prediction_names_labels_writes_heatmaps_and_names_bad_photos(trained, shared, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    source = shared / "voc2007" / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000012.jpg"
+    (photos / "good.jpg").write_bytes(source.read_bytes())
+    (photos / "text.jpg").write_text("no photo")
+    Image.open(source).convert("L").save(photos / "grey.png")
+    heatmaps = tmp_path / "heat"
+    model = trained[0] / "model.keras"
+    run = command("msrn_tf.predict", f"--model={model}", "--json", "--top_k=3", f"--heatmaps={heatmaps}", photos)
+    assert_refused(run, "text.jpg")
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [os.path.basename(row["photo"]) for row in rows] == ["good.jpg", "grey.png"]
+    for row in rows:
+        assert len(row["labels"]) == 3 and row["scores"] == sorted(row["scores"], reverse=True)
+        for path in row["heatmaps"]:
+            with Image.open(path) as picture, Image.open(source) as photo:
+                assert picture.size == photo.size
+
+
+def test_prediction_prints_a_table(trained, shared):
+    source = shared / "voc2007" / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000012.jpg"
+    run = command("msrn_tf.predict", f"--model={trained[0] / 'model.keras'}", source)
+    assert run.returncode == 0 and "000012.jpg" in run.stdout
+
+
+# Bad input at the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workdir=x", "--dataset=voc2007", "--data_dir=missing"], ["--data_dir=missing"]),
+        (["--workdir=x", "stray"], ["stray"]),
+        (["--workdir=x", "--batch_size=many"], ["batch_size"]),
+        (["--workdir=x", "--pool_ratio=1.5"], ["pool_ratio"]),
+        (["--workdir=x", "--bacth_size=4"], ["bacth_size"]),
+        (["--flagfile=missing.cfg"], ["missing.cfg"]),
+        (["--workdir=x", "--batch_size=15", "--num_cpu_replicas=2"], ["--batch_size=15", "2 replicas"]),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_bad_flags_are_refused_and_nothing_is_written(tmp_path, arguments, words):
+    assert_refused(command("msrn_tf.train", *arguments, cwd=tmp_path), *words)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_flagfile_line_without_dashes_is_refused(tmp_path):
+    (tmp_path / "bad.cfg").write_text("--dataset=demo\nbatch_size=4\n")
+    assert_refused(command("msrn_tf.train", "--flagfile=bad.cfg", "--workdir=x", cwd=tmp_path), "batch_size=4")
+
+
+def test_help_is_grouped_and_short():
+    run = command("msrn_tf.train", "--help")
+    assert run.returncode == 0
+    for title in ("Data:", "Model:", "Optimisation:", "Run:", "--flagfile"):
+        assert title in run.stdout
+    assert "alsologtostderr" not in run.stdout
+
+
+@pytest.mark.parametrize("module", ["msrn_tf.evaluate", "msrn_tf.predict"])
+def test_a_file_that_is_no_model_is_refused(module, tmp_path):
+    (tmp_path / "model.keras").write_text("no model")
+    (tmp_path / "photo.jpg").write_bytes(demo.draw_example("test", 0).image_bytes)
+    arguments = ["photo.jpg"] if module.endswith("predict") else ["--dataset=demo"]
+    assert_refused(command(module, "--model=model.keras", *arguments, cwd=tmp_path), "--model=model.keras")
+
+
+# Bad input in the library
+
+
+def configs(optimization=None, run=None, data=None):
+    return (
+        TrainingDataConfig(**(data or {})),
+        ModelConfig(),
+        OptimizationConfig(**(optimization or {})),
+        RunConfig(**({"workdir": "x"} | (run or {}))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [
+        ({"run": {"workdir": ""}}, "--workdir"),
+        ({"optimization": {"batch_size": 9}, "run": {"num_cpu_replicas": 2}}, "--batch_size"),
+        ({"optimization": {"decay_epochs": [5, 3]}}, "--decay_epochs"),
+        ({"optimization": {"warmup_epochs": 40.0}}, "--warmup_epochs"),
+        ({"data": {"val_split": "train"}}, "--val_split"),
+    ],
+)
+def test_choices_that_cannot_work_are_named(change, flag):
+    check_training(*configs())
+    with pytest.raises(UserError, match=flag):
+        check_training(*configs(**change))
+
+
+def test_a_label_without_a_positive_is_named():
+    with pytest.raises(UserError, match="dog"):
+        check_positives(["cat", "dog"], np.array([[1, 0], [1, -1]]), "train")
+
+
+def test_a_label_graph_is_put_in_the_data_sets_order_or_refused(rng):
+    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    graph, warnings = prepare_label_graph(ModelConfig(), ["a", "b", "c"], examples, 0)
+    assert graph.counts.tolist() == [2, 1, 1] and graph.word_vectors.shape == (3, 300)
+    assert in_order(graph, ["c", "a", "b"], "g").counts.tolist() == [1, 2, 1]
+    assert in_order(graph, ["c", "a", "b"], "g").cooccurrence[1].tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match="zebra"):
+        in_order(graph, ["a", "zebra"], "g")
+    assert not any("zero" in warning for warning in warnings)
+
+
+def test_synchronized_batch_norm_keeps_the_weights():
+    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
+    graph, _ = prepare_label_graph(config, ["a", "b", "c"], examples, 0)
+    model = create_model(config, "abc", 32, graph, synchronized_batch_norm=True)
+    norms = [layer for layer in model.backbone.layers if type(layer).__name__ == "BatchNormalization"]
+    assert norms and all(layer.synchronized for layer in norms)

@@ -1,0 +1,236 @@
+"""Graph layers by hand; models on several backbones; saved and restored in a new process; word for word."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msrn_tf.config import ModelConfig
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
+from msrn_tf.layers import DiffPool, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead
+from msrn_tf.models.backbones import build_backbone
+from msrn_tf.models.factory import create_model, load_model, save_model
+
+LABELS = ("cat", "dog", "sofa", "car", "road")
+
+
+def small_graph():
+    targets = np.array([[1, 0, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]])
+    graph = LabelGraph.from_targets(LABELS, targets)
+    return dataclasses.replace(graph, word_vectors=one_hot_word_vectors(5))
+
+
+def small_model(image_size=64, **choices):
+    choices = {"backbone": "resnet_tiny", "channels": 16, "head": "elementwise", "pool_ratio": 0.4} | choices
+    return create_model(ModelConfig(**choices), LABELS, image_size, small_graph())
+
+
+# Layers
+
+
+def test_graph_attention_by_hand():
+    """Two nodes that see each other, one that sees itself alone."""
+    layer = GraphAttention(2)
+    layer.build((3, 2))
+    kernel = np.array([[1.0, 0.5], [-0.5, 1.0]])
+    a = np.array([0.3, -0.2, 0.7, 0.1])
+    layer.kernel.assign(kernel)
+    layer.attention_kernel.assign(a[:, None])
+    nodes = np.array([[1.0, 2.0], [0.5, -1.0], [-1.0, 0.0]])
+    adjacency = np.array([[1, 0.3, 0], [0.2, 1, 0], [0, 0, 1]])
+    h = nodes @ kernel
+    expected = np.zeros((3, 2))
+    for i in range(3):
+        neighbours = np.flatnonzero(adjacency[i] > 0)
+        raw = np.array([a[:2] @ h[i] + a[2:] @ h[j] for j in neighbours])
+        weights = np.exp(np.where(raw > 0, raw, 0.2 * raw))
+        out = (weights / weights.sum()) @ h[neighbours] + h[i]
+        expected[i] = np.where(out > 0, out, np.exp(out) - 1)
+    np.testing.assert_allclose(layer(nodes, adjacency), expected, atol=1e-6)
+
+
+def test_graph_convolution_by_hand():
+    layer = GraphConvolution(1)
+    layer.build((2, 2))
+    layer.kernel.assign([[1.0], [2.0]])
+    adjacency = np.array([[0.5, 0.5], [0.0, -1.0]])
+    # x W = [5, −1]; Â x W = [2, 1]; then [−5 …] for the negative side.
+    np.testing.assert_allclose(layer(np.array([[1.0, 2.0], [1.0, -1.0]]), adjacency), [[2.0], [1.0]], atol=1e-6)
+    np.testing.assert_allclose(layer(np.array([[-1.0, -2.0], [0.0, 0.0]]), adjacency), [[-0.5], [0.0]], atol=1e-6)
+
+
+def test_diff_pool_pools_by_its_assignment_and_adds_the_group_loss(rng):
+    layer = DiffPool(2)
+    labels, adjacency = rng.normal(size=(4, 6)).astype("float32"), np.eye(4, dtype="float32")
+    groups, assignment = layer(labels, adjacency)
+    np.testing.assert_allclose(np.sum(assignment, axis=1), 1, atol=1e-6)
+    embedded = layer.embedding(np.maximum(labels, 0), adjacency)
+    np.testing.assert_allclose(groups, np.transpose(assignment) @ np.asarray(embedded), atol=1e-5)
+    own = np.asarray(groups)[np.argmax(assignment, axis=1)]
+    expected = 1e-4 * np.linalg.norm(labels - own, axis=1).sum()
+    np.testing.assert_allclose(layer.losses[0], expected, rtol=1e-5)
+
+
+def test_a_label_that_equals_its_group_has_a_finite_gradient():
+    layer = DiffPool(1)
+    labels = tf.zeros((2, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(labels)
+        layer(labels, tf.eye(2))
+        loss = layer.losses[0]
+    assert np.isfinite(tape.gradient(loss, labels)).all()
+
+
+@pytest.mark.parametrize("head", [MLPHead, ElementwiseHead])
+def test_head_logits_are_float32_under_mixed_precision(head):
+    layer = head(3, dtype="mixed_bfloat16")
+    logits = layer(tf.zeros((2, 5, 12), tf.bfloat16), tf.ones((3, 2)) / 2)
+    assert logits.shape == (2, 3) and logits.dtype == tf.float32
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [GraphAttention(3), GraphConvolution(3), GraphConvolution(3, activation="tanh"), DiffPool(2), MLPHead(4, 8, 0.1),
+     ElementwiseHead(4, 0.1)],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_layer_configuration_round_trips(layer):
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(copy) is type(layer) and copy.get_config() == layer.get_config()
+
+
+# Backbones and models
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet18", [128, 256, 512]),
+        ("resnet101", [512, 1024, 2048]),
+        ("resnet_tiny", [64, 128, 128]),
+        ("applications.MobileNetV2", [192, 576, 1280]),
+        ("applications.EfficientNetB0", [240, 672, 1280]),
+        ("applications.DenseNet121", [512, 1024, 1024]),
+    ],
+)
+def test_taps_are_at_strides_8_16_32(name, channels):
+    taps, _ = build_backbone(name)
+    shapes = taps.compute_output_shape((1, 96, 160, 3))
+    assert [shape[1:3] for shape in shapes] == [(12, 20), (6, 10), (3, 5)]
+    assert [shape[3] for shape in shapes] == channels
+
+
+def test_an_unknown_backbone_and_weights_that_do_not_fit_are_named(tmp_path):
+    with pytest.raises(UserError, match="--backbone=vgg"):
+        small_model(backbone="vgg")
+    (tmp_path / "x.weights.h5").write_bytes(b"no weights")
+    for file in ("x.weights.h5", "missing.weights.h5", "x.pth"):
+        with pytest.raises(UserError, match="--backbone_weights"):
+            small_model(backbone_weights=str(tmp_path / file))
+
+
+def test_real_backbone_weights_load(shared, rng):
+    path = str(shared / "weights" / "mobilenet_v2_1.0_224_notop.weights.h5")
+    network = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(None, None, 3))
+    network.load_weights(path)
+    images = rng.uniform(-1, 1, (1, 96, 96, 3)).astype("float32")
+    taps, normalization = build_backbone("applications.MobileNetV2", path)
+    np.testing.assert_array_equal(taps(images)[-1], network(images))
+    assert normalization.mean == (127.5, 127.5, 127.5)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"head": "mlp", "head_units": 8},
+        {"encoder": "gcn"},
+        {"word_vectors": "learned"},
+        {"model": "gap"},
+        {"model": "gmp", "dropout": 0.2},
+        {"backbone": "applications.MobileNetV2", "tap_pooling": "none"},
+    ],
+    ids=str,
+)
+def test_a_saved_model_is_restored_whole(tmp_path, rng, choices):
+    model = small_model(**choices)
+    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    path = str(tmp_path / "model.keras")
+    save_model(model, path)
+    restored = load_model(path)
+    assert (restored.labels, restored.image_size, restored.thresholds) == (LABELS, 64, (0.5,) * 5)
+    np.testing.assert_array_equal(restored(images), model(images))
+    assert len(restored.trainable_variables) == len(model.trainable_variables)
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+def test_a_new_process_restores_identical_outputs(tmp_path, rng):
+    model = small_model()
+    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    save_model(model, str(tmp_path / "model.keras"))
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import msrn_tf, keras, numpy, sys; model = keras.saving.load_model(sys.argv[1]); "
+        "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2])))"
+    )
+    paths = [str(tmp_path / name) for name in ("model.keras", "images.npy", "logits.npy")]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(paths[2]), model(images))
+
+
+def test_uint8_and_float_pixels_of_any_size_give_logits(rng):
+    model = small_model()
+    for height, width in ((64, 64), (96, 64)):
+        images = rng.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+        np.testing.assert_allclose(model(images), model(images.astype(np.float32)), atol=1e-5)
+
+
+def test_taps_are_pooled_only_where_enough_positions_remain():
+    assert [pool is not None for pool in small_model(448).tap_pools] == [True, True, True]
+    assert [pool is not None for pool in small_model(224).tap_pools] == [True, True, False]
+    assert [pool is not None for pool in small_model(64).tap_pools] == [False, False, False]
+    assert all(small_model(64, tap_pooling="published").tap_pools)
+
+
+def test_attention_maps_are_distributions_over_positions(rng):
+    maps = small_model().attention_maps(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    assert [tuple(m.shape) for m in maps] == [(2, 5, 8, 8), (2, 5, 4, 4), (2, 5, 2, 2)]
+    for scale in maps:
+        np.testing.assert_allclose(np.sum(scale, axis=(2, 3)), 1, atol=1e-4)
+
+
+def test_the_backbone_group_is_the_backbone_and_the_two_tap_convolutions():
+    model = small_model()
+    slow = {variable.path for variable in model.backbone_variables()}
+    assert {f"msrn/tap_convolution{i}/{leaf}" for i in (1, 2) for leaf in ("kernel", "bias")} <= slow
+    assert not any(name in path for path in slow for name in ("projection", "head", "label_encoder", "diff_pool"))
+    assert small_model(freeze_backbone=True).backbone.trainable_variables == []
+
+
+def test_more_groups_than_labels_are_refused():
+    model = small_model()
+    config = model.get_config() | {"num_groups": 6}
+    with pytest.raises(ValueError, match="num_groups"):
+        type(model).from_config(config)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut", b"{}"])
+def test_a_file_that_is_no_model_is_named(tmp_path, content):
+    path = tmp_path / "model.keras"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="--model="):
+        load_model(str(path))
+
+
+def test_a_stranger_model_is_refused(tmp_path):
+    path = str(tmp_path / "model.keras")
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(path)
+    with pytest.raises(UserError, match="Sequential"):
+        load_model(path)
