@@ -125,11 +125,16 @@ def test_no_tensor_of_batch_positions_semantics_channels_is_made(rng):
     assert max(sizes) <= batch * num_positions * nodes * channels // 8
 
 
-def test_attention_maps_are_the_mean_of_the_weights_over_channels(rng):
-    positions, semantics, _ = random_case(rng, 2, 10, 4, 6)
-    maps = SemanticAttention().attention_maps(tf.constant(positions), tf.constant(semantics))
-    weights = tf.nn.softmax(positions[:, :, None, :] * semantics[None, None], axis=1)
-    np.testing.assert_allclose(maps, np.transpose(np.mean(weights, axis=-1), (0, 2, 1)), atol=1e-12)
+def test_evidence_maps_follow_their_definition_and_sum_to_what_attention_adds(rng):
+    positions, semantics, gradients = random_case(rng, 2, 10, 4, 6)
+    maps = SemanticAttention(block_channels=3).evidence_maps(
+        tf.constant(positions), tf.constant(semantics), tf.constant(gradients)
+    )
+    weights = tf.nn.softmax(positions[:, :, None, :] * semantics[None, None], axis=1).numpy()
+    deviation = positions - positions.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(maps, np.einsum("bkd,bnkd,bnd->bkn", gradients, weights, deviation), atol=1e-12)
+    added = naive(positions, semantics).numpy() - positions.mean(axis=1)[:, None, :]
+    np.testing.assert_allclose(np.sum(maps, axis=-1), (gradients * added).sum(axis=-1), atol=1e-11)
 
 
 def test_configuration_round_trips_and_bad_blocks_are_refused():

@@ -42,6 +42,17 @@ class MLPHead(keras.layers.Layer):
         x = ops.leaky_relu(x, negative_slope=0.01)
         return self.logits(self.drop(x, training=training))
 
+    def label_gradients(self, aggregated, assignment=None):
+        """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
+        nodes, features = aggregated.shape[1:]
+        x = ops.tanh(aggregated)
+        hidden = self.hidden(ops.reshape(x, (-1, nodes * features)))
+        slope = ops.where(hidden > 0, 1.0, 0.01)
+        kernel = ops.reshape(ops.cast(self.hidden.kernel, "float32"), (nodes, features, -1))[: self.num_labels]
+        through_hidden = ops.expand_dims(ops.cast(slope, "float32"), 1) * ops.transpose(self.logits.kernel)
+        gradients = ops.einsum("bcu,cfu->bcf", through_hidden, kernel)
+        return gradients * (1 - ops.square(ops.cast(x[:, : self.num_labels], "float32")))
+
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)
 
@@ -97,6 +108,11 @@ class ElementwiseHead(keras.layers.Layer):
         x = ops.tanh(ops.concatenate([labels, groups], axis=-1))
         x = ops.cast(self.drop(x, training=training), "float32")
         return ops.sum(x * ops.cast(self.kernel, "float32"), axis=-1) + ops.cast(self.bias, "float32")
+
+    def label_gradients(self, aggregated, assignment=None):
+        """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
+        x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
+        return ops.cast(self.kernel[:, : x.shape[-1]], "float32") * (1 - ops.square(x))
 
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)

@@ -64,20 +64,35 @@ class SemanticAttention(keras.layers.Layer):
         aggregated = semantic_attention(ops.cast(positions, dtype), ops.cast(semantics, dtype), block)
         return ops.cast(aggregated, self.compute_dtype)
 
-    def attention_maps(self, positions, semantics):
-        """The attention of each semantics over positions, averaged over channels: `[batch, K, N]`, rows sum to 1."""
+    def evidence_maps(self, positions, semantics, gradients):
+        """How much each position speaks for each label, through the attention of that label: `[batch, K, N]`.
+
+        To first order, what attending to position n adds to a logit over looking everywhere alike::
+
+            map[b,k,n] = Σ_d gradients[b,k,d] · w[b,n,k,d] · (p[b,n,d] − mean over n of p[b,n,d])
+
+        It may be negative; summed over positions it is Σ_d gradients · (r − mean of p). The weights alone, averaged over
+        channels, hardly differ between labels: which channels a label listens to is in the gradients.
+
+        Args:
+            positions: `[batch, N, D]`.
+            semantics: `[K, D]`.
+            gradients: `[batch, K, D]`, of each label's logit with respect to its aggregated features.
+        """
         block = self._block_channels(positions, semantics)
         dtype = _sum_dtype(positions.dtype)
         p, e = _channel_blocks(ops.cast(positions, dtype), ops.cast(semantics, dtype), block)
+        g = _to_channel_blocks(ops.cast(gradients, dtype), block)
 
         def add_block(total, xs):
-            weights = _weights(*xs)
-            weights = weights / ops.sum(weights, axis=-1, keepdims=True)
-            return total + ops.sum(weights, axis=0), None
+            p, e, g = xs
+            weights = _weights(p, e)
+            weights = weights * ops.expand_dims(g / ops.sum(weights, axis=-1), -1)
+            deviation = p - ops.mean(p, axis=-1, keepdims=True)
+            return total + ops.sum(weights * ops.expand_dims(deviation, 2), axis=0), None
 
         shape = (ops.shape(positions)[0], ops.shape(semantics)[0], ops.shape(positions)[1])
-        total, _ = ops.scan(add_block, ops.zeros(shape, dtype), (p, e))
-        return total / semantics.shape[-1]
+        return ops.scan(add_block, ops.zeros(shape, dtype), (p, e, g))[0]
 
     def compute_output_shape(self, positions_shape, semantics_shape):
         return (positions_shape[0], semantics_shape[0], semantics_shape[1])

@@ -132,9 +132,12 @@ class MSRN(MultiLabelClassifier):
 
     def call(self, images, training=None):
         semantics, assignment = self.semantics()
-        maps = self.feature_maps(images, training=training)
-        aggregated = [self.attention(_flatten_positions(m), semantics) for m in maps]
-        return self.head(ops.concatenate(aggregated, axis=-1), assignment, training=training)
+        aggregated = self.aggregate(self.feature_maps(images, training=training), semantics)
+        return self.head(aggregated, assignment, training=training)
+
+    def aggregate(self, maps, semantics):
+        """What each semantics vector gathers at the three scales, side by side: `[batch, C + m, 3D]`."""
+        return ops.concatenate([self.attention(_flatten_positions(m), semantics) for m in maps], axis=-1)
 
     def semantics(self):
         """Label and group semantics `[C + m, D]`, labels first, and the assignment S `[C, m]`. Adds the group loss."""
@@ -150,18 +153,19 @@ class MSRN(MultiLabelClassifier):
         return [projection(tap) for projection, tap in zip(self.projections, taps, strict=True)]
 
     def attention_maps(self, images):
-        """Where each label looks, at each scale: three arrays `[batch, C, h, w]`, each map summing to 1.
+        """What in the picture spoke for each label, at each scale: three arrays `[batch, C, h, w]`, not negative.
 
-        The weights of semantic attention, averaged over channels.
+        `SemanticAttention.evidence_maps` for the gradient of each label's logit by its own features, where positive.
         """
-        semantics, _ = self.semantics()
-        labels = semantics[: len(self.labels)]
-        maps = []
-        for feature_map in self.feature_maps(images, training=False):
-            _, height, width, _ = feature_map.shape
-            attention = self.attention.attention_maps(_flatten_positions(feature_map), labels)
-            maps.append(ops.reshape(attention, (-1, len(self.labels), height, width)))
-        return maps
+        semantics, assignment = self.semantics()
+        maps = self.feature_maps(images, training=False)
+        gradients = self.head.label_gradients(self.aggregate(maps, semantics), assignment)
+        labels, evidence = semantics[: len(self.labels)], []
+        for feature_map, gradient in zip(maps, ops.split(gradients, len(maps), axis=-1), strict=True):
+            shape = ops.shape(feature_map)
+            values = self.attention.evidence_maps(_flatten_positions(feature_map), labels, gradient)
+            evidence.append(ops.relu(ops.reshape(values, (shape[0], len(self.labels), shape[1], shape[2]))))
+        return evidence
 
     def backbone_variables(self):
         """The backbone and the two 1×1 tap convolutions, as published."""

@@ -11,18 +11,16 @@ OPACITY = 0.55
 def combine_scales(maps, size):
     """One map from those of several scales, in [0, 1].
 
-    Each scale is divided by its largest value, enlarged (bilinear) and averaged.
+    A scale's value is shared by the area of its position, so each is multiplied by its number of positions; then all are
+    enlarged (bilinear) and added.
 
     Args:
-        maps: sequence of float `[h, w]`, attention at each scale.
+        maps: sequence of float `[h, w]`, not negative: `MSRN.attention_maps` of one photo and label.
         size: (width, height) of the result, pixels.
     """
-    enlarged = []
-    for attention in maps:
-        attention = np.asarray(attention, np.float32) - np.min(attention)
-        attention = attention / max(float(attention.max()), 1e-12)
-        enlarged.append(np.asarray(Image.fromarray(attention).resize(size, Image.Resampling.BILINEAR)))
-    combined = np.mean(enlarged, axis=0)
+    densities = [np.asarray(scale, np.float32) * np.size(scale) for scale in maps]
+    enlarged = [np.asarray(Image.fromarray(density).resize(size, Image.Resampling.BILINEAR)) for density in densities]
+    combined = np.sum(enlarged, axis=0)
     return combined / max(float(combined.max()), 1e-12)
 
 
