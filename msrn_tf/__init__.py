@@ -10,7 +10,7 @@ from msrn_tf.quiet_import import import_tensorflow
 if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     import_tensorflow()
 
-from msrn_tf.models import MSRN, PooledClassifier  # noqa: E402
+from msrn_tf.models import MSRN, PooledClassifier
 
 __version__ = "0.1.0"
 __all__ = ["MSRN", "PooledClassifier"]

@@ -68,13 +68,13 @@ def test_graph_convolution_by_hand():
 def test_diff_pool_pools_by_its_assignment_and_adds_the_group_loss(rng):
     layer = DiffPool(2)
     labels, adjacency = rng.normal(size=(4, 6)).astype("float32"), np.eye(4, dtype="float32")
-    groups, assignment = layer(labels, adjacency)
+    groups, assignment, loss = layer(labels, adjacency)
     np.testing.assert_allclose(np.sum(assignment, axis=1), 1, atol=1e-6)
     embedded = layer.embedding(np.maximum(labels, 0), adjacency)
     np.testing.assert_allclose(groups, np.transpose(assignment) @ np.asarray(embedded), atol=1e-5)
     own = np.asarray(groups)[np.argmax(assignment, axis=1)]
     expected = 1e-4 * np.linalg.norm(labels - own, axis=1).sum()
-    np.testing.assert_allclose(layer.losses[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_a_label_that_equals_its_group_has_a_finite_gradient():
@@ -82,8 +82,7 @@ def test_a_label_that_equals_its_group_has_a_finite_gradient():
     labels = tf.zeros((2, 3))
     with tf.GradientTape() as tape:
         tape.watch(labels)
-        layer(labels, tf.eye(2))
-        loss = layer.losses[0]
+        _, _, loss = layer(labels, tf.eye(2))
     assert np.isfinite(tape.gradient(loss, labels)).all()
 
 
@@ -116,7 +115,7 @@ def test_layer_configuration_round_trips(layer):
         ("resnet_tiny", [64, 128, 128]),
         ("applications.MobileNetV2", [192, 576, 1280]),
         ("applications.EfficientNetB0", [240, 672, 1280]),
-        ("applications.DenseNet121", [512, 1024, 1024]),
+        ("applications.DenseNet121", [256, 512, 1024]),
     ],
 )
 def test_taps_are_at_strides_8_16_32(name, channels):

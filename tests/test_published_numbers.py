@@ -63,7 +63,7 @@ def intermediate_tensors(model, images):
     dense = encoder.dense(word_vectors)
     first = encoder.graph1(dense, adjacency)
     labels = encoder.graph2(first, adjacency)
-    groups, assignment = pool(labels, adjacency)
+    groups, assignment, group_loss = pool(labels, adjacency)
     activated = tf.nn.relu(labels)
     taps = model.taps(images)
     buffered = [model.tap_convolutions[0](taps[0]), model.tap_convolutions[1](taps[1]), taps[2]]
@@ -74,7 +74,7 @@ def intermediate_tensors(model, images):
     found = {
         "fc_label_out": dense, "label_embed_0": first, "label_embed": labels, "group_embed": groups,
         "assign_mat": assignment, "group_z": pool.embedding(activated, adjacency),
-        "group_assign_pre": pool.assignment(activated, adjacency), "group_loss": pool.losses[0],
+        "group_assign_pre": pool.assignment(activated, adjacency), "group_loss": group_loss,
         "label_dr": aggregated[:, :20], "group_dr": aggregated[:, 20:],
     }  # fmt: skip
     for index in range(3):

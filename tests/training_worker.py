@@ -5,6 +5,7 @@ import sys
 import tempfile
 
 import keras
+import numpy as np
 
 from msrn_tf.config import ModelConfig, OptimizationConfig
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
@@ -25,7 +26,7 @@ def main(replicas, learning_rate=0.02, synchronized=True):
     )
     graph, _ = prepare_label_graph(model_config, DEMO_LABELS, examples, 0)
     with strategy.scope():
-        model = create_model(model_config, DEMO_LABELS, 32, graph, synchronized)
+        model = create_model(model_config, DEMO_LABELS, 64, graph, synchronized)
         optimizer = make_optimizer(optimization, model, len(examples))
         trainer = Trainer(model, optimizer, strategy, batch_size=8, clip_norm=optimization.clip_norm)
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +35,7 @@ def main(replicas, learning_rate=0.02, synchronized=True):
         )
         with open(f"{folder}/metrics.jsonl", encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
-    norms = sorted(float(keras.ops.norm(v)) for v in model.variables)
+    norms = sorted(float(np.linalg.norm(value)) for value in model.get_weights())
     print(json.dumps({"records": records, "norms": norms, "replicas": strategy.num_replicas_in_sync}))
 
 

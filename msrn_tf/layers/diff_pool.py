@@ -10,7 +10,7 @@ GROUP_LOSS_WEIGHT = 1e-4
 
 @keras.saving.register_keras_serializable("msrn_tf")
 class DiffPool(keras.layers.Layer):
-    """Pools C label semantics into m group semantics and adds the group loss.
+    """Pools C label semantics into m group semantics, with the group loss.
 
     ::
 
@@ -26,7 +26,8 @@ class DiffPool(keras.layers.Layer):
         adjacency: `[C, C]`, where labels are neighbours (positive entries).
 
     Returns:
-        The group semantics G `[m, D]` and the assignment S `[C, m]`, whose rows sum to 1.
+        The group semantics G `[m, D]`, the assignment S `[C, m]`, whose rows sum to 1, and the loss, a float32 scalar. The
+        loss is returned and not added to the layer's losses: replicas share those lists (see `MSRN.forward`).
     """
 
     def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):
@@ -48,11 +49,11 @@ class DiffPool(keras.layers.Layer):
         own_group = ops.take(groups, ops.argmax(assignment, axis=-1), axis=0)
         squared = ops.sum(ops.square(ops.cast(labels - own_group, "float32")), axis=-1)
         # The floor gives a label that equals its group a zero gradient, where the bare root would give NaN.
-        self.add_loss(self.loss_weight * ops.sum(ops.sqrt(ops.maximum(squared, 1e-24))))
-        return groups, assignment
+        loss = self.loss_weight * ops.sum(ops.sqrt(ops.maximum(squared, 1e-24)))
+        return groups, assignment, loss
 
     def compute_output_shape(self, labels_shape, adjacency_shape=None):
-        return (self.num_groups, labels_shape[-1]), (labels_shape[0], self.num_groups)
+        return (self.num_groups, labels_shape[-1]), (labels_shape[0], self.num_groups), ()
 
     def get_config(self):
         return {**super().get_config(), "num_groups": self.num_groups, "loss_weight": self.loss_weight}

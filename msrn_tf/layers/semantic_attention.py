@@ -18,8 +18,8 @@ channels that fit into a processor's cache and recompute the weights of a block 
 import keras
 from keras import ops
 
-BLOCK_ELEMENTS = 1 << 20
-"""Weights computed at a time, in numbers: 4 MiB of float32, about what stays in a processor's cache."""
+BLOCK_ELEMENTS = 1 << 19
+"""Weights computed at a time, in numbers: 2 MiB of float32, about what stays in a processor's cache."""
 
 MAX_BLOCK_CHANNELS = 32
 UNKNOWN_SIZE_BLOCK_CHANNELS = 8

@@ -43,6 +43,14 @@ class MultiLabelClassifier(keras.Model):
         """The backbone's three feature maps, at strides 8, 16 and 32, for images of pixels 0–255."""
         return self.backbone(self.normalize(images), training=training)
 
+    def forward(self, images, training=None):
+        """Logits `[batch, C]` and the model's own loss, a scalar.
+
+        For training loops under `tf.distribute`: replicas share `model.losses`, and with synchronized batch norm they
+        take turns within one forward pass, so that a replica would find another's losses there.
+        """
+        return self.call(images, training=training), ops.zeros(())
+
     def probabilities(self, images):
         """Scores `[batch, C]` in [0, 1] as a NumPy array."""
         return ops.convert_to_numpy(ops.sigmoid(self(images, training=False)))

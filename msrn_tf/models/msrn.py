@@ -131,19 +131,24 @@ class MSRN(MultiLabelClassifier):
         return self.tap_pooling == "published"
 
     def call(self, images, training=None):
-        semantics, assignment = self.semantics()
+        logits, group_loss = self.forward(images, training=training)
+        self.add_loss(group_loss)
+        return logits
+
+    def forward(self, images, training=None):
+        semantics, assignment, group_loss = self.semantics()
         aggregated = self.aggregate(self.feature_maps(images, training=training), semantics)
-        return self.head(aggregated, assignment, training=training)
+        return self.head(aggregated, assignment, training=training), group_loss
 
     def aggregate(self, maps, semantics):
         """What each semantics vector gathers at the three scales, side by side: `[batch, C + m, 3D]`."""
         return ops.concatenate([self.attention(_flatten_positions(m), semantics) for m in maps], axis=-1)
 
     def semantics(self):
-        """Label and group semantics `[C + m, D]`, labels first, and the assignment S `[C, m]`. Adds the group loss."""
+        """Label and group semantics `[C + m, D]`, labels first, the assignment S `[C, m]`, and the group loss."""
         labels = self.label_encoder(self.word_vectors, self.adjacency)
-        groups, assignment = self.diff_pool(labels, self.adjacency)
-        return ops.concatenate([labels, groups], axis=0), assignment
+        groups, assignment, group_loss = self.diff_pool(labels, self.adjacency)
+        return ops.concatenate([labels, groups], axis=0), assignment, group_loss
 
     def feature_maps(self, images, training=None):
         """The three projected maps `[batch, h, w, D]`, at strides 8, 16 and 32 or twice that where they are pooled."""
@@ -157,7 +162,7 @@ class MSRN(MultiLabelClassifier):
 
         `SemanticAttention.evidence_maps` for the gradient of each label's logit by its own features, where positive.
         """
-        semantics, assignment = self.semantics()
+        semantics, assignment, _ = self.semantics()
         maps = self.feature_maps(images, training=False)
         gradients = self.head.label_gradients(self.aggregate(maps, semantics), assignment)
         labels, evidence = semantics[: len(self.labels)], []

@@ -108,17 +108,17 @@ class Trainer:
     def _replica_step(self, images, targets):
         """A replica's share: its images' part of the mean over the global batch, and an equal part of other losses."""
         with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
+            logits, group_loss = self.model.forward(images, training=True)
             classification_loss = tf.reduce_sum(binary_crossentropy(targets, logits)) / self.batch_size
-            added_loss = tf.add_n([*self.model.losses, tf.constant(0.0)]) / self.strategy.num_replicas_in_sync
-            loss = classification_loss + added_loss
+            group_loss = group_loss / self.strategy.num_replicas_in_sync
+            loss = classification_loss + group_loss
         gradients = tape.gradient(loss, [variable.value for variable in self.model.trainable_variables])
         gradients, norm = all_reduce_and_clip(gradients, self.clip_norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return {
             "loss": loss,
             "classification_loss": classification_loss,
-            "group_loss": added_loss,
+            "group_loss": group_loss,
             "gradient_norm": norm,
         }
 
