@@ -26,8 +26,8 @@ class DiffPool(keras.layers.Layer):
         adjacency: `[C, C]`, where labels are neighbours (positive entries).
 
     Returns:
-        The group semantics G `[m, D]`, the assignment S `[C, m]`, whose rows sum to 1, and the loss, a float32 scalar. The
-        loss is returned and not added to the layer's losses: replicas share those lists (see `MSRN.forward`).
+        The group semantics G `[m, D]`, the assignment S `[C, m]`, whose rows sum to 1, and the loss, a float32 scalar.
+        The loss is returned and not added to the layer's losses: replicas share those lists (see `MSRN.forward`).
     """
 
     def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):

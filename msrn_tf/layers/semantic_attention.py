@@ -71,8 +71,8 @@ class SemanticAttention(keras.layers.Layer):
 
             map[b,k,n] = Σ_d gradients[b,k,d] · w[b,n,k,d] · (p[b,n,d] − mean over n of p[b,n,d])
 
-        It may be negative; summed over positions it is Σ_d gradients · (r − mean of p). The weights alone, averaged over
-        channels, hardly differ between labels: which channels a label listens to is in the gradients.
+        It may be negative; summed over positions it is Σ_d gradients · (r − mean of p). The weights alone, averaged
+        over channels, hardly differ between labels: which channels a label listens to is in the gradients.
 
         Args:
             positions: `[batch, N, D]`.

@@ -11,8 +11,8 @@ OPACITY = 0.55
 def combine_scales(maps, size):
     """One map from those of several scales, in [0, 1].
 
-    A scale's value is shared by the area of its position, so each is multiplied by its number of positions; then all are
-    enlarged (bilinear) and added.
+    A scale's value is shared by the area of its position, so each is multiplied by its number of positions; then all
+    are enlarged (bilinear) and added.
 
     Args:
         maps: sequence of float `[h, w]`, not negative: `MSRN.attention_maps` of one photo and label.
