@@ -94,18 +94,6 @@ def from_flags(concern):
     )
 
 
-def flagfile_text(*instances):
-    """Every flag of some dataclass instances as a flagfile; `--flagfile=` of it repeats the run."""
-    lines = []
-    for instance in instances:
-        lines.append(f"# {type(instance).__doc__}")
-        for field in dataclasses.fields(instance):
-            value = getattr(instance, field.name)
-            value = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
-    return "\n".join(lines) + "\n"
-
-
 def help_text(usage, concerns, positional=None):
     """`--help`: usage, then the flags of each concern with defaults, choices and bounds."""
     module = (

@@ -7,12 +7,18 @@ from msrn_tf.data.readers import READERS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
 from msrn_tf.models.label_encoder import ENCODERS
+from msrn_tf.training.distribution import STRATEGIES
+from msrn_tf.training.losses import LOSSES
+from msrn_tf.training.optimizers import OPTIMIZERS
 from msrn_tf.training.schedules import SCHEDULES
 
 
-def option(default, help, *, choices=None, low=None, high=None):
-    """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive)."""
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+def option(default, help, *, choices=None, low=None, high=None, may_change=False):
+    """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
+
+    `may_change`: whether a run that goes on from a checkpoint may have another value than before.
+    """
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "may_change": may_change}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -21,7 +27,7 @@ class DataConfig:
     """Data"""
 
     dataset: str = option("demo", "data set to read", choices=tuple(sorted(READERS)))
-    data_dir: str = option("", "folder where the data set lies; `demo` needs none")
+    data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,10 @@ class ModelConfig:
     )
     backbone_weights: str = option("", "Keras weights file (.weights.h5) for the backbone; empty: random")
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
+    freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
+    frozen_stride: int = option(0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16", high=32)
+    recompute_backbone: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    init_from: str = option("", "model.keras to take weights from, also one with other labels")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
@@ -70,9 +80,20 @@ class OptimizationConfig:
     batch_size: int = option(16, "images a step, over all replicas", low=1)
     learning_rate: float = option(0.03, "highest learning rate", low=0.0)
     backbone_factor: float = option(0.1, "the backbone learns at this fraction of the rate", low=0.0)
+    optimizer: str = option("sgd", "optimizer", choices=OPTIMIZERS)
     momentum: float = option(0.9, "momentum of SGD", low=0.0, high=0.9999)
-    weight_decay: float = option(1e-4, "times the weight, added to the gradient", low=0.0)
+    weight_decay: float = option(1e-4, "sgd: added to the gradient, times the weight; adamw, lion: decoupled", low=0.0)
+    decay_vectors: bool = option(False, "weight decay on biases and normalisation too, as published")
     clip_norm: float = option(10.0, "the global gradient's norm is clipped to this; 0: not clipped", low=0.0)
+    accumulation_steps: int = option(1, "parts that a replica's images are taken in, one after the other", low=1)
+    loss: str = option("bce", "binary cross-entropy, asymmetric or focal loss", choices=LOSSES)
+    asl_gamma_positive: float = option(0.0, "focusing of present labels, for --loss=asl", low=0.0)
+    asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
+    asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
+    focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
+    ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
+    mixed_precision: str = option("none", "compute dtype", choices=("none", "float16", "bfloat16"))
+    jit_compile: bool = option(False, "compile forward and backward pass with XLA; one replica only")
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
     warmup_epochs: float = option(0.0, "epochs of linear growth of the rate", low=0.0)
     decay_epochs: tuple[int, ...] = option((30,), "epochs after which the rate falls to a tenth, for --schedule=step")
@@ -82,31 +103,67 @@ class OptimizationConfig:
 class RunConfig:
     """Run"""
 
-    workdir: str = option("", "folder for everything the run writes; must not hold another run")
+    workdir: str = option(
+        "", "folder for everything the run writes; a run that ended early goes on there", may_change=True
+    )
     seed: int = option(0, "of weights, order and augmentation", low=0, high=2**31 - 1)
-    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on; 1: all GPUs, or the CPU", low=1)
+    strategy: str = option(
+        "auto",
+        "one device, all of this machine, or several workers (TF_CONFIG or Slurm); auto: multi_worker where TF_CONFIG "
+        "is set, else mirrored",
+        choices=STRATEGIES,
+        may_change=True,
+    )
+    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1, may_change=True)
+    deterministic: bool = option(False, "same bits from the same command, more slowly on GPUs")
     sync_batch_norm: bool = option(False, "batch-norm statistics over all replicas")
-    tensorboard: bool = option(True, "write TensorBoard summaries")
+    tensorboard: bool = option(True, "write TensorBoard summaries", may_change=True)
+    checkpoint_minutes: float = option(
+        10.0, "minutes between checkpoints within an epoch; 0: none", low=0.0, may_change=True
+    )
+    checkpoint_steps: int = option(
+        0, "steps between checkpoints within an epoch; 0: by time alone", low=0, may_change=True
+    )
+    keep_checkpoints: int = option(3, "checkpoints to keep", low=1, may_change=True)
+    profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
 
 
 def check_training(data, model, optimization, run):
     """Refuses combinations that cannot work. Raises `UserError`."""
-    if not run.workdir:
-        raise UserError("--workdir is missing: give a folder for the run's results")
-    if optimization.batch_size % run.num_cpu_replicas:
-        raise UserError(
-            f"--batch_size={optimization.batch_size}: is not divisible by {run.num_cpu_replicas} replicas; "
-            f"use a multiple of {run.num_cpu_replicas}"
-        )
-    if any(epoch < 1 for epoch in optimization.decay_epochs) or list(optimization.decay_epochs) != sorted(
-        set(optimization.decay_epochs)
-    ):
-        raise UserError(
-            f"--decay_epochs={','.join(map(str, optimization.decay_epochs))}: must be increasing and at least 1"
-        )
-    if optimization.warmup_epochs >= optimization.epochs:
-        raise UserError(
-            f"--warmup_epochs={optimization.warmup_epochs:g}: must be less than --epochs={optimization.epochs}"
-        )
-    if data.train_split == data.val_split:
-        raise UserError(f"--val_split={data.val_split}: is the training split too; choose another")
+    epochs, decay_epochs, profile = optimization.epochs, optimization.decay_epochs, run.profile_steps
+    part = run.num_cpu_replicas * optimization.accumulation_steps
+    refusals = [
+        (not run.workdir, "--workdir is missing: give a folder for the run's results"),
+        (
+            optimization.batch_size % part,
+            f"--batch_size={optimization.batch_size}: is not divisible by {run.num_cpu_replicas} replicas × "
+            f"{optimization.accumulation_steps} accumulation steps; use a multiple of {part}",
+        ),
+        (
+            any(epoch < 1 for epoch in decay_epochs) or list(decay_epochs) != sorted(set(decay_epochs)),
+            f"--decay_epochs={','.join(map(str, decay_epochs))}: must be increasing and at least 1",
+        ),
+        (
+            optimization.warmup_epochs >= epochs,
+            f"--warmup_epochs={optimization.warmup_epochs:g}: must be less than --epochs={epochs}",
+        ),
+        (
+            data.train_split == data.val_split,
+            f"--val_split={data.val_split}: is the training split too; choose another",
+        ),
+        (
+            profile and (len(profile) != 2 or not 1 <= profile[0] <= profile[1]),
+            f"--profile_steps={','.join(map(str, profile))}: must be two steps, the first and the last",
+        ),
+        (
+            optimization.jit_compile and run.num_cpu_replicas > 1,
+            "--jit_compile: works on one replica only; leave out --num_cpu_replicas",
+        ),
+        (
+            run.strategy == "one" and run.num_cpu_replicas > 1,
+            f"--num_cpu_replicas={run.num_cpu_replicas}: --strategy=one is one device; use --strategy=mirrored",
+        ),
+    ]
+    for refused, sentence in refusals:
+        if refused:
+            raise UserError(sentence)

@@ -16,15 +16,16 @@ class ProgressBar:
         total: int.
         unit: what is counted, for the plain lines.
         stream: where to write. Defaults to standard error.
+        quiet: bool. Write nothing.
     """
 
-    def __init__(self, description, total, unit="images", stream=None):
+    def __init__(self, description, total, unit="images", stream=None, quiet=False):
         self.description, self.total, self.unit = description, total, unit
-        self.stream = stream or sys.stderr
+        self.stream, self.quiet = stream or sys.stderr, quiet
         self.done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = None
-        if self.stream.isatty():
+        if self.stream.isatty() and not quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -50,7 +51,7 @@ class ProgressBar:
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=done, note=note)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES and done < self.total:
+        elif not self.quiet and now - self._last_line >= SECONDS_BETWEEN_LINES and done < self.total:
             self._last_line = now
             remaining = (now - self._started) / max(1, done) * (self.total - done)
             line = f"{self.description}: {done}/{self.total} {self.unit} {note}".rstrip()

@@ -27,3 +27,17 @@ def parity(shared):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def small_voc(shared, tmp_path_factory):
+    """A devkit with the first photos of each split, linked."""
+    source = shared / "voc2007" / "VOCdevkit" / "VOC2007"
+    target = tmp_path_factory.mktemp("voc") / "VOC2007"
+    (target / "ImageSets" / "Main").mkdir(parents=True)
+    for folder in ("JPEGImages", "Annotations"):
+        (target / folder).symlink_to(source / folder)
+    for split, count in (("train", 160), ("val", 40), ("test", 40)):
+        names = (source / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
+        (target / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+    return target

@@ -2,13 +2,11 @@
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from running import SMALL, assert_refused, command
 
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data import demo
@@ -16,41 +14,6 @@ from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.training.setup import check_positives, in_order, prepare_label_graph
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-SMALL = [
-    "--backbone=resnet_tiny", "--channels=8", "--head=elementwise", "--image_size=32", "--batch_size=16", "--epochs=1",
-    "--decay_epochs=1", "--augment=flip",
-]  # fmt: skip
-
-
-def command(module, *arguments, cwd=None):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=cwd)
-
-
-def assert_refused(run, *words):
-    """Status 2, one sentence that holds the words, no traceback."""
-    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
-    assert run.returncode == 2, run.stderr
-    assert len(errors) == 1 and "Traceback" not in run.stderr
-    for word in words:
-        assert str(word) in errors[0]
-
-
-@pytest.fixture(scope="module")
-def small_voc(shared, tmp_path_factory):
-    """A devkit with the first photos of each split, linked."""
-    source = shared / "voc2007" / "VOCdevkit" / "VOC2007"
-    target = tmp_path_factory.mktemp("voc") / "VOC2007"
-    (target / "ImageSets" / "Main").mkdir(parents=True)
-    for folder in ("JPEGImages", "Annotations"):
-        (target / folder).symlink_to(source / folder)
-    for split, count in (("train", 160), ("val", 40), ("test", 40)):
-        names = (source / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
-        (target / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
-    return target
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +35,6 @@ def test_training_writes_the_run_directory_and_says_what_it_does(trained):
     assert any(name.startswith("events") for name in os.listdir(workdir / "tensorboard"))
     assert "--backbone=resnet_tiny" in (workdir / "flags.cfg").read_text()
     assert load_model(str(workdir / "model.keras")).labels[0] == "aeroplane"
-
-
-def test_a_run_is_repeated_by_its_flags_and_never_overwritten(trained, small_voc):
-    workdir, _ = trained
-    before = (workdir / "metrics.jsonl").read_text()
-    assert_refused(command("msrn_tf.train", f"--flagfile={workdir}/flags.cfg"), "--workdir", "already holds a run")
-    assert (workdir / "metrics.jsonl").read_text() == before
 
 
 def test_evaluation_writes_the_metrics_file(trained, small_voc, tmp_path):

@@ -13,13 +13,14 @@ ALLOWED = {
     "errors": set(),
     "progress": set(),
     "quiet_import": set(),
+    "flagfile": set(),
     "layers": set(),
     "label_graph": {"errors"},
     "models": {"layers", "label_graph", "errors"},
     "data": {"label_graph", "errors"},
     "evaluation": {"data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
-    "training": {"evaluation", "models", "data", "label_graph", "errors", "progress"},
+    "training": {"evaluation", "models", "data", "label_graph", "errors", "progress", "flagfile"},
 }
 
 

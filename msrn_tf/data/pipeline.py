@@ -14,7 +14,7 @@ from msrn_tf.data.example import targets_of
 PREFETCHED_BATCHES = 2
 
 
-def training_batches(examples, *, image_size, batch_size, augment, seed, epoch):
+def training_batches(examples, *, image_size, batch_size, augment, seed, epoch, first_batch=0, shard=(0, 1)):
     """One epoch of shuffled, augmented, full batches.
 
     The last `len(examples) % batch_size` images of the epoch's order are left out: a replica with an empty batch would
@@ -26,11 +26,14 @@ def training_batches(examples, *, image_size, batch_size, augment, seed, epoch):
         batch_size: int, over all replicas.
         augment: one of `augmentation.AUGMENTATIONS`.
         seed, epoch: ints.
+        first_batch: int. Batches before it are left out; those that follow are what they would have been.
+        shard: (index, count). This worker's part of each batch.
 
     Returns:
-        A `tf.data.Dataset` of (uint8 `[batch, size, size, 3]`, int8 `[batch, C]`).
+        A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, int8 `[batch / count, C]`).
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(examples))
+    positions = _shard_positions(len(examples) // batch_size, batch_size, shard)[first_batch:].reshape(-1)
 
     def load(source, is_path, target, position):
         image = decode(_read(source, is_path))
@@ -45,13 +48,19 @@ def training_batches(examples, *, image_size, batch_size, augment, seed, epoch):
             image = random_flip(image, _stateless_seed(seed, epoch, position, 1))
         return image, target
 
-    dataset = _sources([examples[index] for index in order])
-    dataset = dataset.enumerate().map(lambda position, item: (*item, position))
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+    dataset = _sources([examples[index] for index in order[positions]])
+    dataset = tf.data.Dataset.zip(dataset, tf.data.Dataset.from_tensor_slices(positions))
+    dataset = dataset.map(lambda item, position: load(*item, position), num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(batch_size // shard[1], drop_remainder=True).prefetch(PREFETCHED_BATCHES)
 
 
-def evaluation_batches(examples, *, image_size, batch_size):
+def _shard_positions(num_batches, batch_size, shard):
+    """Positions of an epoch's order that a worker loads, int64 `[batches, batch size / workers]`."""
+    index, count = shard
+    return np.arange(num_batches * batch_size).reshape(num_batches, count, batch_size // count)[:, index]
+
+
+def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1)):
     """All examples in their order, as in `training_batches`.
 
     The last batch is filled up with black images whose labels are all unknown: every replica has work, the model is
@@ -65,9 +74,12 @@ def evaluation_batches(examples, *, image_size, batch_size):
         tf.zeros([image_size, image_size, 3], tf.uint8),
         tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8)),
     )
-    filling = tf.data.Dataset.from_tensors(blank).repeat(-len(examples) % batch_size)
-    dataset = _sources(examples).map(load, num_parallel_calls=tf.data.AUTOTUNE).concatenate(filling)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+    positions = _shard_positions(-(-len(examples) // batch_size), batch_size, shard).reshape(-1)
+    mine = [examples[position] for position in positions if position < len(examples)]
+    dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
+    if mine:
+        dataset = _sources(mine).map(load, num_parallel_calls=tf.data.AUTOTUNE).concatenate(dataset)
+    return dataset.batch(batch_size // shard[1], drop_remainder=True).prefetch(PREFETCHED_BATCHES)
 
 
 def _sources(examples):

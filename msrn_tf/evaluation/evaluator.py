@@ -24,10 +24,11 @@ class Evaluator:
         self.model = model
         self.batch_size = batch_size
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._forward = tf.function(self._replica_scores, reduce_retracing=True)
+        self._forward = tf.function(self._global_scores, reduce_retracing=True)
 
-    def _replica_scores(self, images):
-        return self.strategy.run(lambda batch: tf.sigmoid(self.model(batch, training=False)), args=(images,))
+    def _global_scores(self, images):
+        scores = self.strategy.run(lambda batch: tf.sigmoid(self.model(batch, training=False)), args=(images,))
+        return self.strategy.gather(scores, axis=0)
 
     def scores(self, examples, progress=None):
         """Probabilities float32 `[images, C]`, in the order of the examples.
@@ -36,11 +37,19 @@ class Evaluator:
             examples: list of `Example`.
             progress: called with the number of images done, after each batch.
         """
-        dataset = evaluation_batches(examples, image_size=self.model.image_size, batch_size=self.batch_size)
+
+        def shard(context):
+            dataset = evaluation_batches(
+                examples,
+                image_size=self.model.image_size,
+                batch_size=self.batch_size,
+                shard=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+            return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
+
         rows = []
-        for images, _ in self.strategy.experimental_distribute_dataset(dataset):
-            outputs = self.strategy.experimental_local_results(self._forward(images))
-            rows += [output.numpy() for output in outputs]
+        for images, _ in self.strategy.distribute_datasets_from_function(shard):
+            rows.append(self._forward(images).numpy())
             if progress:
                 progress(min(len(examples), sum(map(len, rows))))
         return np.concatenate(rows)[: len(examples)]

@@ -124,6 +124,25 @@ def strided_taps(network):
     return keras.Model(network.input, taps, name="backbone")
 
 
+def freeze(taps, *, everything=False, batch_norm=False, stride=0):
+    """Keeps a part of the backbone as it is: its weights, and its batch norms' statistics.
+
+    Args:
+        taps: of `build_backbone`.
+        everything: bool. The whole backbone.
+        batch_norm: bool. All batch norms.
+        stride: int. Layers whose output is at this stride or a finer one; 0: none.
+    """
+    if everything:
+        taps.trainable = False
+        return
+    size = 16 * STRIDES[-1]
+    for layer, shape in _layer_shapes(taps, size):
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        if (batch_norm and is_batch_norm) or (stride and shape[1] * stride >= size):
+            layer.trainable = False
+
+
 def _layer_shapes(network, size):
     """(layer, output shape) of each layer for a `size`×`size` image, in order of computation."""
     layers = [layer for layer in network.layers if isinstance(layer.output, keras.KerasTensor)]

@@ -1,8 +1,12 @@
 """What every model here has in common: it takes pixels, knows its labels, and is saved whole."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
+
+from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
 
 
 class MultiLabelClassifier(keras.Model):
@@ -35,13 +39,22 @@ class MultiLabelClassifier(keras.Model):
                 f"`thresholds` must have {len(self.labels)} entries, one a label. Received: {len(self.thresholds)}"
             )
         scale = 1.0 / np.asarray(self.std)
+        self._recomputed_taps = None
         self.normalize = keras.layers.Rescaling(
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
 
     def taps(self, images, training=None):
         """The backbone's three feature maps, at strides 8, 16 and 32, for images of pixels 0–255."""
-        return self.backbone(self.normalize(images), training=training)
+        normalized = self.normalize(images)
+        if training and self._recomputed_taps is not None:
+            return self._recomputed_taps(normalized)
+        return self.backbone(normalized, training=training)
+
+    def recompute_backbone(self):
+        """From now on training keeps few of the backbone's activations and computes the others twice."""
+        # A function and not an attribute of models: those would be tracked as further layers.
+        self._recomputed_taps = functools.partial(recomputed_outputs, split_into_segments(self.backbone))
 
     def forward(self, images, training=None):
         """Logits `[batch, C]` and the model's own loss, a scalar.

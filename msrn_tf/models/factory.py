@@ -5,7 +5,7 @@ import os
 import keras
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import build_backbone
+from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
@@ -24,7 +24,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     taps, normalization = build_backbone(config.backbone, config.backbone_weights)
     if synchronized_batch_norm:
         taps = _with_synchronized_batch_norm(taps)
-    taps.trainable = not config.freeze_backbone
+    freeze(taps, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride)
     common = {
         "backbone": taps,
         "labels": labels,
@@ -50,6 +50,8 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     else:
         model = PooledClassifier(**common, pooling={"gap": "avg", "gmp": "max"}[config.model], name=config.model)
     model.build((None, None, None, 3))
+    if config.recompute_backbone:
+        model.recompute_backbone()
     return model
 
 

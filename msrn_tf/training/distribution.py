@@ -1,30 +1,72 @@
 """Which devices a run uses, as a `tf.distribute` strategy."""
 
+import os
+
 import tensorflow as tf
 
 from msrn_tf.errors import UserError
 
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 
-def make_strategy(num_cpu_replicas=1):
-    """`MirroredStrategy` over all GPUs, or over logical CPU devices.
 
-    Must be called before TensorFlow touches a device when `num_cpu_replicas` is above 1.
+def make_strategy(name="auto", num_cpu_replicas=1):
+    """A strategy over one device, over all of this machine, or over several machines.
+
+    Must be called before TensorFlow touches a device when `num_cpu_replicas` is above 1 or there are several workers.
 
     Args:
+        name: one of `STRATEGIES`. `multi_worker` reads the cluster from `TF_CONFIG`, or from Slurm's variables.
         num_cpu_replicas: int. Above 1 the CPU is split into this many logical devices, and GPUs are left alone.
 
     Raises:
-        UserError: TensorFlow is already initialised with another number of CPU devices.
+        UserError: TensorFlow is already initialised with another number of CPU devices, or no cluster is described.
     """
+    if name == "auto":
+        name = "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored"
     if num_cpu_replicas > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
+        _split_cpu(num_cpu_replicas)
+        devices = [f"CPU:{index}" for index in range(num_cpu_replicas)]
+    else:
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        devices = [f"GPU:{index}" for index in range(len(gpus))] or ["CPU:0"]
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_cluster())
+    return tf.distribute.MirroredStrategy(devices[:1] if name == "one" else devices)
+
+
+def worker_index(strategy):
+    """0 for the chief, or where there is one worker."""
+    resolver = strategy.cluster_resolver
+    return resolver.task_id or 0 if resolver else 0
+
+
+def _split_cpu(num_devices):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) < num_devices:
+            raise UserError(f"--num_cpu_replicas={num_devices}: TensorFlow is already running") from error
+
+
+def _cluster():
+    if os.environ.get("TF_CONFIG"):
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         try:
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_cpu_replicas)
-        except RuntimeError as error:
-            if len(tf.config.list_logical_devices("CPU")) < num_cpu_replicas:
-                raise UserError(f"--num_cpu_replicas={num_cpu_replicas}: TensorFlow is already running") from error
-        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(num_cpu_replicas)])
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(len(gpus))] or ["CPU:0"])
+            workers = resolver.cluster_spec().as_dict().get("worker", [])
+            valid = resolver.task_type == "worker" and 0 <= resolver.task_id < len(workers)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise UserError(f"TF_CONFIG: cannot be read ({error}); docs/distributed.md shows one") from error
+        if not valid:
+            raise UserError(
+                f"TF_CONFIG: names task {resolver.task_type!r} {resolver.task_id} of {len(workers)} workers; every "
+                "task must be a 'worker', numbered from 0 (worker 0 is the chief)"
+            )
+        return resolver
+    if os.environ.get("SLURM_STEP_NODELIST") and os.environ.get("SLURM_PROCID"):
+        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+    raise UserError(
+        "--strategy=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
+    )

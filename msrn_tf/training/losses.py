@@ -1,6 +1,27 @@
-"""Classification losses on logits; an unknown target (−1) adds nothing."""
+"""Classification losses on logits; an unknown target (below 0) adds nothing. Targets between 0 and 1 are mixtures.
+
+All are computed in float32 from log-probabilities, so that logits of any size give finite values and gradients.
+"""
+
+import functools
 
 import tensorflow as tf
+
+LOSSES = ("bce", "asl", "focal")
+
+
+def make_loss(config):
+    """The chosen loss, a function of (targets, logits). `config` is `msrn_tf.config.OptimizationConfig`."""
+    if config.loss == "asl":
+        return functools.partial(
+            asymmetric_loss,
+            gamma_positive=config.asl_gamma_positive,
+            gamma_negative=config.asl_gamma_negative,
+            margin=config.asl_margin,
+        )
+    if config.loss == "focal":
+        return functools.partial(focal_loss, gamma=config.focal_gamma)
+    return binary_crossentropy
 
 
 def binary_crossentropy(targets, logits):
@@ -11,14 +32,55 @@ def binary_crossentropy(targets, logits):
         loss = mean over images of (Σ_c known · bce(logit, target)) / C
 
     Args:
-        targets: `[batch, C]` of 1 present, 0 absent, −1 unknown.
+        targets: `[batch, C]`: 1 present, 0 absent, below 0 unknown.
         logits: float `[batch, C]`.
 
     Returns:
         float32 `[batch]`: each image's loss.
     """
+    return _mean_over_labels(targets, logits, lambda p, q, log_p, log_q: (-log_p, -log_q))
+
+
+def focal_loss(targets, logits, gamma=2.0):
+    """Focal loss (Lin et al., arXiv 1708.02002, without its α): cross-entropy times (1 − truth's probability)^γ."""
+    return _mean_over_labels(targets, logits, lambda p, q, log_p, log_q: (-_power(q, gamma) * log_p,
+                                                                         -_power(p, gamma) * log_q))  # fmt: skip
+
+
+def asymmetric_loss(targets, logits, gamma_positive=0.0, gamma_negative=4.0, margin=0.05):
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119, equations 4 to 7), the focusing weights without a gradient.
+
+    ::
+
+        present: (1 − p)^γ₊ · −log p        absent: p_m^γ₋ · −log(1 − p_m),  p_m = max(p − margin, 0)
+
+    As in the authors' code, the weights (1 − p)^γ₊ and p_m^γ₋ are constants for the gradient.
+    """
+
+    def terms(p, q, log_p, log_q):
+        shifted = tf.maximum(p - margin, 0.0)
+        # log(1 − p_m) is exact from q = 1 − p: 1 − max(p − m, 0) = min(q + m, 1), which is at least m.
+        log_shifted = tf.math.log(tf.minimum(q + margin, 1.0)) if margin else log_q
+        return (
+            -tf.stop_gradient(_power(q, gamma_positive)) * log_p,
+            -tf.stop_gradient(_power(shifted, gamma_negative)) * log_shifted,
+        )
+
+    return _mean_over_labels(targets, logits, terms)
+
+
+def _mean_over_labels(targets, logits, terms):
+    """Σ_c known · (target · present term + (1 − target) · absent term) / C, float32 `[batch]`."""
     logits = tf.cast(logits, tf.float32)
+    targets = tf.cast(targets, tf.float32)
     known = tf.cast(targets >= 0, tf.float32)
-    present = tf.cast(targets > 0, tf.float32)
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=present, logits=logits)
-    return tf.reduce_mean(known * losses, axis=-1)
+    target = tf.maximum(targets, 0.0)
+    if_present, if_absent = terms(
+        tf.sigmoid(logits), tf.sigmoid(-logits), tf.math.log_sigmoid(logits), tf.math.log_sigmoid(-logits)
+    )
+    return tf.reduce_mean(known * (target * if_present + (1.0 - target) * if_absent), axis=-1)
+
+
+def _power(base, exponent):
+    """base^exponent for base ≥ 0; a finite gradient at 0, and exactly 1 for exponent 0."""
+    return tf.pow(tf.maximum(base, 1e-12), exponent) if exponent else tf.ones_like(base)

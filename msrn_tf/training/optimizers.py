@@ -1,74 +1,116 @@
-"""SGD with two learning rates, as PyTorch (and so the published code) defines it."""
+"""Optimizers with parameter groups: the backbone at a fraction of the rate, biases and normalisation without decay.
+
+`keras.optimizers.MultiOptimizer` would give two rates as well, but `tf.train.Checkpoint` drops its slots (Keras 3.15).
+"""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+OPTIMIZERS = ("sgd", "adamw", "lion")
 
-class GroupSGD(keras.optimizers.Optimizer):
-    """Stochastic gradient descent with momentum; some variables learn at a fraction of the rate.
+
+class ParameterGroups:
+    """Mixin for a Keras optimizer: a rate factor and a weight decay for each variable.
+
+    `apply` takes gradients that are already summed over replicas, so that `global_clipnorm` clips the global gradient.
+    Weight decay is decoupled, and follows the variable's own rate: w ← w − rate · factor(w) · decay(w) · w.
+    """
+
+    def set_groups(self, *, slow_variables=(), slow_factor=1.0, weight_decay=0.0, decay_vectors=False):
+        """Before `build`.
+
+        Args:
+            slow_variables: variables that learn at `slow_factor` times the rate.
+            slow_factor: float.
+            weight_decay: float ≥ 0.
+            decay_vectors: bool. Whether variables of fewer than two dimensions (biases, scales of normalisation) decay.
+        """
+        slow_paths = {variable.path for variable in slow_variables}
+        self._factor_of = lambda variable: slow_factor if variable.path in slow_paths else 1.0
+        self._decay_of = lambda variable: weight_decay if decay_vectors or len(variable.shape) > 1 else 0.0
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._factors = [self._factor_of(variable) for variable in variables]
+        self._decays = [self._decay_of(variable) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        rate = ops.cast(learning_rate * self._factors[index], variable.dtype)
+        self.update_variable(gradient, variable, rate, self._decays[index])
+
+    def update_variable(self, gradient, variable, rate, decay):
+        """One variable's step, at its own rate and decay."""
+        if decay:
+            self.assign_sub(variable, rate * decay * variable)
+        super().update_step(gradient, variable, rate)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+
+class GroupSGD(ParameterGroups, keras.optimizers.Optimizer):
+    """Stochastic gradient descent with momentum as PyTorch (and so the published code) defines it.
 
     ::
 
-        g ← gradient + weight_decay · w        v ← momentum · v + g        w ← w − rate · factor(w) · v
+        g ← gradient + decay(w) · w        v ← momentum · v + g        w ← w − rate · factor(w) · v
 
     Weight decay is part of the gradient and the velocity holds no learning rate, unlike in `keras.optimizers.SGD`: the
-    two differ after a change of rate. `keras.optimizers.MultiOptimizer` would give two rates as well, but
-    `tf.train.Checkpoint` drops its slots (Keras 3.15).
-
-    `apply` takes gradients that are already summed over replicas, so that what was clipped is the global gradient.
-
-    Args:
-        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
-        momentum: float in [0, 1).
-        weight_decay_in_gradient: float ≥ 0.
-        slow_variables: variables that learn at `slow_factor` times the rate.
-        slow_factor: float.
+    two differ after a change of rate.
     """
 
-    def __init__(
-        self,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay_in_gradient=0.0,
-        slow_variables=(),
-        slow_factor=1.0,
-        name="group_sgd",
-    ):
-        super().__init__(learning_rate=learning_rate, name=name)
+    def __init__(self, learning_rate=0.01, momentum=0.9, global_clipnorm=None, name="group_sgd"):
+        super().__init__(learning_rate=learning_rate, global_clipnorm=global_clipnorm, name=name)
         self.momentum = momentum
-        self.weight_decay_in_gradient = weight_decay_in_gradient
-        self.slow_factor = slow_factor
-        self._slow_paths = {variable.path for variable in slow_variables}
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
-        self._factors = [self.slow_factor if v.path in self._slow_paths else 1.0 for v in variables]
 
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        velocity = self.velocities[index]
-        rate = ops.cast(learning_rate * self._factors[index], variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype) + self.weight_decay_in_gradient * variable
+    def update_variable(self, gradient, variable, rate, decay):
+        velocity = self.velocities[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype) + decay * variable
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, rate * velocity)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars
+
+class GroupAdamW(ParameterGroups, keras.optimizers.Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) and parameter groups."""
 
 
-def all_reduce_and_clip(gradients, max_norm):
-    """The global gradient and its norm before clipping, inside a replica.
+class GroupLion(ParameterGroups, keras.optimizers.Lion):
+    """Lion (Chen et al., arXiv 2302.06675), whose weight decay is decoupled, with parameter groups."""
+
+
+def make_optimizer(config, schedule, slow_variables):
+    """The chosen optimizer, with a loss scale where the compute dtype is float16.
 
     Args:
-        gradients: list of this replica's gradients of its share of the loss.
-        max_norm: the global norm is clipped to this; 0 does not clip.
+        config: `msrn_tf.config.OptimizationConfig`.
+        schedule: float or `keras.optimizers.schedules.LearningRateSchedule`.
+        slow_variables: variables that learn at `config.backbone_factor` times the rate.
     """
-    gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-    norm = tf.linalg.global_norm(gradients)
-    if max_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, max_norm, use_norm=norm)
-    return gradients, norm
+    clip_norm = config.clip_norm or None
+    if config.optimizer == "sgd":
+        optimizer = GroupSGD(schedule, momentum=config.momentum, global_clipnorm=clip_norm)
+    else:
+        optimizer_class = {"adamw": GroupAdamW, "lion": GroupLion}[config.optimizer]
+        optimizer = optimizer_class(schedule, global_clipnorm=clip_norm)
+    optimizer.set_groups(
+        slow_variables=slow_variables,
+        slow_factor=config.backbone_factor,
+        weight_decay=config.weight_decay,
+        decay_vectors=config.decay_vectors,
+    )
+    return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer
+
+
+def all_reduce(gradients):
+    """The global gradient, inside a replica, of this replica's gradients of its share of the loss."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)

@@ -24,3 +24,24 @@ class RunLog:
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
         self._writer.flush()
+
+    def records(self):
+        """All records so far."""
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def best(self):
+        """The record of the epoch whose model was kept, or None."""
+        return next((record for record in reversed(self.records()) if record["best"]), None)
+
+    def keep_before(self, epoch):
+        """Forgets what a killed run wrote of `epoch` and later ones; they come again. A half-written line goes too."""
+        if not os.path.exists(self.path):
+            return
+        with open(self.path, encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("}\n") and json.loads(line)["epoch"] < epoch]
+        with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        os.replace(f"{self.path}.tmp", self.path)

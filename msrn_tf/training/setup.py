@@ -1,4 +1,4 @@
-"""From choices to the parts of a run: examples that can be trained on, the label graph, model and optimizer."""
+"""From choices to the parts of a run: examples that can be trained on, the label graph, the training step."""
 
 import dataclasses
 
@@ -7,8 +7,11 @@ import numpy as np
 from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
-from msrn_tf.training.optimizers import GroupSGD
+from msrn_tf.training.losses import make_loss
+from msrn_tf.training.moving_average import MovingAverage
+from msrn_tf.training.optimizers import make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
+from msrn_tf.training.train_step import TrainStep
 
 
 def check_positives(labels, targets, split):
@@ -74,14 +77,24 @@ def _word_vectors(choice, graph, seed):
     ]
 
 
-def make_optimizer(config, model, num_examples):
-    """`GroupSGD` with the chosen schedule, the backbone at its own rate.
+def make_train_step(config, model, strategy, num_examples):
+    """`TrainStep` with the chosen loss, schedule, optimizer and moving average. Call it in the strategy's scope.
 
     Args:
         config: `msrn_tf.config.OptimizationConfig`.
         model: a built `MultiLabelClassifier`.
+        strategy: `tf.distribute.Strategy`.
         num_examples: int, size of the training split.
+
+    Raises:
+        UserError: the batch size is no multiple of replicas × accumulation steps.
     """
+    part = strategy.num_replicas_in_sync * config.accumulation_steps
+    if config.batch_size % part:
+        raise UserError(
+            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} replicas × "
+            f"{config.accumulation_steps} accumulation steps; use a multiple of {part}"
+        )
     schedule = learning_rate_schedule(
         config.schedule,
         learning_rate=config.learning_rate,
@@ -90,10 +103,15 @@ def make_optimizer(config, model, num_examples):
         warmup_epochs=config.warmup_epochs,
         decay_epochs=config.decay_epochs,
     )
-    return GroupSGD(
-        schedule,
-        momentum=config.momentum,
-        weight_decay_in_gradient=config.weight_decay,
-        slow_variables=model.backbone_variables(),
-        slow_factor=config.backbone_factor,
+    optimizer = make_optimizer(config, schedule, model.backbone_variables())
+    optimizer.build(model.trainable_variables)
+    return TrainStep(
+        model,
+        optimizer,
+        strategy,
+        loss=make_loss(config),
+        batch_size=config.batch_size,
+        accumulation_steps=config.accumulation_steps,
+        moving_average=MovingAverage(model.weights, config.ema_decay) if config.ema_decay else None,
+        jit_compile=config.jit_compile,
     )

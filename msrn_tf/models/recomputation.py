@@ -1,0 +1,89 @@
+"""Recomputing the backbone's activations in the backward pass (Chen et al., arXiv 1604.06174).
+
+The network is cut where a single tensor passes from one part to the next. Only those tensors are kept in the forward
+pass; the backward pass computes a part again before it goes through it: about the square root of the memory for one
+more forward pass.
+"""
+
+import contextlib
+import math
+
+import keras
+
+
+def split_into_segments(network):
+    """Cuts a functional model into about √(number of cuts) models, each fed by the one before.
+
+    Args:
+        network: functional Keras model of one input; all its outputs but the last may lie anywhere.
+
+    Returns:
+        List of (model, bools): the model's outputs, the last of which feeds the next model; which of them are outputs
+        of the network.
+    """
+    outputs = {id(tensor) for tensor in network.outputs}
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    cuts = _cut_points(network, layers)
+    stride = max(1, round(math.sqrt(len(cuts))))
+    chosen = [*cuts[stride - 1 :: stride]]
+    if not chosen or chosen[-1] != len(layers) - 1:
+        chosen.append(len(layers) - 1)
+    segments, source, first = [], network.input, 0
+    for last in chosen:
+        inside = [layer.output for layer in layers[first : last + 1]]
+        kept = [tensor for tensor in inside[:-1] if id(tensor) in outputs] + [inside[-1]]
+        segments.append((keras.Model(source, kept), [id(tensor) in outputs for tensor in kept]))
+        source, first = inside[-1], last + 1
+    return segments
+
+
+def recomputed_outputs(segments, inputs):
+    """The network's outputs in training, each segment recomputed in the backward pass."""
+    outputs = []
+    for segment, are_outputs in segments:
+        found = keras.remat(_once_with_statistics(segment))(inputs)
+        inputs = found[-1]
+        outputs += [tensor for tensor, is_output in zip(found, are_outputs, strict=True) if is_output]
+    return outputs
+
+
+def _cut_points(network, layers):
+    """Positions in `layers` after which only that layer's output is still needed."""
+    last_use = {}
+    for position, layer in enumerate(layers):
+        sources = layer.input if isinstance(layer.input, list) else [layer.input]
+        for tensor in sources:
+            last_use[id(tensor)] = position
+    cuts = []
+    for position in range(len(layers)):
+        before = [network.input, *(other.output for other in layers[:position])]
+        if all(last_use.get(id(tensor), -1) <= position for tensor in before):
+            cuts.append(position)
+    return cuts
+
+
+def _once_with_statistics(segment):
+    """The segment as a function that moves batch-norm statistics the first time it is called, and never again."""
+    calls = []
+
+    def function(inputs):
+        repeated = bool(calls)
+        calls.append(True)
+        with _frozen_statistics(segment) if repeated else contextlib.nullcontext():
+            return segment(inputs, training=True)
+
+    return function
+
+
+@contextlib.contextmanager
+def _frozen_statistics(segment):
+    """Batch norms use the batch's statistics, and their moving averages stay (a momentum of 1)."""
+    layers = [layer for layer in segment.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum

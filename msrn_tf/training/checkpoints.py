@@ -1,0 +1,113 @@
+"""Checkpoints to resume from: everything that a run's future depends on.
+
+Order and augmentation of the images are functions of (seed, epoch, position), so the position is all there is to keep
+of the input. TensorFlow writes a checkpoint beside its final name and renames it; a run killed at any moment leaves
+the one before it whole.
+"""
+
+import glob
+import os
+import re
+import shutil
+
+import tensorflow as tf
+
+from msrn_tf.errors import UserError
+
+
+class RunCheckpoints:
+    """The last `keep` checkpoints of a run, in `WORKDIR/checkpoints`.
+
+    Args:
+        workdir: the run's folder.
+        model, optimizer, moving_average: what trains; the last may be None.
+        keep: int.
+        worker: index of this worker; only worker 0 writes into the folder, the others beside it, for the time of a
+            write (all workers must take part: some variables are summed up to be saved).
+    """
+
+    def __init__(self, workdir, model, optimizer, moving_average=None, *, keep=3, worker=0):
+        self.folder = os.path.join(workdir, "checkpoints")
+        self.epoch = tf.Variable(1, dtype=tf.int64)
+        self.batch = tf.Variable(0, dtype=tf.int64)
+        self.best_map = tf.Variable(-1.0, dtype=tf.float64)
+        self.sums = {name: tf.Variable(0.0, dtype=tf.float64) for name in SUMMED}
+        self.bad_images = tf.Variable(0, dtype=tf.int64)
+        self._checkpoint = tf.train.Checkpoint(
+            model=[variable.value for variable in model.variables],
+            optimizer=[variable.value for variable in optimizer.variables],
+            moving_average=list(moving_average.averages) if moving_average else [],
+            epoch=self.epoch,
+            batch=self.batch,
+            best_map=self.best_map,
+            sums=self.sums,
+            bad_images=self.bad_images,
+        )
+        self._own_folder = self.folder if worker == 0 else os.path.join(workdir, f".checkpoints-worker-{worker}")
+        self._is_chief, self._keep = worker == 0, keep
+        if self._is_chief:
+            for leftover in glob.glob(os.path.join(self.folder, "*_temp")):
+                shutil.rmtree(leftover, ignore_errors=True)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=keep)
+
+    def save(self):
+        """Writes one more checkpoint and forgets the oldest.
+
+        Raises:
+            UserError: it cannot be written; what lay there before is untouched.
+        """
+        try:
+            self._manager.save()
+            if self._is_chief:  # one that a killed process wrote is unknown to the manager
+                for path in self.paths()[self._keep :]:
+                    for file in glob.glob(f"{path}.*"):
+                        os.remove(file)
+        except (tf.errors.OpError, OSError) as error:
+            for leftover in glob.glob(os.path.join(self._own_folder, "*_temp")):
+                shutil.rmtree(leftover, ignore_errors=True)
+            raise UserError(
+                f"{self.folder}: a checkpoint cannot be written ({reason_of(error)}); the one before it is whole: "
+                "make room, and the same command goes on from there"
+            ) from error
+        finally:
+            if not self._is_chief:
+                shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    def restore(self):
+        """Restores the newest checkpoint that is whole.
+
+        Returns:
+            `(path, warnings)`: the path, or None where there is no checkpoint; a sentence for each damaged one.
+
+        Raises:
+            UserError: there are checkpoints and none is whole.
+        """
+        warnings = []
+        for path in self.paths():
+            try:
+                self._checkpoint.restore(path).assert_consumed()
+                return path, warnings
+            except (tf.errors.OpError, AssertionError, ValueError, TypeError) as error:
+                warnings.append(f"{path}: damaged ({reason_of(error)}); going back to the one before it")
+        if warnings:
+            workdir = os.path.dirname(self.folder)
+            raise UserError(f"{self.folder}: no checkpoint can be read; delete {workdir} to start again")
+        return None, []
+
+    def paths(self):
+        """Checkpoints in the folder, newest first."""
+        numbered = [
+            (int(match[1]), path.removesuffix(".index"))
+            for path in glob.glob(os.path.join(self.folder, "ckpt-*.index"))
+            if (match := re.search(r"ckpt-(\d+)\.index$", path))
+        ]
+        return [path for _, path in sorted(numbered, reverse=True)]
+
+
+SUMMED = ("loss", "classification_loss", "group_loss", "gradient_norm")
+
+
+def reason_of(error):
+    """The first line of an error, short."""
+    text = getattr(error, "message", None) or str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:160]

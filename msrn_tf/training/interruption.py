@@ -1,0 +1,23 @@
+"""Stopping when asked: SIGTERM (a machine that is taken away) and SIGINT (Ctrl-C)."""
+
+import signal
+
+
+class StopSignals:
+    """A context manager in which the two signals only set `received`; a second SIGINT interrupts at once."""
+
+    def __init__(self):
+        self.received = None
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame):
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name

@@ -1,0 +1,43 @@
+"""Exponential moving average of all weights, batch-norm statistics included."""
+
+import contextlib
+
+import tensorflow as tf
+
+
+class MovingAverage:
+    """average ← d · average + (1 − d) · weight after each step, d = min(decay, (1 + t) / (10 + t)) at step t.
+
+    The small d of the first steps lets the average leave the random weights quickly.
+
+    Args:
+        variables: Keras variables, made in the strategy's scope that is current now.
+        decay: float in (0, 1), for example 0.9997.
+    """
+
+    def __init__(self, variables, decay):
+        self.variables = [variable.value for variable in variables if variable.dtype.startswith(("float", "bfloat"))]
+        self.decay = decay
+        self.strategy = tf.distribute.get_strategy()
+        self.averages = [tf.Variable(variable.read_value(), trainable=False) for variable in self.variables]
+
+    def update(self, step):
+        """One update, in the cross-replica context; `step` counts from 0."""
+        step = tf.cast(step, tf.float32)
+        decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+        for average, variable in zip(self.averages, self.variables, strict=True):
+            self.strategy.extended.update(average, lambda a, v: a.assign_sub((1.0 - decay) * (a - v)), args=(variable,))
+
+    @contextlib.contextmanager
+    def applied(self):
+        """The model has the averages in place of its weights."""
+        weights = [variable.read_value() for variable in self.variables]
+        self._assign(self.averages)
+        try:
+            yield
+        finally:
+            self._assign(weights)
+
+    def _assign(self, values):
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)

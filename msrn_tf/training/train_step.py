@@ -1,0 +1,84 @@
+"""One optimisation step: a `tf.function` over `strategy.run`, for one device, mirrored devices or several workers.
+
+Keras' own `fit` cannot run on several machines (its symbolic build reduces a PerReplica batch); this step gives the
+same weights on one device, on mirrored devices and on several workers.
+"""
+
+import keras
+import tensorflow as tf
+
+from msrn_tf.training.optimizers import all_reduce
+
+
+class TrainStep:
+    """Called with a distributed batch; updates the model and returns scalars of the whole batch.
+
+    Args:
+        model: a built `MultiLabelClassifier`, made in the strategy's scope.
+        optimizer: of `optimizers.make_optimizer`, built, made in the strategy's scope.
+        strategy: `tf.distribute.Strategy`.
+        loss: function of (targets, logits) → `[batch]`.
+        batch_size: int, over all replicas.
+        accumulation_steps: int. A replica's images are taken in this many parts, one after the other, and the gradients
+            added: the memory of a part, the step of the whole (batch-norm statistics are of each part).
+        moving_average: `MovingAverage` to update, or None.
+        jit_compile: bool. XLA for forward and backward pass; on one replica only.
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer,
+        strategy,
+        *,
+        loss,
+        batch_size,
+        accumulation_steps=1,
+        moving_average=None,
+        jit_compile=False,
+    ):
+        self.model, self.optimizer, self.strategy = model, optimizer, strategy
+        self.loss, self.batch_size, self.accumulation_steps = loss, batch_size, accumulation_steps
+        self.moving_average = moving_average
+        self._gradients = tf.function(self._part_gradients, jit_compile=True) if jit_compile else self._part_gradients
+
+    @tf.function
+    def __call__(self, images, targets):
+        """`images` uint8 and `targets` `[batch, C]`, distributed. Returns a dict of scalars: losses, gradient norm."""
+        scalars = self.strategy.run(self._replica_step, args=(images, targets))
+        if self.moving_average is not None:
+            self.moving_average.update(self.optimizer.iterations - 1)
+        return {
+            name: self.strategy.reduce("MEAN" if name == "gradient_norm" else "SUM", value, axis=None)
+            for name, value in scalars.items()
+        }
+
+    def _replica_step(self, images, targets):
+        variables = self.model.trainable_variables
+        parts = zip(tf.split(images, self.accumulation_steps), tf.split(targets, self.accumulation_steps), strict=True)
+        gradients, scalars = self._gradients(*next(parts))
+        for part in parts:
+            # One part after the other: run side by side they would need the memory of the whole batch.
+            with tf.control_dependencies(gradients):
+                more_gradients, more_scalars = self._gradients(*map(tf.identity, part))
+            gradients = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
+            scalars = {name: scalars[name] + more_scalars[name] for name in scalars}
+        gradients = all_reduce(gradients)
+        self.optimizer.apply(gradients, variables)
+        return {**scalars, "gradient_norm": tf.linalg.global_norm(gradients) / self._loss_scale()}
+
+    def _part_gradients(self, images, targets):
+        """Gradients of a part's share: its images' part of the mean over the global batch, and of the other losses."""
+        with tf.GradientTape() as tape:
+            logits, group_loss = self.model.forward(images, training=True)
+            classification_loss = tf.reduce_sum(self.loss(targets, logits)) / self.batch_size
+            group_loss = group_loss / (self.strategy.num_replicas_in_sync * self.accumulation_steps)
+            loss = classification_loss + group_loss
+            scaled_loss = loss * self._loss_scale()
+        gradients = tape.gradient(scaled_loss, [variable.value for variable in self.model.trainable_variables])
+        return gradients, {"loss": loss, "classification_loss": classification_loss, "group_loss": group_loss}
+
+    def _loss_scale(self):
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return tf.convert_to_tensor(self.optimizer.dynamic_scale)
+        return 1.0

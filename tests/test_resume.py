@@ -1,0 +1,172 @@
+"""A run that is killed, stopped or damaged at any moment goes on as if nothing had happened."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from running import ROOT, SMALL, assert_refused, command
+
+from msrn_tf.data.example import Example
+from msrn_tf.errors import UserError
+from msrn_tf.training import run_directory
+
+RUN = [*SMALL, "--deterministic", "--epochs=2", "--ema_decay=0.9", "--dropout=0.2", "--notensorboard"]
+
+
+def arguments(voc, workdir, *more):
+    return ["--dataset=voc2007", f"--data_dir={voc}", f"--workdir={workdir}", *RUN, *more]
+
+
+def start(*flags):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "msrn_tf.train", *map(str, flags)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def index_files(workdir):
+    return sorted(pathlib.Path(workdir).glob("checkpoints/ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]))
+
+
+def wait_for_checkpoints(process, workdir, count):
+    """Until the newest checkpoint's number is at least `count`, or the process has ended."""
+    while process.poll() is None:
+        files = index_files(workdir)
+        if files and int(files[-1].stem.split("-")[1]) >= count:
+            return
+        time.sleep(0.01)
+
+
+def final_state(workdir):
+    """Every number of the newest checkpoint: weights, optimizer, moving averages, position, best score."""
+    reader = tf.train.load_checkpoint(str(index_files(workdir)[-1]).removesuffix(".index"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def assert_identical(one, other):
+    assert one.keys() == other.keys()
+    assert len(one) > 100
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_voc, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    run = command("msrn_tf.train", *arguments(small_voc, workdir))
+    assert run.returncode == 0, run.stderr
+    return workdir
+
+
+def kill_and_go_on(small_voc, workdir, kills, seed):
+    """Kills the run `kills` times, each some moments after it has written one more checkpoint, and lets it end."""
+    moment = random.Random(seed)
+    flags = arguments(small_voc, workdir, "--checkpoint_steps=1")
+    for _ in range(kills):
+        files = index_files(workdir)
+        newest = int(files[-1].stem.split("-")[1]) if files else 0
+        process = start(*flags)
+        wait_for_checkpoints(process, workdir, newest + 1)
+        time.sleep(moment.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    run = command("msrn_tf.train", *flags)
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(small_voc, undisturbed, tmp_path):
+    run = kill_and_go_on(small_voc, tmp_path / "run", kills=1, seed=1)
+    assert "goes on" in run.stdout
+    assert_identical(final_state(tmp_path / "run"), final_state(undisturbed))
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    for record, undisturbed_record in zip(records, expected, strict=True):
+        assert record["val_mAP"] == undisturbed_record["val_mAP"]
+        assert record["loss"] == pytest.approx(undisturbed_record["loss"], rel=1e-9)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_nothing(small_voc, undisturbed, tmp_path):
+    kill_and_go_on(small_voc, tmp_path / "run", kills=10, seed=2)
+    assert_identical(final_state(tmp_path / "run"), final_state(undisturbed))
+
+
+def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_passed_over(
+    small_voc, undisturbed, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = arguments(small_voc, workdir, "--checkpoint_steps=3")
+    process = start(*flags)
+    wait_for_checkpoints(process, workdir, 1)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "by SIGTERM; the same command goes on from there" in output
+    assert len(index_files(workdir)) == 2
+
+    newest = index_files(workdir)[-1].with_suffix(".data-00000-of-00001")
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    run = command("msrn_tf.train", *flags)
+    assert run.returncode == 0, run.stderr
+    assert "damaged" in run.stdout and "after step 3, from" in run.stdout
+    assert_identical(final_state(workdir), final_state(undisturbed))
+
+
+def test_a_finished_run_says_so_and_other_flags_are_refused_by_name(small_voc, undisturbed):
+    before = (undisturbed / "metrics.jsonl").read_text()
+    again = command("msrn_tf.train", *arguments(small_voc, undisturbed))
+    assert again.returncode == 0 and "validation mAP" in again.stdout
+    changed = command("msrn_tf.train", *arguments(small_voc, undisturbed, "--seed=7", "--channels=16"))
+    assert_refused(changed, "--seed=7 (was 0)", "--channels=16 (was 8)", undisturbed)
+    assert (undisturbed / "metrics.jsonl").read_text() == before
+
+
+def test_other_data_are_refused(rng, tmp_path):
+    examples = [Example(f"photo {index}", rng.integers(0, 2, 3).astype("int8"), "photo.jpg") for index in range(5)]
+    run_directory.start(tmp_path, [], examples, ["cat", "dog", "hat"])
+    run_directory.check_same_data(tmp_path, examples, ["cat", "dog", "hat"])
+    relabelled = [dataclasses.replace(examples[0], target=1 - examples[0].target), *examples[1:]]
+    for other, labels, word in [
+        (examples, ["cat", "dog", "mat"], "labels"),
+        (examples[:4], ["cat", "dog", "hat"], "number of images"),
+        (examples[::-1], ["cat", "dog", "hat"], "image names"),
+        (relabelled, ["cat", "dog", "hat"], "targets"),
+    ]:
+        with pytest.raises(UserError, match=f"other {word};"):
+            run_directory.check_same_data(tmp_path, other, labels)
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_whole(small_voc, undisturbed, tmp_path):
+    size = sum(file.stat().st_size for file in undisturbed.rglob("*") if file.is_file())
+    one = sum(file.stat().st_size for file in undisturbed.glob("checkpoints/ckpt-2.*"))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={int(1.7 * one)}", "tmpfs", disk]).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        flags = arguments(small_voc, disk / "run", "--checkpoint_steps=3")
+        assert_refused(command("msrn_tf.train", *flags), "cannot be written", "goes on from there")
+        assert [file.stem for file in index_files(disk / "run")] == ["ckpt-1"]
+        assert not list((disk / "run" / "checkpoints").glob("*_temp"))
+        subprocess.run(["mount", "-o", f"remount,size={4 * size}", disk], check=True)
+        run = command("msrn_tf.train", *flags)
+        assert run.returncode == 0, run.stderr
+        assert "after step 3, from" in run.stdout
+        assert_identical(final_state(disk / "run"), final_state(undisturbed))
+    finally:
+        subprocess.run(["umount", disk], check=True)
