@@ -54,6 +54,9 @@ class ModelConfig:
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
     freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
     frozen_stride: int = option(0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16", high=32)
+    mixed_precision: str = option(
+        "none", "compute dtype in training; model.keras is float32", choices=("none", "float16", "bfloat16")
+    )
     recompute_backbone: bool = option(False, "recompute activations in the backward pass: less memory, more time")
     init_from: str = option("", "model.keras to take weights from, also one with other labels")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
@@ -92,7 +95,6 @@ class OptimizationConfig:
     asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
     focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
     ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
-    mixed_precision: str = option("none", "compute dtype", choices=("none", "float16", "bfloat16"))
     jit_compile: bool = option(False, "compile forward and backward pass with XLA; one replica only")
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
     warmup_epochs: float = option(0.0, "epochs of linear growth of the rate", low=0.0)

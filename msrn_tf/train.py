@@ -12,7 +12,8 @@ from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.readers import open_dataset
-from msrn_tf.models.factory import create_model
+from msrn_tf.models.factory import create_model, load_model
+from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.distribution import make_strategy, worker_index
@@ -44,6 +45,9 @@ def main(data, model_config, optimization, run):
 
     with strategy.scope():
         model = create_model(model_config, reader.labels, data.image_size, label_graph, run.sync_batch_norm)
+        transfer = []
+        if model_config.init_from and not goes_on:
+            transfer = transfer_weights(load_model(model_config.init_from, "--init_from"), model).describe()
         train_step = make_train_step(optimization, model, strategy, len(train_examples))
     worker = worker_index(strategy)
     checkpoints = RunCheckpoints(
@@ -63,6 +67,8 @@ def main(data, model_config, optimization, run):
             label_graph.save(os.path.join(run.workdir, "label_graph.npz"))
         run_log.keep_before(int(checkpoints.epoch))
         print_start(configs, strategy, model, label_graph, train_examples, val_examples)
+        for line in transfer:
+            print(f"transfer   {line}")
         for warning in [*warnings, *damaged]:
             print(f"warning: {warning}")
         if path:

@@ -163,7 +163,7 @@ def test_the_global_gradient_is_clipped_and_vectors_decay_where_asked():
 
 def test_a_float16_overflow_halves_the_scale_and_changes_nothing_else():
     variable = keras.Variable([1.0], name="weight")
-    optimizer = make_optimizer(OptimizationConfig(mixed_precision="float16"), 0.1, [])
+    optimizer = make_optimizer(OptimizationConfig(), 0.1, [], loss_scaling=True)
     optimizer.build([variable])
     scale = float(optimizer.dynamic_scale)
     optimizer.apply([tf.constant([np.inf])], [variable])

@@ -21,7 +21,8 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         label_graph: `LabelGraph` with word vectors; needed for `config.model == "msrn"`.
         synchronized_batch_norm: bool. Batch-norm statistics over all replicas.
     """
-    taps, normalization = build_backbone(config.backbone, config.backbone_weights)
+    policy = "float32" if config.mixed_precision == "none" else f"mixed_{config.mixed_precision}"
+    taps, normalization = build_backbone(config.backbone, config.backbone_weights, policy)
     if synchronized_batch_norm:
         taps = _with_synchronized_batch_norm(taps)
     freeze(taps, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride)
@@ -32,6 +33,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         "mean": normalization.mean,
         "std": normalization.std,
         "dropout": config.dropout,
+        "dtype": policy,
     }
     if config.model == "msrn":
         model = MSRN(
@@ -55,29 +57,50 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     return model
 
 
-def load_model(path):
-    """A trained model (`model.keras`), restored whole.
+def load_model(path, flag="--model"):
+    """A trained model (`model.keras`), restored whole. `flag` names it in errors.
 
     Raises:
         UserError: the file is missing, is no Keras model, or holds another kind of model.
     """
     if not os.path.isfile(path):
-        raise UserError(f"--model={path}: no such file; give a model.keras that msrn_tf.train wrote")
+        raise UserError(f"{flag}={path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"--model={path}: cannot be read as a model of msrn_tf ({reason[:200]})") from error
+        raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({reason[:200]})") from error
     if not isinstance(model, MultiLabelClassifier):
-        raise UserError(f"--model={path}: is a {type(model).__name__}, not a model of msrn_tf")
+        raise UserError(f"{flag}={path}: is a {type(model).__name__}, not a model of msrn_tf")
     return model
 
 
 def save_model(model, path):
-    """Writes `model.keras` beside `path` and renames it, so that a reader never sees half a model."""
+    """Writes `model.keras` beside `path` and renames it, so that a reader never sees half a model.
+
+    What was trained in mixed precision is saved to compute in float32: exports and devices start from it.
+    """
+    if model.compute_dtype != "float32":
+        model = in_float32(model)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp.keras")
     model.save(temporary)
     os.replace(temporary, path)
+
+
+def in_float32(model):
+    """The same model with the same weights, all layers computing in float32."""
+    twin = type(model).from_config(_without_mixed_policies(model.get_config()))
+    twin.build((None, None, None, 3))
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _without_mixed_policies(config):
+    if isinstance(config, dict):
+        return {key: _without_mixed_policies(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [_without_mixed_policies(value) for value in config]
+    return "float32" if isinstance(config, str) and config in ("mixed_float16", "mixed_bfloat16") else config
 
 
 def _with_synchronized_batch_norm(taps):

@@ -41,7 +41,7 @@ def recomputed_outputs(segments, inputs):
     """The network's outputs in training, each segment recomputed in the backward pass."""
     outputs = []
     for segment, are_outputs in segments:
-        found = keras.remat(_once_with_statistics(segment))(inputs)
+        found = keras.tree.flatten(keras.remat(_once_with_statistics(segment))(inputs))
         inputs = found[-1]
         outputs += [tensor for tensor, is_output in zip(found, are_outputs, strict=True) if is_output]
     return outputs

@@ -88,13 +88,14 @@ class GroupLion(ParameterGroups, keras.optimizers.Lion):
     """Lion (Chen et al., arXiv 2302.06675), whose weight decay is decoupled, with parameter groups."""
 
 
-def make_optimizer(config, schedule, slow_variables):
-    """The chosen optimizer, with a loss scale where the compute dtype is float16.
+def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
+    """The chosen optimizer.
 
     Args:
         config: `msrn_tf.config.OptimizationConfig`.
         schedule: float or `keras.optimizers.schedules.LearningRateSchedule`.
         slow_variables: variables that learn at `config.backbone_factor` times the rate.
+        loss_scaling: bool. Scale the loss so that float16 gradients neither vanish nor overflow.
     """
     clip_norm = config.clip_norm or None
     if config.optimizer == "sgd":
@@ -108,7 +109,7 @@ def make_optimizer(config, schedule, slow_variables):
         weight_decay=config.weight_decay,
         decay_vectors=config.decay_vectors,
     )
-    return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
 def all_reduce(gradients):

@@ -103,7 +103,9 @@ def make_train_step(config, model, strategy, num_examples):
         warmup_epochs=config.warmup_epochs,
         decay_epochs=config.decay_epochs,
     )
-    optimizer = make_optimizer(config, schedule, model.backbone_variables())
+    optimizer = make_optimizer(
+        config, schedule, model.backbone_variables(), loss_scaling=model.compute_dtype == "float16"
+    )
     optimizer.build(model.trainable_variables)
     return TrainStep(
         model,

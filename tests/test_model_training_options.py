@@ -1,0 +1,102 @@
+"""A new model from an old one, and how a model is trained: frozen parts, recomputed activations, half precision."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msrn_tf.config import ModelConfig
+from msrn_tf.label_graph import LabelGraph, random_word_vectors
+from msrn_tf.models.factory import create_model, load_model, save_model
+from msrn_tf.models.transfer import transfer_weights
+
+# Transfer to other labels
+
+
+def small_model(labels, name="msrn", head="elementwise", **changes):
+    targets = np.ones((4, len(labels)), "int8")
+    graph = dataclasses.replace(
+        LabelGraph.from_targets(labels, targets), word_vectors=random_word_vectors(len(labels), len(name + head))
+    )
+    config = ModelConfig(
+        model=name, backbone="resnet_tiny", channels=8, head=head, head_units=4, word_vectors="learned", **changes
+    )
+    return create_model(config, labels, 64, graph)
+
+
+@pytest.mark.parametrize("head", ["mlp", "elementwise"])
+def test_weights_go_over_by_name_and_heads_by_label(head):
+    source, target = (
+        small_model(["cat", "dog", "hat", "sun", "cup"], head=head),
+        small_model(["sun", "sea", "cat"], head=head),
+    )
+    before = {variable.path: np.array(variable) for variable in target.weights}
+    report = transfer_weights(source, target)
+    assert report.shared_labels == ("sun", "cat")
+    there = {variable.path: np.array(variable) for variable in source.weights}
+    after = {variable.path: np.array(variable) for variable in target.weights}
+    for path in ("conv1_conv/kernel", "msrn/label_encoder/graph2/kernel", "msrn/projection3/kernel"):
+        np.testing.assert_array_equal(after[path], there[path])
+    if head == "elementwise":
+        np.testing.assert_array_equal(after["msrn/head/kernel"][[0, 2]], there["msrn/head/kernel"][[3, 0]])
+        np.testing.assert_array_equal(after["msrn/head/kernel"][1], before["msrn/head/kernel"][1])
+    else:
+        np.testing.assert_array_equal(after["msrn/head/logits/kernel"][:, 0], there["msrn/head/logits/kernel"][:, 3])
+        blocks = after["msrn/head/hidden/kernel"].reshape(4, 24, 4), there["msrn/head/hidden/kernel"].reshape(6, 24, 4)
+        np.testing.assert_array_equal(blocks[0][2], blocks[1][0])
+    assert not report.left
+
+
+def test_only_the_backbone_goes_from_a_baseline_to_msrn_and_the_rest_is_named():
+    source, target = small_model(["cat", "dog"], "gap"), small_model(["cat", "dog"])
+    report = transfer_weights(source, target)
+    assert "conv1_conv/kernel" in report.whole
+    assert {name for name, _ in report.left} >= {"projection1/kernel", "diff_pool/embedding/kernel"}
+    assert any("not taken: projection1/kernel" in line for line in report.describe())
+
+
+# Parts of the backbone that stay, activations that are computed again, half precision
+
+
+def test_frozen_parts_are_not_trained():
+    whole = small_model(["cat", "dog"])
+    batch_norms = small_model(["cat", "dog"], freeze_batch_norm=True)
+    stem = small_model(["cat", "dog"], frozen_stride=4)
+    paths = [{variable.path for variable in model.trainable_variables} for model in (whole, batch_norms, stem)]
+    assert {path for path in paths[0] - paths[1]} == {path for path in paths[0] if "bn" in path and "msrn" not in path}
+    assert "conv1_conv/kernel" in paths[0] - paths[2] and not any("stack2" in path for path in paths[0] - paths[2])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_recomputing_activations_changes_neither_gradients_nor_statistics(rng, compiled):
+    images = tf.constant(rng.integers(0, 256, (2, 64, 64, 3)), tf.uint8)
+
+    def gradients_and_statistics(recompute):
+        keras.utils.set_random_seed(3)
+        model = small_model(["cat", "dog"], recompute_backbone=recompute)
+
+        def step():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(model.forward(images, training=True)[0] ** 2)
+            return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+        gradients = (tf.function(step) if compiled else step)()
+        return [np.array(g) for g in gradients], [np.array(v) for v in model.non_trainable_variables]
+
+    for plain, recomputed in zip(gradients_and_statistics(False), gradients_and_statistics(True), strict=True):
+        for one, other in zip(plain, recomputed, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(one).max()))
+
+
+def test_what_was_trained_in_half_precision_is_saved_in_float32(rng, tmp_path):
+    model = small_model(["cat", "dog"], mixed_precision="bfloat16")
+    save_model(model, str(tmp_path / "model.keras"))
+    restored = load_model(str(tmp_path / "model.keras"))
+    assert (model.compute_dtype, restored.compute_dtype) == ("bfloat16", "float32")
+    assert restored.backbone.layers[1].compute_dtype == "float32"
+    images = rng.integers(0, 256, (2, 64, 64, 3), "uint8")
+    np.testing.assert_allclose(restored(images), np.asarray(model(images), "float32"), atol=0.1)
+    for one, other in zip(model.get_weights(), restored.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
