@@ -158,6 +158,10 @@ def check_training(data, model, optimization, run):
             f"--profile_steps={','.join(map(str, profile))}: must be two steps, the first and the last",
         ),
         (
+            optimization.jit_compile and run.sync_batch_norm,
+            "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+        ),
+        (
             optimization.jit_compile and run.num_cpu_replicas > 1,
             "--jit_compile: works on one replica only; leave out --num_cpu_replicas",
         ),

@@ -11,3 +11,9 @@ class DivergenceError(UserError):
     """The loss is no longer a number."""
 
     exit_status = 1
+
+
+class LostWorkerError(UserError):
+    """Another worker of a distributed run is gone; the run can be started again (`EX_TEMPFAIL` of sysexits.h)."""
+
+    exit_status = 75

@@ -11,6 +11,7 @@ import tensorflow as tf
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data.example import targets_of
+from msrn_tf.data.pipeline import evaluation_batches
 from msrn_tf.data.readers import open_dataset
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
@@ -22,6 +23,9 @@ from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import check_positives, make_train_step, prepare_label_graph
 from msrn_tf.training.summary import print_end, print_start
 from msrn_tf.training.trainer import FitPlan, Interrupted, Trainer
+from msrn_tf.visualization.heatmaps import contact_sheet
+
+SAMPLE_PICTURES = 6
 
 
 def main(data, model_config, optimization, run):
@@ -59,7 +63,7 @@ def main(data, model_config, optimization, run):
         worker=worker,
     )
     is_chief = worker == 0
-    run_log = RunLog(run.workdir, run.tensorboard and is_chief)
+    run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, val_examples))
     path, damaged = checkpoints.restore() if goes_on else (None, [])
     if is_chief:
         if not goes_on:
@@ -80,6 +84,8 @@ def main(data, model_config, optimization, run):
         augment=data.augment,
         checkpoint_minutes=run.checkpoint_minutes,
         checkpoint_steps=run.checkpoint_steps,
+        profile_steps=run.profile_steps,
+        backbone_factor=optimization.backbone_factor,
     )
     with StopSignals() as stop:
         try:
@@ -90,6 +96,15 @@ def main(data, model_config, optimization, run):
             return
     if is_chief:
         print_end(data, run, best)
+
+
+def sample_pictures(model, examples):
+    """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
+    if not hasattr(model, "attention_maps"):
+        return None
+    few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
+    images, _ = next(iter(evaluation_batches(few, image_size=model.image_size, batch_size=len(few))))
+    return lambda: {"predictions": contact_sheet(model, images)}
 
 
 if __name__ == "__main__":

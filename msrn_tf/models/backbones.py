@@ -6,6 +6,7 @@ image size / stride.
 """
 
 import dataclasses
+import math
 
 import keras
 
@@ -141,6 +142,11 @@ def freeze(taps, *, everything=False, batch_norm=False, stride=0):
         is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
         if (batch_norm and is_batch_norm) or (stride and shape[1] * stride >= size):
             layer.trainable = False
+
+
+def activation_elements(taps, size):
+    """How many numbers all layers of the backbone put out for one `size`×`size` image: what a backward pass keeps."""
+    return sum(math.prod(shape[1:]) for _, shape in _layer_shapes(taps, size))
 
 
 def _layer_shapes(network, size):

@@ -4,25 +4,61 @@ import json
 import os
 
 import tensorflow as tf
+from tensorboard.plugins.pr_curve import summary as pr_curve
+
+PR_THRESHOLDS = 101
 
 
 class RunLog:
-    """Appends a line an epoch to `metrics.jsonl` and writes the same numbers as TensorBoard scalars."""
+    """Appends a line an epoch to `metrics.jsonl` and writes the same numbers as TensorBoard scalars.
 
-    def __init__(self, workdir, tensorboard=True):
+    Args:
+        workdir: the run's folder.
+        tensorboard: bool. Whether to write TensorBoard summaries.
+        pictures: function without arguments → dict of name → uint8 `[height, width, 3]`, called after each
+            validation; None: no pictures.
+    """
+
+    def __init__(self, workdir, tensorboard=True, pictures=None):
         self.path = os.path.join(workdir, "metrics.jsonl")
         self._writer = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard")) if tensorboard else None
+        self._pictures = pictures
 
     def write(self, record):
-        """Writes one record, a flat dict with at least `epoch` and `step`."""
+        """Writes one record, a dict of numbers and of dicts of numbers, with at least `epoch` and `step`."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self._writer is None:
             return
         with self._writer.as_default(step=record["step"]):
             for name, value in record.items():
-                if isinstance(value, float):
-                    tf.summary.scalar(name, value)
+                members = {f"{name}/{key}": member for key, member in value.items()} if isinstance(value, dict) else {}
+                for tag, number in (members or {name: value}).items():
+                    if isinstance(number, float):
+                        tf.summary.scalar(tag, number)
+        self._writer.flush()
+
+    def write_predictions(self, step, labels, scores, targets):
+        """Precision-recall curves of each label and of all together, and pictures, for TensorBoard.
+
+        Args:
+            step: int.
+            labels: C names.
+            scores: float `[images, C]` in [0, 1].
+            targets: `[images, C]` of {1, 0, −1}; unknown ones (−1) are left out.
+        """
+        if self._writer is None:
+            return
+        with self._writer.as_default(step=step):
+            columns = [("all", slice(None)), *((label, index) for index, label in enumerate(labels))]
+            for name, index in columns:
+                score, target = scores[:, index].ravel(), targets[:, index].ravel()
+                curve = pr_curve.pb(
+                    f"precision_recall/{name}", target[target >= 0] == 1, score[target >= 0], PR_THRESHOLDS
+                )
+                tf.summary.experimental.write_raw_pb(curve.SerializeToString(), step=step)
+            for name, picture in (self._pictures() if self._pictures else {}).items():
+                tf.summary.image(name, picture[None])
         self._writer.flush()
 
     def records(self):

@@ -3,9 +3,13 @@
 import math
 import os
 
+from msrn_tf.models.backbones import activation_elements
+
+OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2, "lion": 1}
+
 
 def print_start(configs, strategy, model, label_graph, train_examples, val_examples):
-    """Devices, data, label graph, and the model's parameters by part. `configs`: data, model, optimisation, run."""
+    """Devices, data, label graph, parameters by part, memory. `configs`: data, model, optimisation, run."""
     data, model_config, optimization, _ = configs
     kind = strategy.extended.worker_devices[0].split(":")[-2]
     print(f"devices    {strategy.num_replicas_in_sync} × {kind}, {optimization.batch_size} images a step")
@@ -19,6 +23,36 @@ def print_start(configs, strategy, model, label_graph, train_examples, val_examp
     parts = {layer.name: sum(math.prod(weight.shape) for weight in layer.weights) for layer in model.layers}
     parts = [f"{name} {size:,}" for name, size in parts.items() if size]
     print(f"           {', '.join(parts)}")
+    images = optimization.batch_size // strategy.num_replicas_in_sync // optimization.accumulation_steps
+    fixed, activations = memory_estimate(model_config, optimization, model, images)
+    print(
+        f"memory     about {(fixed + activations) / 2**20:,.0f} MB a replica: {fixed / 2**20:,.0f} for weights, "
+        f"gradients and optimizer, {activations / 2**20:,.0f} for the backbone's activations of {images} images"
+    )
+
+
+def memory_estimate(model_config, optimization, model, images):
+    """Bytes that a replica needs for a step, roughly.
+
+    Args:
+        model_config, optimization: of `msrn_tf.config`.
+        model: a built `MultiLabelClassifier`.
+        images: int, how many go through the network at a time.
+
+    Returns:
+        `(fixed, activations)`: weights, gradients, optimizer slots and moving averages in float32; what the backbone's
+        layers put out, in the compute dtype. Recomputation keeps about the square root of the layers' number; of
+        frozen layers nothing is kept.
+    """
+    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    copies = 1 + OPTIMIZER_SLOTS[optimization.optimizer] + bool(optimization.ema_decay)
+    fixed = 4 * (model.count_params() + trainable * copies)
+    layers = [layer for layer in model.backbone.layers if layer.weights]
+    learning = sum(bool(layer.trainable_weights) for layer in layers)
+    activations = activation_elements(model.backbone, model.image_size) * images * learning / max(1, len(layers))
+    if model_config.recompute_backbone:
+        activations /= max(1.0, math.sqrt(len(model.backbone.layers)) / 2)
+    return fixed, activations * (4 if model.compute_dtype == "float32" else 2)
 
 
 def print_end(data, run, best):
@@ -27,3 +61,5 @@ def print_end(data, run, best):
     print(f"best       epoch {best['epoch']}, validation mAP {best['val_mAP']:.2f}: {path}")
     print(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset} "
           f"{f'--data_dir={data.data_dir} ' if data.data_dir else ''}--split=test")  # fmt: skip
+    heatmaps = os.path.join(run.workdir, "heatmaps")
+    print(f"           python -m msrn_tf.predict --model={path} --heatmaps={heatmaps} PHOTO...")

@@ -8,25 +8,37 @@ import time
 
 import tensorflow as tf
 
+from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import training_batches
-from msrn_tf.errors import DivergenceError, UserError
+from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.models.factory import save_model
 from msrn_tf.progress import ProgressBar
-from msrn_tf.training.checkpoints import SUMMED
+from msrn_tf.training.checkpoints import SUMMED, reason_of
 
 STEPS_BETWEEN_CHECKS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class FitPlan:
-    """How long to train, on what order of images, and how often to write checkpoints."""
+    """How long to train, on what order of images, how often to write checkpoints, and which steps to profile."""
 
     epochs: int
     seed: int
     augment: str = "none"
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int = 0
+    profile_steps: tuple[int, ...] = ()
+    backbone_factor: float = 1.0
+
+
+LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 class Interrupted(Exception):
@@ -51,6 +63,7 @@ class Trainer:
         self.stop = stop
         self.evaluator = Evaluator(self.model, self.batch_size, self.strategy)
         self.is_chief = self.strategy.extended.should_checkpoint
+        self._is_profiling = False
 
     def fit(self, train_examples, val_examples, plan):
         """Trains from where the checkpoints are to the end of the last epoch.
@@ -62,15 +75,26 @@ class Trainer:
             UserError: fewer examples than one batch, or a checkpoint that cannot be written.
             DivergenceError: the loss is no longer a number.
             Interrupted: a stop signal came; a checkpoint is written.
+            LostWorkerError: another worker is gone.
         """
+        try:
+            return self._fit(train_examples, val_examples, plan)
+        except LOST_WORKER as error:
+            raise LostWorkerError(
+                f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it goes "
+                "on from the last checkpoint"
+            ) from error
+
+    def _fit(self, train_examples, val_examples, plan):
         if len(train_examples) < self.batch_size:
             raise UserError(f"--batch_size={self.batch_size}: more than the {len(train_examples)} training images")
+        self._check_same_position()
         self._last_checkpoint = time.monotonic()
         for epoch in range(int(self.checkpoints.epoch), plan.epochs + 1):
             record = self._train_epoch(train_examples, epoch, plan)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with averaged():
-                record |= self._validate(val_examples, epoch, plan.epochs)
+                record |= self._validate(val_examples, record, plan.epochs)
                 record["best"] = record["val_mAP"] > float(self.checkpoints.best_map)
                 if record["best"]:
                     self.checkpoints.best_map.assign(record["val_mAP"])
@@ -103,7 +127,8 @@ class Trainer:
         pending = []
         with ProgressBar(f"epoch {epoch}/{plan.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
             for step, batch in enumerate(batches, first + 1):
-                pending.append(self.train_step(*batch))
+                with self._profiled((epoch - 1) * steps + step, plan):
+                    pending.append(self.train_step(*batch))
                 if step % STEPS_BETWEEN_CHECKS == 0 or step == steps or self._acts_now(plan, step):
                     last_loss = self._collect(pending, sums, (epoch - 1) * steps + step)
                     rate = (step - first) * self.batch_size / (time.perf_counter() - started)
@@ -115,7 +140,7 @@ class Trainer:
             "epoch": epoch,
             "step": epoch * steps,
             **{name: total / steps for name, total in sums.items()},
-            **self._learning_rates(),
+            **self._learning_rates(plan),
             "images_per_second": (steps - first) * self.batch_size / seconds,
         }
 
@@ -128,9 +153,22 @@ class Trainer:
             )
         )
 
-    def _learning_rates(self):
+    def _learning_rates(self, plan):
+        """Of both groups, at the last step."""
         rate = float(self.optimizer.learning_rate)
-        return {"learning_rate": rate}
+        return {"learning_rate": rate, "backbone_learning_rate": rate * plan.backbone_factor}
+
+    @contextlib.contextmanager
+    def _profiled(self, step, plan):
+        """Writes a profile of the planned steps for TensorBoard."""
+        first, last = plan.profile_steps or (0, 0)
+        if self.is_chief and step == first:
+            tf.profiler.experimental.start(os.path.join(self.workdir, "tensorboard"))
+            self._is_profiling = True
+        yield
+        if self._is_profiling and step == last:
+            tf.profiler.experimental.stop()
+            self._is_profiling = False
 
     def _collect(self, pending, sums, step):
         """Adds the pending steps' scalars to the sums and forgets them; returns the last loss.
@@ -179,6 +217,19 @@ class Trainer:
         votes = self.strategy.run(lambda: tf.constant(wishes, tf.float32))
         return tuple(bool(vote) for vote in self.strategy.reduce("SUM", votes, axis=None).numpy())
 
+    def _check_same_position(self):
+        """Refuses to train on where workers restored different checkpoints."""
+        if not self._has_workers():
+            return
+        epoch, batch = int(self.checkpoints.epoch), int(self.checkpoints.batch)
+        votes = self.strategy.run(lambda: tf.constant([[epoch, batch]], tf.int64))
+        positions = self.strategy.gather(votes, axis=0).numpy()
+        if (positions != positions[0]).any():
+            raise UserError(
+                f"--workdir={self.workdir}: the workers start in different places (epoch, step: "
+                f"{', '.join(str(tuple(map(int, position))) for position in positions)}); give a folder that all share"
+            )
+
     def _advance(self, epoch, batch, sums):
         self.checkpoints.epoch.assign(epoch)
         self.checkpoints.batch.assign(batch)
@@ -189,10 +240,14 @@ class Trainer:
         self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
 
-    def _validate(self, examples, epoch, epochs):
-        with ProgressBar(f"validating {epoch}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
-            metrics = self.evaluator.metrics(examples, bar.update)
-        return {f"val_{name}": metrics[name] for name in ("mAP", "CF1", "OF1")}
+    def _validate(self, examples, record, epochs):
+        with ProgressBar(f"validating {record['epoch']}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
+            scores = self.evaluator.scores(examples, bar.update)
+        targets = targets_of(examples)
+        if self.is_chief:
+            self.run_log.write_predictions(record["step"], self.model.labels, scores, targets)
+        metrics = evaluate_scores(scores, targets, self.model.labels, self.model.thresholds)
+        return {f"val_{name}": metrics[name] for name in ("mAP", "CF1", "OF1", "AP")}
 
 
 @contextlib.contextmanager

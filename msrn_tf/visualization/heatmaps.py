@@ -34,3 +34,25 @@ def overlay(photo, attention):
     colours = matplotlib.colormaps[COLOUR_MAP](attention)[..., :3] * 255
     alpha = OPACITY * attention[..., None]
     return Image.fromarray((np.asarray(photo, np.float32) * (1 - alpha) + colours * alpha).astype(np.uint8))
+
+
+def contact_sheet(model, images, max_labels=4):
+    """A row for each image: the image, and its heat-map for each of the best labels.
+
+    Args:
+        model: `MSRN`.
+        images: uint8 `[batch, size, size, 3]`.
+        max_labels: int, heat-maps in a row.
+
+    Returns:
+        uint8 `[batch · size, (1 + max_labels) · size, 3]`.
+    """
+    scores = model.probabilities(images)
+    maps = [np.asarray(scale) for scale in model.attention_maps(images)]
+    rows = []
+    for index, pixels in enumerate(np.asarray(images)):
+        photo = Image.fromarray(pixels)
+        best = np.argsort(-scores[index], kind="stable")[:max_labels]
+        shown = [overlay(photo, combine_scales([scale[index, c] for scale in maps], photo.size)) for c in best]
+        rows.append(np.concatenate([pixels, *map(np.asarray, shown)], axis=1))
+    return np.concatenate(rows)
