@@ -1,17 +1,61 @@
-"""From encoded bytes to RGB pixels of the model's size: one definition for evaluation, prediction and serving."""
+"""From encoded bytes to upright RGB pixels: one definition for training, evaluation, prediction and serving.
+
+JPEG, PNG, GIF and WebP (first frame) and BMP become what Pillow shows after `ImageOps.exif_transpose` and
+`convert("RGB")`, within two grey levels: alpha is dropped, palettes and CMYK are resolved, 16 bits become the upper 8.
+Everything is a TensorFlow operation, so that it can be part of a served model.
+"""
 
 import tensorflow as tf
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
+JPEG, PNG, GIF, BMP, WEBP, UNKNOWN_FORMAT = range(6)
+MAX_PIXELS = 100_000_000
+HEADER_BYTES = 64
 
-def decode(encoded):
-    """RGB uint8 `[height, width, 3]` of JPEG, PNG, GIF (first frame) or BMP bytes."""
-    # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    return tf.ensure_shape(image, [None, None, 3])
+_ORIENTATION_TAG = 0x0112
+_EXIF_SEARCH_BYTES = 1 << 16  # the largest segment of a JPEG
+_TIFF_BYTES = 1 << 12  # the directory with the orientation lies at its start
+
+
+def decode(encoded, max_pixels=MAX_PIXELS):
+    """Upright RGB uint8 `[height, width, 3]` of a photo's bytes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the bytes are no photo of a known format, are cut short, or have more than
+            `max_pixels` pixels (which is found before they are decoded).
+    """
+    return decode_crop(encoded, None, max_pixels)
+
+
+def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS):
+    """A crop of the upright photo; of a JPEG, only the crop is decoded.
+
+    Args:
+        encoded: string scalar.
+        choose_box: function of the upright (height, width) → int32 `[top, left, height, width]`; None: everything.
+        max_pixels: int.
+    """
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, HEADER_BYTES), tf.uint8), tf.int32)
+    head = tf.pad(head, [[0, HEADER_BYTES - tf.shape(head)[0]]])
+    kind = photo_format(head)
+    height, width = _stored_size(encoded, head, kind)
+    known = tf.debugging.Assert(kind != UNKNOWN_FORMAT, [f"is none of {', '.join(FORMATS)}"])
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    small = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has too many pixels, or none:", pixels])
+    with tf.control_dependencies([known, small] if not tf.executing_eagerly() else []):
+        orientation = exif_orientation(tf.identity(encoded), kind)
+    swapped = orientation >= 5
+    upright = tf.where(swapped, tf.stack([width, height]), tf.stack([height, width]))
+    if choose_box is None:
+        image = tf.cond(kind == JPEG, lambda: _decode_jpeg(encoded), lambda: _decode_other(encoded, kind))
+    else:
+        box = _stored_box(choose_box(upright[0], upright[1]), upright, orientation)
+        image = tf.cond(
+            kind == JPEG,
+            lambda: tf.image.decode_and_crop_jpeg(encoded, box, channels=3),
+            lambda: _crop(_decode_other(encoded, kind), box),
+        )
+    return tf.ensure_shape(_turn_upright(image, orientation), [None, None, 3])
 
 
 def resize(image, image_size, antialias=True):
@@ -23,6 +67,160 @@ def resize(image, image_size, antialias=True):
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
-def evaluation_pixels(encoded, image_size):
+def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS):
     """What a model sees of a photo outside training: uint8 `[image_size, image_size, 3]`."""
-    return resize(decode(encoded), image_size)
+    return resize(decode(encoded, max_pixels), image_size)
+
+
+def photo_format(head):
+    """Index into `FORMATS`, or `UNKNOWN_FORMAT`, from the first bytes, int32 `[HEADER_BYTES]`."""
+
+    def starts(text, at=0):
+        return tf.reduce_all(head[at : at + len(text)] == tf.constant(list(text), tf.int32))
+
+    found = [
+        starts(b"\xff\xd8\xff"),
+        starts(b"\x89PNG\r\n\x1a\n"),
+        starts(b"GIF8"),
+        starts(b"BM"),
+        starts(b"RIFF") & starts(b"WEBP", 8),
+        True,
+    ]
+    return tf.argmax(tf.stack(found), output_type=tf.int32)
+
+
+def exif_orientation(encoded, kind):
+    """The EXIF tag of that name, int32 of 1 to 8; 1 where there is none. (CIPA DC-008, TIFF 6.0.)"""
+    parts = tf.switch_case(
+        kind,
+        [
+            # An empty text before and after: there are always at least two parts.
+            lambda: tf.strings.split(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), "Exif\0\0", 1),
+            lambda: tf.strings.split(encoded, "eXIf", 1),
+            lambda: tf.constant([""]),
+            lambda: tf.constant([""]),
+            lambda: tf.strings.regex_replace(tf.strings.split(encoded, "EXIF", 1), "", ""),
+            lambda: tf.constant([""]),
+        ],
+    )
+    return tf.cond(tf.shape(parts)[0] > 1, lambda: _tiff_orientation(parts[1], kind), lambda: tf.constant(1))
+
+
+def _tiff_orientation(encoded, kind):
+    skipped = tf.where(kind == WEBP, 4, 0)  # the chunk's length
+    data = tf.io.decode_raw(tf.strings.substr(encoded, 0, _TIFF_BYTES), tf.uint8)
+    data = tf.pad(tf.cast(data, tf.int32), [[0, 2 * _TIFF_BYTES - tf.shape(data)[0]]])[skipped:]
+    is_little = data[0] == ord("I")
+
+    def number(at, size):
+        digits = data[at : at + size]
+        digits = tf.where(is_little, tf.reverse(digits, [0]), digits)
+        return tf.reduce_sum(digits * 256 ** tf.range(size - 1, -1, -1))
+
+    start = number(4, 4)
+    is_tiff = (data[0] == data[1]) & (is_little | (data[0] == ord("M"))) & (number(2, 2) == 42)
+    start = tf.where(is_tiff & (start >= 8) & (start < _TIFF_BYTES), start, _TIFF_BYTES)
+    count = tf.minimum(number(start, 2), (_TIFF_BYTES - start) // 12)
+    entries = tf.reshape(data[start + 2 : start + 2 + 12 * count], [-1, 12])
+    pairs = tf.where(is_little, entries[:, 1::2] * 256 + entries[:, ::2], entries[:, ::2] * 256 + entries[:, 1::2])
+    values = tf.boolean_mask(pairs[:, 4], pairs[:, 0] == _ORIENTATION_TAG)
+    value = tf.concat([values, [1]], 0)[0]
+    return tf.where((value >= 1) & (value <= 8), value, 1)
+
+
+def _stored_size(encoded, head, kind):
+    """(height, width) as the header says, int32."""
+
+    def little(at, size):
+        return tf.reduce_sum(head[at : at + size] * [256**power for power in range(size)])
+
+    def big(at, size):
+        return tf.reduce_sum(head[at : at + size] * [256**power for power in reversed(range(size))])
+
+    def webp():
+        lossy = (little(28, 2) & 0x3FFF, little(26, 2) & 0x3FFF)
+        bits = little(21, 4)
+        lossless = (tf.bitwise.right_shift(bits, 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+        extended = little(27, 3) + 1, little(24, 3) + 1
+        which = tf.where(head[15] == ord("X"), 2, tf.where(head[15] == ord("L"), 1, 0))
+        return tf.gather(tf.stack([tf.stack(size) for size in (lossy, lossless, extended)]), which)
+
+    size = tf.switch_case(
+        kind,
+        [
+            lambda: tf.image.extract_jpeg_shape(encoded)[:2],
+            lambda: tf.stack([big(20, 4), big(16, 4)]),
+            lambda: tf.stack([little(8, 2), little(6, 2)]),
+            lambda: tf.stack([tf.abs(little(22, 4)), little(18, 4)]),
+            webp,
+            lambda: tf.constant([1, 1]),
+        ],
+    )
+    return size[0], size[1]
+
+
+def _decode_jpeg(encoded):
+    # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_other(encoded, kind):
+    def webp():
+        image = tf.image.decode_webp(encoded)
+        return image[0, :, :, :3] if image.shape.rank == 4 else image[..., :3]
+
+    def bmp():
+        bits = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 28, 1), tf.uint8), tf.int32)
+        # TensorFlow would take the palette's indices for grey values.
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(bits >= 24), ["is a BMP with a palette"])]):
+            return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
+
+    return tf.switch_case(
+        tf.minimum(kind - 1, 3),
+        [
+            lambda: tf.io.decode_png(encoded, channels=3),
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+            bmp,
+            webp,
+        ],
+    )
+
+
+def _crop(image, box):
+    return tf.slice(image, [box[0], box[1], 0], [box[2], box[3], 3])
+
+
+def _stored_box(box, upright, orientation):
+    """A box of the upright photo, in the coordinates of the photo as it is stored."""
+    top, left, height, width = tf.unstack(box)
+    below, right = upright[0] - top - height, upright[1] - left - width
+    boxes = [
+        (top, left, height, width),
+        (top, right, height, width),
+        (below, right, height, width),
+        (below, left, height, width),
+        (left, top, width, height),
+        (right, top, width, height),
+        (right, below, width, height),
+        (left, below, width, height),
+    ]
+    return tf.gather(tf.stack([tf.stack(one) for one in boxes]), orientation - 1)
+
+
+def _turn_upright(image, orientation):
+    def transpose(picture):
+        return tf.transpose(picture, [1, 0, 2])
+
+    return tf.switch_case(
+        orientation - 1,
+        [
+            lambda: image,
+            lambda: image[:, ::-1],
+            lambda: image[::-1, ::-1],
+            lambda: image[::-1],
+            lambda: transpose(image),
+            lambda: transpose(image)[:, ::-1],
+            lambda: transpose(image)[::-1, ::-1],
+            lambda: transpose(image)[::-1],
+        ],
+    )
