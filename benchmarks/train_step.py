@@ -128,7 +128,7 @@ def measure_pipeline(options):
     from PIL import Image
 
     from msrn_tf.data.example import Example
-    from msrn_tf.data.pipeline import training_batches
+    from msrn_tf.data.pipeline import InputPlan, training_batches
 
     rng = np.random.default_rng(0)
     photos = []
@@ -140,7 +140,7 @@ def measure_pipeline(options):
     examples = [Example(str(n), np.ones(20, "int8"), image_bytes=photos[n % 64]) for n in range(options.batch * 150)]
     started = count = 0
     for batch, _ in training_batches(
-        examples, image_size=options.image_size, batch_size=options.batch, augment="multi_scale_crop", seed=0, epoch=1
+        examples, InputPlan(options.image_size, "multi_scale_crop"), batch_size=options.batch, seed=0, epoch=1
     ):
         if not started:  # the first batch pays for building the pipeline
             started = time.perf_counter()

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from msrn_tf.data.augmentation import AUGMENTATIONS
-from msrn_tf.data.readers import READERS
+from msrn_tf.data.augmentation import AUGMENTATIONS, MIXES
+from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.data.readers import DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
 from msrn_tf.models.label_encoder import ENCODERS
@@ -26,8 +27,10 @@ def option(default, help, *, choices=None, low=None, high=None, may_change=False
 class DataConfig:
     """Data"""
 
-    dataset: str = option("demo", "data set to read", choices=tuple(sorted(READERS)))
+    dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True)
+    drop_unlabelled: bool = option(False, "leave out images that show no label")
+    max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,11 @@ class TrainingDataConfig(DataConfig):
     val_split: str = option("val", "split that chooses the best model")
     image_size: int = option(448, "height and width in pixels that images are warped to", low=32)
     augment: str = option("multi_scale_crop", "augmentation in training", choices=AUGMENTATIONS)
+    mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
+    bad_images: str = option(
+        "skip", "training photos that cannot be decoded: count and skip, or end the run", choices=("skip", "fail")
+    )
+    cache_images: bool = option(False, "keep the photos' encoded bytes in memory", may_change=True)
 
 
 @dataclasses.dataclass(frozen=True)

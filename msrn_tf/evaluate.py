@@ -9,7 +9,7 @@ from rich.table import Table
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
-from msrn_tf.data.readers import open_dataset
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.models.factory import load_model
@@ -36,9 +36,9 @@ def main(data, config):
         raise UserError(f"--output={config.output}: its folder does not exist")
     model = load_model(config.model)
     reader = open_dataset(data.dataset, data.data_dir)
-    examples = in_label_order(reader.read(config.split), reader.labels, model.labels)
+    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
     with ProgressBar("evaluating", len(examples)) as bar:
-        metrics = Evaluator(model, config.batch_size).metrics(examples, bar.update)
+        metrics = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).metrics(examples, bar.update)
     print_metrics(metrics)
     if config.output:
         temporary = config.output + ".tmp"

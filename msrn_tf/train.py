@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
+from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import evaluation_batches
-from msrn_tf.data.readers import open_dataset
+from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.training import run_directory
@@ -41,10 +42,15 @@ def main(data, model_config, optimization, run):
     keras.utils.set_random_seed(run.seed)
 
     reader = open_dataset(data.dataset, data.data_dir)
-    train_examples, val_examples = reader.read(data.train_split), reader.read(data.val_split)
+    train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
+    val_examples = read_split(reader, data.val_split, data.drop_unlabelled)
     check_positives(reader.labels, targets_of(train_examples), data.train_split)
     if goes_on:
         run_directory.check_same_data(run.workdir, train_examples, reader.labels)
+    if data.augment == "addons":
+        import_addons_image()
+    if data.cache_images:
+        train_examples, val_examples = in_memory(train_examples), in_memory(val_examples)
     label_graph, warnings = prepare_label_graph(model_config, reader.labels, train_examples, run.seed)
 
     with strategy.scope():
@@ -81,7 +87,8 @@ def main(data, model_config, optimization, run):
     plan = FitPlan(
         epochs=optimization.epochs,
         seed=run.seed,
-        augment=data.augment,
+        inputs=InputPlan(data.image_size, data.augment, data.mix, data.max_pixels),
+        skip_bad_images=data.bad_images == "skip",
         checkpoint_minutes=run.checkpoint_minutes,
         checkpoint_steps=run.checkpoint_steps,
         profile_steps=run.profile_steps,

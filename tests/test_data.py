@@ -12,8 +12,8 @@ from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, rando
 from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.example import Example, targets_of
-from msrn_tf.data.pipeline import evaluation_batches, training_batches
-from msrn_tf.data.readers import open_dataset
+from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.data.voc import VOC
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
@@ -85,7 +85,7 @@ def test_shrinking_equals_pillows():
 
 
 def order_of(examples, **options):
-    batches = training_batches(examples, image_size=8, batch_size=4, augment="none", **options)
+    batches = training_batches(examples, InputPlan(8), batch_size=4, **options)
     return [int(level) for images, _ in batches for level in images.numpy()[:, 0, 0, 0]]
 
 
@@ -97,12 +97,18 @@ def test_order_is_a_function_of_seed_and_epoch_and_training_batches_are_full():
     assert first != order_of(examples, seed=1, epoch=2) and first != order_of(examples, seed=2, epoch=1)
 
 
-def test_augmentation_is_a_function_of_seed_and_epoch():
+@pytest.mark.parametrize(
+    ("augment", "mix"),
+    [("multi_scale_crop", "none"), ("randaugment", "none"), ("addons", "none"), ("flip", "mixup"), ("flip", "cutmix")],
+)
+def test_augmentation_is_a_function_of_seed_and_epoch(augment, mix):
     examples = [draw_example("train", n) for n in range(8)]
 
     def batches(epoch):
-        options = {"image_size": 32, "batch_size": 8, "augment": "multi_scale_crop", "seed": 3, "epoch": epoch}
-        return next(iter(training_batches(examples, **options)))[0].numpy()
+        plan = InputPlan(32, augment, mix)
+        images, _ = next(iter(training_batches(examples, plan, batch_size=8, seed=3, epoch=epoch)))
+        assert images.dtype == tf.uint8 and images.shape == (8, 32, 32, 3)
+        return images.numpy()
 
     np.testing.assert_array_equal(batches(1), batches(1))
     assert (batches(1) != batches(2)).any()
@@ -191,7 +197,7 @@ def test_a_damaged_devkit_is_named(tmp_path, damage, names):
     voc = write_voc(tmp_path)
     damage(voc)
     with pytest.raises(UserError, match=names):
-        VOC(str(tmp_path)).read("train")
+        read_split(VOC(str(tmp_path)), "train")
 
 
 @pytest.mark.parametrize(

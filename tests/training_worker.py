@@ -10,6 +10,7 @@ import numpy as np
 
 from msrn_tf.config import ModelConfig, OptimizationConfig
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.models.factory import create_model
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.distribution import make_strategy, worker_index
@@ -38,7 +39,7 @@ def main(replicas, changes, synchronized=True):
             folder, model, train_step.optimizer, train_step.moving_average, worker=worker_index(strategy)
         )
         trainer = Trainer(train_step, checkpoints, RunLog(folder, False), folder)
-        trainer.fit(examples, examples[:10], FitPlan(epochs=optimization.epochs, seed=0))
+        trainer.fit(examples, examples[:10], FitPlan(optimization.epochs, seed=0, inputs=InputPlan(64)))
         records = trainer.run_log.records()
     weights = {variable.path: np.asarray(variable.value.numpy()).ravel()[:50].tolist() for variable in model.weights}
     print(json.dumps({"records": records, "weights": weights, "replicas": strategy.num_replicas_in_sync}))

@@ -1,7 +1,9 @@
-"""Training augmentation in the tf.data pipeline: random flips and the published multi-scale crops (DESIGN §2)."""
+"""Training augmentation in the tf.data pipeline: flips, the published multi-scale crops (DESIGN §2), policies."""
 
 import numpy as np
 import tensorflow as tf
+
+from msrn_tf.data.policies import RandAugment, addons_policy
 
 SCALES = (1.0, 0.9, 0.8, 0.7, 0.6)
 MAX_DISTORTION = 2
@@ -17,7 +19,9 @@ _SCALE_PAIRS = np.array(
 
 NUM_CROP_CANDIDATES = len(_SCALE_PAIRS) * len(_CROP_POSITIONS)
 
-AUGMENTATIONS = ("none", "flip", "multi_scale_crop")
+AUGMENTATIONS = ("none", "flip", "multi_scale_crop", "randaugment", "addons")
+CROPPED = ("multi_scale_crop", "randaugment", "addons")
+MIXES = ("none", "mixup", "cutmix")
 
 
 def crop_candidate(height, width, image_size, index):
@@ -46,6 +50,23 @@ def random_crop_box(height, width, image_size, seed):
     """A random candidate of `crop_candidate`; `seed` is int `[2]`."""
     index = tf.random.stateless_uniform([], seed, 0, NUM_CROP_CANDIDATES, tf.int32)
     return crop_candidate(height, width, image_size, index)
+
+
+def make_augmentation(augment):
+    """A function of a photo of its final size and a seed, int `[2]`, that changes it as `augment` says.
+
+    All but `none` flip; `randaugment` and `addons` change colour and geometry too. (Crops come before, at decoding.)
+    """
+    policy = {"randaugment": RandAugment, "addons": lambda: addons_policy}.get(augment, lambda: None)()
+
+    def change(image, seed):
+        if augment == "none":
+            return image
+        flip_seed, policy_seed = tf.unstack(tf.random.split(seed, 2))
+        image = random_flip(image, flip_seed)
+        return policy(image, policy_seed) if policy else image
+
+    return change
 
 
 def random_flip(image, seed):

@@ -1,7 +1,8 @@
 """MS COCO's annotation format (Lin et al., arXiv 1405.0312): COCO 2014, 2017, and any file written like theirs.
 
-Labels are the categories' names in **alphabetical order**, as in the published label graphs and weights, not by category
-id. A label is present where any object of it is annotated, crowds included; an image without objects shows none.
+Labels are the categories' names in **alphabetical order**, as in the published label graphs and weights, not by
+category id. A label is present where any object of it is annotated, crowds included; an image without objects shows
+none.
 """
 
 import glob
@@ -26,7 +27,7 @@ def open_coco(data_dir, year):
 
 
 def open_coco_json(data_dir):
-    """Any annotation files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`."""
+    """Files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`."""
     found = {}
     for path in sorted(
         glob.glob(os.path.join(glob.escape(data_dir), "*.json"))

@@ -7,8 +7,9 @@ Everything is a TensorFlow operation, so that it can be part of a served model.
 
 import tensorflow as tf
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
-JPEG, PNG, GIF, BMP, WEBP, UNKNOWN_FORMAT = range(6)
+FORMATS = ("PNG", "GIF", "BMP", "WebP")  # besides JPEG
+UNKNOWN_FORMAT = len(FORMATS)
+JPEG_EXIF = "Exif\0\0"
 MAX_PIXELS = 100_000_000
 HEADER_BYTES = 64
 
@@ -35,27 +36,14 @@ def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS):
         choose_box: function of the upright (height, width) → int32 `[top, left, height, width]`; None: everything.
         max_pixels: int.
     """
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, HEADER_BYTES), tf.uint8), tf.int32)
-    head = tf.pad(head, [[0, HEADER_BYTES - tf.shape(head)[0]]])
-    kind = photo_format(head)
-    height, width = _stored_size(encoded, head, kind)
-    known = tf.debugging.Assert(kind != UNKNOWN_FORMAT, [f"is none of {', '.join(FORMATS)}"])
-    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    small = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has too many pixels, or none:", pixels])
-    with tf.control_dependencies([known, small] if not tf.executing_eagerly() else []):
-        orientation = exif_orientation(tf.identity(encoded), kind)
-    swapped = orientation >= 5
-    upright = tf.where(swapped, tf.stack([width, height]), tf.stack([height, width]))
-    if choose_box is None:
-        image = tf.cond(kind == JPEG, lambda: _decode_jpeg(encoded), lambda: _decode_other(encoded, kind))
-    else:
-        box = _stored_box(choose_box(upright[0], upright[1]), upright, orientation)
-        image = tf.cond(
-            kind == JPEG,
-            lambda: tf.image.decode_and_crop_jpeg(encoded, box, channels=3),
-            lambda: _crop(_decode_other(encoded, kind), box),
-        )
-    return tf.ensure_shape(_turn_upright(image, orientation), [None, None, 3])
+    return tf.ensure_shape(
+        tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: _decode_jpeg(encoded, choose_box, max_pixels),
+            _apart(lambda: _decode_other(encoded, choose_box, max_pixels)),
+        ),
+        [None, None, 3],
+    )
 
 
 def resize(image, image_size, antialias=True):
@@ -79,7 +67,6 @@ def photo_format(head):
         return tf.reduce_all(head[at : at + len(text)] == tf.constant(list(text), tf.int32))
 
     found = [
-        starts(b"\xff\xd8\xff"),
         starts(b"\x89PNG\r\n\x1a\n"),
         starts(b"GIF8"),
         starts(b"BM"),
@@ -89,25 +76,95 @@ def photo_format(head):
     return tf.argmax(tf.stack(found), output_type=tf.int32)
 
 
-def exif_orientation(encoded, kind):
-    """The EXIF tag of that name, int32 of 1 to 8; 1 where there is none. (CIPA DC-008, TIFF 6.0.)"""
-    parts = tf.switch_case(
-        kind,
-        [
-            # An empty text before and after: there are always at least two parts.
-            lambda: tf.strings.split(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), "Exif\0\0", 1),
-            lambda: tf.strings.split(encoded, "eXIf", 1),
-            lambda: tf.constant([""]),
-            lambda: tf.constant([""]),
-            lambda: tf.strings.regex_replace(tf.strings.split(encoded, "EXIF", 1), "", ""),
-            lambda: tf.constant([""]),
-        ],
+def _decode_jpeg(encoded, choose_box, max_pixels):
+    size = _checked(tf.image.extract_jpeg_shape(encoded)[:2], max_pixels)
+    start = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
+    without_exif = tf.strings.regex_replace(start, JPEG_EXIF, "", replace_global=False)
+
+    def as_stored():
+        if choose_box is None:
+            # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
+            return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.image.decode_and_crop_jpeg(encoded, choose_box(size[0], size[1]), channels=3)
+
+    def turned():
+        orientation = exif_orientation(start, JPEG_EXIF)
+        if choose_box is None:
+            return _turn_upright(as_stored(), orientation)
+        upright = tf.where(orientation >= 5, size[::-1], size)
+        box = _stored_box(choose_box(upright[0], upright[1]), upright, orientation)
+        return _turn_upright(tf.image.decode_and_crop_jpeg(encoded, box, channels=3), orientation)
+
+    return tf.cond(tf.strings.length(without_exif) == tf.strings.length(start), as_stored, _apart(turned))
+
+
+def _decode_other(encoded, choose_box, max_pixels):
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, HEADER_BYTES), tf.uint8), tf.int32)
+    head = tf.pad(head, [[0, HEADER_BYTES - tf.shape(head)[0]]])
+    kind = photo_format(head)
+    known = tf.debugging.Assert(kind != UNKNOWN_FORMAT, [f"is none of JPEG, {', '.join(FORMATS)}"])
+    with tf.control_dependencies([known] if known is not None else []):
+        size = _checked(_stored_size(head, kind), max_pixels)
+    with tf.control_dependencies([size]):
+        image = tf.switch_case(
+            tf.identity(kind),
+            [
+                lambda: tf.io.decode_png(encoded, channels=3),
+                lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+                lambda: _decode_bmp(encoded, head),
+                lambda: tf.image.decode_webp(encoded)[0, :, :, :3],
+            ],
+        )
+    image = _turn_upright(
+        image,
+        tf.switch_case(
+            kind,
+            [
+                lambda: exif_orientation(encoded, "eXIf"),
+                lambda: 1,
+                lambda: 1,
+                lambda: exif_orientation(encoded, "EXIF", skipped=4),  # the chunk's length
+            ],
+        ),
     )
-    return tf.cond(tf.shape(parts)[0] > 1, lambda: _tiff_orientation(parts[1], kind), lambda: tf.constant(1))
+    if choose_box is None:
+        return image
+    box = choose_box(tf.shape(image)[0], tf.shape(image)[1])
+    return tf.slice(image, [box[0], box[1], 0], [box[2], box[3], 3])
 
 
-def _tiff_orientation(encoded, kind):
-    skipped = tf.where(kind == WEBP, 4, 0)  # the chunk's length
+def _decode_bmp(encoded, head):
+    # TensorFlow would take the indices into a palette for grey values.
+    with tf.control_dependencies([tf.debugging.Assert(head[28] >= 24, ["is a BMP with a palette"])]):
+        return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
+
+
+def _apart(function):
+    """A branch that is seldom taken, as one operation: written out, its operations cost time without being run."""
+    return tf.function(function, experimental_attributes={"_noinline": True}, autograph=False)
+
+
+def _checked(size, max_pixels):
+    """`size`, int32 `[2]`, where its product is within bounds."""
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    check = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has too many pixels, or none:", pixels])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(size)
+
+
+def exif_orientation(encoded, marker, skipped=0):
+    """The EXIF tag of that name, int32 of 1 to 8; 1 where there is none. (CIPA DC-008, TIFF 6.0.)
+
+    Args:
+        encoded: string scalar.
+        marker: bytes after which the TIFF header comes.
+        skipped: int, bytes between the marker and the header.
+    """
+    parts = tf.strings.split(encoded, marker, 1)
+    return tf.cond(tf.shape(parts)[0] > 1, lambda: _tiff_orientation(parts[1], skipped), lambda: 1)
+
+
+def _tiff_orientation(encoded, skipped):
     data = tf.io.decode_raw(tf.strings.substr(encoded, 0, _TIFF_BYTES), tf.uint8)
     data = tf.pad(tf.cast(data, tf.int32), [[0, 2 * _TIFF_BYTES - tf.shape(data)[0]]])[skipped:]
     is_little = data[0] == ord("I")
@@ -128,8 +185,8 @@ def _tiff_orientation(encoded, kind):
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
-def _stored_size(encoded, head, kind):
-    """(height, width) as the header says, int32."""
+def _stored_size(head, kind):
+    """Height and width as the header says, int32 `[2]`."""
 
     def little(at, size):
         return tf.reduce_sum(head[at : at + size] * [256**power for power in range(size)])
@@ -145,49 +202,15 @@ def _stored_size(encoded, head, kind):
         which = tf.where(head[15] == ord("X"), 2, tf.where(head[15] == ord("L"), 1, 0))
         return tf.gather(tf.stack([tf.stack(size) for size in (lossy, lossless, extended)]), which)
 
-    size = tf.switch_case(
+    return tf.switch_case(
         kind,
         [
-            lambda: tf.image.extract_jpeg_shape(encoded)[:2],
             lambda: tf.stack([big(20, 4), big(16, 4)]),
             lambda: tf.stack([little(8, 2), little(6, 2)]),
             lambda: tf.stack([tf.abs(little(22, 4)), little(18, 4)]),
             webp,
-            lambda: tf.constant([1, 1]),
         ],
     )
-    return size[0], size[1]
-
-
-def _decode_jpeg(encoded):
-    # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-
-def _decode_other(encoded, kind):
-    def webp():
-        image = tf.image.decode_webp(encoded)
-        return image[0, :, :, :3] if image.shape.rank == 4 else image[..., :3]
-
-    def bmp():
-        bits = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 28, 1), tf.uint8), tf.int32)
-        # TensorFlow would take the palette's indices for grey values.
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(bits >= 24), ["is a BMP with a palette"])]):
-            return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
-
-    return tf.switch_case(
-        tf.minimum(kind - 1, 3),
-        [
-            lambda: tf.io.decode_png(encoded, channels=3),
-            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-            bmp,
-            webp,
-        ],
-    )
-
-
-def _crop(image, box):
-    return tf.slice(image, [box[0], box[1], 0], [box[2], box[3], 3])
 
 
 def _stored_box(box, upright, orientation):

@@ -11,12 +11,17 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One labelled image: a path or encoded bytes, and a target int8 `[C]` of 1 present, 0 absent, −1 unknown."""
+    """One labelled image: where its encoded bytes are, and a target int8 `[C]` of 1 present, 0 absent, −1 unknown.
+
+    The bytes are `image_bytes`, or the file `image_path`, or the feature `image/encoded` of the TFRecord that starts at
+    byte `record_offset` of the file `image_path`.
+    """
 
     image_id: str
     target: np.ndarray
     image_path: str | None = None
     image_bytes: bytes | None = None
+    record_offset: int = -1
 
 
 class Reader(Protocol):

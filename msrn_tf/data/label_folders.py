@@ -17,8 +17,8 @@ SPLIT_NAMES = ("train", "val", "valid", "validation", "test")
 class LabelFolders:
     """Reads `DATA_DIR/LABEL_LABEL/photo.jpg`, or `LABEL+LABEL` where labels themselves hold an underscore.
 
-    Splits, the first that is there: folders `train/`, `val/`, `test/` around the label folders; files `train.txt`, … with
-    a path below `DATA_DIR` a line; else shares of the photos, by a hash of each file's content.
+    Splits, the first that is there: folders `train/`, `val/`, `test/` around the label folders; files `train.txt`, …
+    with a path below `DATA_DIR` a line; else shares of the photos, by a hash of each file's content.
 
     Args:
         data_dir: the folder.

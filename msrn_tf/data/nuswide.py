@@ -1,4 +1,4 @@
-"""NUS-WIDE (Chua et al., CIVR 2009), from either list in circulation: the official files, or a CSV of names and labels."""
+"""NUS-WIDE (Chua et al., CIVR 2009), from either list in circulation: the official files, or a CSV."""
 
 import ast
 import csv
@@ -20,7 +20,7 @@ def open_nuswide(data_dir):
     if len(tables) == 1:
         return NusWideTable(data_dir, tables[0])
     raise UserError(
-        f"--data_dir={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; docs/datasets.md shows both"
+        f"--data_dir={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; see docs/datasets.md"
     )
 
 
@@ -47,7 +47,9 @@ class NusWideOfficial:
             path = os.path.join(self.data_dir, "Groundtruth", "TrainTestLabels", f"Labels_{label}_{part}.txt")
             values = _lines(path)
             if len(values) != len(names) or not set(values) <= {"0", "1"}:
-                raise UserError(f"{path}: must hold {len(names)} lines of 0 or 1, as {listing} has; it has {len(values)}")
+                raise UserError(
+                    f"{path}: must hold {len(names)} lines of 0 or 1, as {listing} has; it has {len(values)}"
+                )
             targets[:, column] = np.array(values, np.int8)
         folder = next((f for f in ("Flickr", "images") if os.path.isdir(os.path.join(self.data_dir, f))), "")
         return [

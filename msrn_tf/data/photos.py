@@ -4,7 +4,7 @@ import os
 
 from msrn_tf.errors import UserError
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 def find_photos(arguments):

@@ -1,20 +1,41 @@
-"""The tf.data pipeline: from examples to batches of uint8 images and int8 targets.
+"""The tf.data pipeline: from examples to batches of uint8 images and targets.
 
 The order of an epoch and every random choice in it are functions of (seed, epoch, position), whatever the number of
 parallel calls. Images stay uint8 up to the device, which normalises them: four times fewer bytes to move.
 """
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.data.augmentation import random_crop_box, random_flip
-from msrn_tf.data.decoding import decode, evaluation_pixels, resize
+from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
+from msrn_tf.data.decoding import MAX_PIXELS, decode, decode_crop, evaluation_pixels, resize
 from msrn_tf.data.example import targets_of
+from msrn_tf.data.policies import mixed
 
 PREFETCHED_BATCHES = 2
+RECORD_BUFFER_BYTES = 1 << 17
 
 
-def training_batches(examples, *, image_size, batch_size, augment, seed, epoch, first_batch=0, shard=(0, 1)):
+@dataclasses.dataclass(frozen=True)
+class InputPlan:
+    """What becomes of a photo on its way into training.
+
+    Attributes:
+        image_size: int. Height and width of the images.
+        augment: one of `augmentation.AUGMENTATIONS`.
+        mix: one of `augmentation.MIXES`.
+        max_pixels: int. Larger photos are refused before they are decoded.
+    """
+
+    image_size: int
+    augment: str = "none"
+    mix: str = "none"
+    max_pixels: int = MAX_PIXELS
+
+
+def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1)):
     """One epoch of shuffled, augmented, full batches.
 
     The last `len(examples) % batch_size` images of the epoch's order are left out: a replica with an empty batch would
@@ -22,54 +43,64 @@ def training_batches(examples, *, image_size, batch_size, augment, seed, epoch, 
 
     Args:
         examples: list of `Example`.
-        image_size: int. Height and width of the images.
+        plan: `InputPlan`.
         batch_size: int, over all replicas.
-        augment: one of `augmentation.AUGMENTATIONS`.
         seed, epoch: ints.
         first_batch: int. Batches before it are left out; those that follow are what they would have been.
         shard: (index, count). This worker's part of each batch.
 
     Returns:
-        A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, int8 `[batch / count, C]`).
+        A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, targets `[batch / count, C]`: int8, or float32
+        where photos are mixed). It raises `tf.errors.InvalidArgumentError` at a batch with a photo that cannot be
+        decoded.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(len(examples))
-    positions = _shard_positions(len(examples) // batch_size, batch_size, shard)[first_batch:].reshape(-1)
+    order, positions = epoch_order(len(examples), batch_size, seed, epoch, shard)
+    positions = positions[first_batch:].reshape(-1)
+    augment = make_augmentation(plan.augment)
 
-    def load(source, is_path, target, position):
-        image = decode(_read(source, is_path))
-        if augment == "multi_scale_crop":
-            shape = tf.shape(image)
-            top, left, height, width = tf.unstack(
-                random_crop_box(shape[0], shape[1], image_size, _stateless_seed(seed, epoch, position, 0))
-            )
-            image = image[top : top + height, left : left + width]
-        image = resize(image, image_size, antialias=False)
-        if augment != "none":
-            image = random_flip(image, _stateless_seed(seed, epoch, position, 1))
-        return image, target
+    def load(encoded, target, position):
+        def box(height, width):
+            return random_crop_box(height, width, plan.image_size, _stateless_seed(seed, epoch, position, 0))
 
-    dataset = _sources([examples[index] for index in order[positions]])
-    dataset = tf.data.Dataset.zip(dataset, tf.data.Dataset.from_tensor_slices(positions))
-    dataset = dataset.map(lambda item, position: load(*item, position), num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size // shard[1], drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+        image = decode_crop(encoded, box if plan.augment in CROPPED else None, plan.max_pixels)
+        image = resize(image, plan.image_size, antialias=False)
+        return augment(image, _stateless_seed(seed, epoch, position, 1)), target
+
+    sources, read = _sources([examples[index] for index in order[positions]])
+    dataset = tf.data.Dataset.zip(sources, tf.data.Dataset.from_tensor_slices(positions))
+    dataset = dataset.map(
+        lambda source, position: load(read(source), source["target"], position), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
+    if plan.mix != "none":
+        dataset = dataset.enumerate(first_batch).map(
+            lambda number, batch: mixed(*batch, _stateless_seed(seed, epoch, number, 2 + shard[0]), plan.mix),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return dataset.prefetch(PREFETCHED_BATCHES)
+
+
+def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):
+    """The order of an epoch, and which positions of it a worker loads.
+
+    Returns:
+        `(order, positions)`: a permutation, int `[num_examples]`; int64 `[batches, batch size / workers]`.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(num_examples)
+    return order, _shard_positions(num_examples // batch_size, batch_size, shard)
 
 
 def _shard_positions(num_batches, batch_size, shard):
-    """Positions of an epoch's order that a worker loads, int64 `[batches, batch size / workers]`."""
     index, count = shard
     return np.arange(num_batches * batch_size).reshape(num_batches, count, batch_size // count)[:, index]
 
 
-def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1)):
+def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pixels=MAX_PIXELS):
     """All examples in their order, as in `training_batches`.
 
     The last batch is filled up with black images whose labels are all unknown: every replica has work, the model is
     traced for one shape, and what is unknown adds nothing to a metric.
     """
-
-    def load(source, is_path, target):
-        return evaluation_pixels(_read(source, is_path), image_size), target
-
     blank = (
         tf.zeros([image_size, image_size, 3], tf.uint8),
         tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8)),
@@ -78,21 +109,82 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1)):
     mine = [examples[position] for position in positions if position < len(examples)]
     dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
     if mine:
-        dataset = _sources(mine).map(load, num_parallel_calls=tf.data.AUTOTUNE).concatenate(dataset)
+        sources, read = _sources(mine)
+        images = sources.map(
+            lambda source: (evaluation_pixels(read(source), image_size, max_pixels), source["target"]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        dataset = images.concatenate(dataset)
     return dataset.batch(batch_size // shard[1], drop_remainder=True).prefetch(PREFETCHED_BATCHES)
 
 
+def why_not_decoded(example, max_pixels=MAX_PIXELS):
+    """Why a photo cannot be decoded, in a few words; None for one that can."""
+    try:
+        dataset, read = _sources([example])
+        next(iter(dataset.map(lambda source: decode(read(source), max_pixels))))
+    except tf.errors.OpError as error:
+        return reason_of_refusal(error)
+    return None
+
+
+def reason_of_refusal(error):
+    """What a decoding error says to a person: TensorFlow's message without the names of its operations."""
+    line = next(line for line in error.message.splitlines() if line.strip())
+    return line.split("}} ")[-1].removeprefix("assertion failed: ").strip("[] ")[:160]
+
+
+def in_memory(examples):
+    """The same examples with their encoded bytes in memory."""
+    contents = read_bytes(examples)
+    return [
+        dataclasses.replace(example, image_bytes=content) for example, content in zip(examples, contents, strict=True)
+    ]
+
+
+def read_bytes(examples):
+    """The encoded bytes of each example, one after the other."""
+    sources, read = _sources(examples)
+    yield from sources.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+
+
 def _sources(examples):
-    """(path or bytes, which of the two, target) of each example."""
-    is_path = np.array([example.image_bytes is None for example in examples])
-    sources = [example.image_path if example.image_bytes is None else example.image_bytes for example in examples]
-    return tf.data.Dataset.from_tensor_slices((tf.constant(sources, tf.string), is_path, targets_of(examples)))
+    """What tells the examples' bytes, as a dataset of dicts, and the function that reads one: bytes, file or record."""
+    columns = {"target": targets_of(examples)}
+    if all(example.image_bytes is not None for example in examples):
+        columns["bytes"] = tf.constant([example.image_bytes for example in examples], tf.string)
+        read = _read_bytes
+    else:
+        columns["path"] = tf.constant([example.image_path for example in examples], tf.string)
+        read = _read_file
+        if all(example.record_offset >= 0 for example in examples):
+            columns["offset"] = np.array([example.record_offset for example in examples], np.int64)
+            read = _read_record
+    return tf.data.Dataset.from_tensor_slices(columns), read
 
 
-def _read(source, is_path):
-    return tf.cond(is_path, lambda: tf.io.read_file(source), lambda: source)
+def _read_bytes(source):
+    return source["bytes"]
+
+
+def _read_file(source):
+    return tf.io.read_file(source["path"])
+
+
+def _read_record(source):
+    # TFRecordDataset takes no offsets; the operation below it does.
+    records = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[source["path"]],
+        compression_type="",
+        buffer_size=tf.constant(RECORD_BUFFER_BYTES, tf.int64),
+        byte_offsets=[source["offset"]],
+    )
+    kind = {"output_types": [tf.string], "output_shapes": [[]]}
+    first = tf.raw_ops.TakeDataset(input_dataset=records, count=tf.constant(1, tf.int64), **kind)
+    record = tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0]
+    return tf.io.parse_single_example(record, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})["image/encoded"]
 
 
 def _stateless_seed(seed, epoch, position, use):
     """A seed pair for `tf.random.stateless_*`: distinct for each epoch, position and use of a run."""
-    return tf.stack([tf.constant(2 * seed + use, tf.int64), (epoch << 32) + position])
+    return tf.stack([tf.constant((seed << 16) + use, tf.int64), (epoch << 32) + tf.cast(position, tf.int64)])

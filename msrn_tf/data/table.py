@@ -15,8 +15,8 @@ class LabelTable:
     """Reads a CSV file with the columns `image`, `labels` and perhaps `split`.
 
     `image` is a path below the folder of the file. `labels` are separated by `|`; one whose presence nobody knows is
-    prefixed `?` (it adds nothing to loss and metrics); an empty field is a photo that shows none. Without a column `split`,
-    photos fall into train, val and test (80, 10 and 10 %) by a hash of their name.
+    prefixed `?` (it adds nothing to loss and metrics); an empty field is a photo that shows none. Without a column
+    `split`, photos fall into train, val and test (80, 10 and 10 %) by a hash of their name.
 
     Args:
         data_dir: the folder that holds the one .csv file.
@@ -25,7 +25,9 @@ class LabelTable:
     def __init__(self, data_dir):
         paths = sorted(glob.glob(os.path.join(glob.escape(data_dir), "*.csv")))
         if len(paths) != 1:
-            raise UserError(f"--data_dir={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}")
+            raise UserError(
+                f"--data_dir={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}"
+            )
         self.data_dir, self.path = data_dir, paths[0]
         self._rows = [self._parse(row, number) for number, row in enumerate(self._table(), 2)]
         names = [name for name, _, _ in self._rows]

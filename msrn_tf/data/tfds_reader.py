@@ -26,7 +26,9 @@ class TFDSReader:
         try:
             self._builder = tfds.builder(name, data_dir=data_dir or None)
         except Exception as error:  # TFDS raises many kinds for names, versions and folders that it does not know
-            raise UserError(f"--dataset=tfds:{name}: TFDS does not know it ({str(error).splitlines()[0][:160]})") from error
+            raise UserError(
+                f"--dataset=tfds:{name}: TFDS does not know it ({str(error).splitlines()[0][:160]})"
+            ) from error
         features = self._builder.info.features
         self._path = next((path for path in LABEL_FEATURES if _feature(features, path) is not None), None)
         if self._path is None or "image" not in features:

@@ -44,14 +44,10 @@ class VOC:
             image_ids = [line.split()[0] for line in file if line.strip()]
         if not image_ids:
             raise UserError(f"{path}: names no image")
-        return [self._example(image_id, path) for image_id in image_ids]
+        return [self._example(image_id) for image_id in image_ids]
 
-    def _example(self, image_id, split_path):
+    def _example(self, image_id):
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
-        if not os.path.isfile(image_path):
-            raise UserError(
-                f"{image_path}: is missing, but {split_path} names it; complete the devkit or mend the list"
-            )
         return Example(image_id, self._target(image_id), image_path=image_path)
 
     def _target(self, image_id):

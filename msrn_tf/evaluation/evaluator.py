@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.metrics import evaluate_scores
 
@@ -18,11 +19,12 @@ class Evaluator:
         model: a `MultiLabelClassifier`.
         batch_size: int, over all replicas; must be divisible by their number.
         strategy: a `tf.distribute.Strategy`; the current one where not given.
+        max_pixels: int. Larger photos are refused.
     """
 
-    def __init__(self, model, batch_size, strategy=None):
+    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS):
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size, self.max_pixels = batch_size, max_pixels
         self.strategy = strategy or tf.distribute.get_strategy()
         self._forward = tf.function(self._global_scores, reduce_retracing=True)
 
@@ -36,7 +38,23 @@ class Evaluator:
         Args:
             examples: list of `Example`.
             progress: called with the number of images done, after each batch.
+
+        Raises:
+            UserError: a photo cannot be decoded; nothing is left out of a measurement in silence.
         """
+        try:
+            return self._scores(examples, progress)
+        except tf.errors.InvalidArgumentError:
+            for example in examples:
+                reason = why_not_decoded(example, self.max_pixels)
+                if reason:
+                    raise UserError(
+                        f"{example.image_path or example.image_id}: is no photo that can be decoded ({reason}); mend "
+                        "it, or let msrn_tf.prepare leave it out"
+                    ) from None
+            raise
+
+    def _scores(self, examples, progress):
 
         def shard(context):
             dataset = evaluation_batches(
@@ -44,6 +62,7 @@ class Evaluator:
                 image_size=self.model.image_size,
                 batch_size=self.batch_size,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
+                max_pixels=self.max_pixels,
             )
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 

@@ -32,7 +32,6 @@ class RunCheckpoints:
         self.batch = tf.Variable(0, dtype=tf.int64)
         self.best_map = tf.Variable(-1.0, dtype=tf.float64)
         self.sums = {name: tf.Variable(0.0, dtype=tf.float64) for name in SUMMED}
-        self.bad_images = tf.Variable(0, dtype=tf.int64)
         self._checkpoint = tf.train.Checkpoint(
             model=[variable.value for variable in model.variables],
             optimizer=[variable.value for variable in optimizer.variables],
@@ -41,7 +40,6 @@ class RunCheckpoints:
             batch=self.batch,
             best_map=self.best_map,
             sums=self.sums,
-            bad_images=self.bad_images,
         )
         self._own_folder = self.folder if worker == 0 else os.path.join(workdir, f".checkpoints-worker-{worker}")
         self._is_chief, self._keep = worker == 0, keep

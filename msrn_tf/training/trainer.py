@@ -9,7 +9,7 @@ import time
 import tensorflow as tf
 
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import training_batches
+from msrn_tf.data.pipeline import InputPlan, epoch_order, training_batches, why_not_decoded
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -26,7 +26,8 @@ class FitPlan:
 
     epochs: int
     seed: int
-    augment: str = "none"
+    inputs: InputPlan
+    skip_bad_images: bool = True
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int = 0
     profile_steps: tuple[int, ...] = ()
@@ -64,6 +65,7 @@ class Trainer:
         self.evaluator = Evaluator(self.model, self.batch_size, self.strategy)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
+        self._bad_images = {}
 
     def fit(self, train_examples, val_examples, plan):
         """Trains from where the checkpoints are to the end of the last epoch.
@@ -111,18 +113,7 @@ class Trainer:
         steps = len(examples) // self.batch_size
         first = int(self.checkpoints.batch)
         sums = {name: float(self.checkpoints.sums[name]) for name in SUMMED}
-        batches = self._distributed(
-            lambda shard: training_batches(
-                examples,
-                image_size=self.model.image_size,
-                batch_size=self.batch_size,
-                augment=plan.augment,
-                seed=plan.seed,
-                epoch=epoch,
-                first_batch=first,
-                shard=shard,
-            )
-        )
+        batches = self._batches(examples, epoch, first, plan)
         started = time.perf_counter()
         pending = []
         with ProgressBar(f"epoch {epoch}/{plan.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
@@ -141,8 +132,60 @@ class Trainer:
             "step": epoch * steps,
             **{name: total / steps for name, total in sums.items()},
             **self._learning_rates(plan),
+            "bad_images": len(self._bad_images),
             "images_per_second": (steps - first) * self.batch_size / seconds,
         }
+
+    def _batches(self, examples, epoch, first, plan):
+        """The epoch's batches from number `first`; for a photo that cannot be decoded, the next one stands in."""
+        done = first
+        while True:
+            sound = self._without_bad_images(examples)
+            batches = self._distributed(
+                lambda shard, sound=sound, first=done: training_batches(
+                    sound,
+                    plan.inputs,
+                    batch_size=self.batch_size,
+                    seed=plan.seed,
+                    epoch=epoch,
+                    first_batch=first,
+                    shard=shard,
+                )
+            )
+            try:
+                for batch in batches:
+                    yield batch
+                    done += 1
+                return
+            except tf.errors.InvalidArgumentError:
+                if not self._find_bad_images(sound, epoch, done, plan):
+                    raise
+
+    def _find_bad_images(self, examples, epoch, batch, plan):
+        """Remembers the photos of a batch that cannot be decoded; returns how many there are."""
+        order, positions = epoch_order(len(examples), self.batch_size, plan.seed, epoch)
+        found = {}
+        for index in order[positions[batch]]:
+            reason = why_not_decoded(examples[index], plan.inputs.max_pixels)
+            if reason:
+                found[int(index)] = reason
+                name = examples[index].image_path or examples[index].image_id
+                if not plan.skip_bad_images:
+                    raise UserError(
+                        f"{name}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
+                    )
+                print(f"skipped    {name}: {reason}", flush=True)
+        self._bad_images |= found
+        if len(self._bad_images) == len(examples):
+            raise UserError("none of the training photos can be decoded")
+        return len(found)
+
+    def _without_bad_images(self, examples):
+        sound, count = list(examples), len(examples)
+        for index in self._bad_images:
+            stand_in = next(n % count for n in range(index + 1, index + count) if n % count not in self._bad_images)
+            sound[index] = examples[stand_in]
+        return sound
 
     def _distributed(self, make_dataset):
         """`make_dataset(shard)`, whose batches are a worker's part of the global batch, split over its replicas."""
@@ -259,5 +302,6 @@ def _summary(record, epochs):
     return (
         f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.4f}  val mAP {record['val_mAP']:.2f}  "
         f"CF1 {record['val_CF1']:.2f}  OF1 {record['val_OF1']:.2f}  {record['images_per_second']:.1f} images/s"
+        f"{f'  {bad} photos skipped' if (bad := record['bad_images']) else ''}"
         f"{'  best so far' if record['best'] else ''}"
     )
