@@ -147,7 +147,7 @@ def _apart(function):
 def _checked(size, max_pixels):
     """`size`, int32 `[2]`, where its product is within bounds."""
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    check = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has too many pixels, or none:", pixels])
+    check = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has no pixels, or too many pixels:", pixels])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(size)
 

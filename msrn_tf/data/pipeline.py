@@ -5,6 +5,7 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -130,8 +131,10 @@ def why_not_decoded(example, max_pixels=MAX_PIXELS):
 
 def reason_of_refusal(error):
     """What a decoding error says to a person: TensorFlow's message without the names of its operations."""
-    line = next(line for line in error.message.splitlines() if line.strip())
-    return line.split("}} ")[-1].removeprefix("assertion failed: ").strip("[] ")[:160]
+    lines = [line for line in error.message.splitlines() if line.strip()]
+    line = next((line for line in lines if line.startswith("{{")), lines[0])
+    line = re.sub(r"Error in user-defined function .* with iterator: \S+: ", "", line.split("}} ")[-1])
+    return re.sub(r"[\[\]]", "", line.removeprefix("assertion failed: ")).strip()[:160]
 
 
 def in_memory(examples):

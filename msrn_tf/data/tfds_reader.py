@@ -37,11 +37,16 @@ class TFDSReader:
         self.splits = sorted(self._builder.info.splits)
 
     def read(self, split):
-        if split not in self.splits:
-            known = ", ".join(self.splits) or "none: prepare it with `tfds build` first"
-            raise UserError(f"split {split!r}: tfds:{self.name} has {known}")
+        if self.splits and split not in self.splits:
+            raise UserError(f"split {split!r}: tfds:{self.name} has {', '.join(self.splits)}")
         decoders = {"image": self._tfds.decode.SkipDecoding()}
-        dataset = self._builder.as_dataset(split=split, decoders=decoders)
+        try:
+            dataset = self._builder.as_dataset(split=split, decoders=decoders)
+        except (AssertionError, ValueError, OSError) as error:
+            raise UserError(
+                f"--dataset=tfds:{self.name}: is not prepared in {self._builder.data_dir}; "
+                f"`tfds build {self.name}` does that"
+            ) from error
         return [self._example(index, split, item) for index, item in enumerate(dataset.as_numpy_iterator())]
 
     def _example(self, index, split, item):

@@ -1,0 +1,132 @@
+"""`python -m msrn_tf.prepare`: checks a data set, and writes it as TFRecords with its label graph and an audit.
+
+`--dataset=prepared --data_dir=OUTPUT` then trains on it. A run that was interrupted goes on when it is given again.
+"""
+
+import dataclasses
+import json
+import os
+
+from rich.console import Console
+from rich.table import Table
+
+from msrn_tf import command_line
+from msrn_tf.config import DataConfig, option
+from msrn_tf.data import preparation
+from msrn_tf.data.audit import audit
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.prepared import DATASET_FILE, Prepared
+from msrn_tf.data.readers import open_dataset
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
+from msrn_tf.progress import ProgressBar
+from msrn_tf.visualization.audit_page import audit_page
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparationConfig:
+    """Preparation"""
+
+    output: str = option("", "folder to write; it must be new, empty, or begun by the same command")
+    splits: str = option("", "splits to write, separated by commas; empty: all")
+    train_split: str = option("train", "split that the label graph is counted on")
+    max_side: int = option(0, "shrink photos whose longer side is above this many pixels; 0: keep the bytes", low=0)
+    shard_megabytes: int = option(128, "about the size of a shard", low=1)
+    bad_images: str = option("skip", "photos that cannot be decoded: leave out, or stop", choices=("skip", "fail"))
+    num_threads: int = option(0, "threads that read, decode and shrink; 0: one a core", low=0)
+    word_vectors: str = option("", "GloVe text file; empty: the label graph carries no word vectors")
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which the audit draws an edge", low=0.0, high=1.0)
+
+
+def main(data, config):
+    """Prepares as configured."""
+    if not config.output:
+        raise UserError("--output is missing: give a folder for the records")
+    reader = open_dataset(data.dataset, data.data_dir)
+    splits = {split: reader.read(split) for split in _chosen_splits(reader, config)}
+    if data.drop_unlabelled:
+        splits = {split: [e for e in examples if (e.target == 1).any()] for split, examples in splits.items()}
+    plan = preparation.PreparationPlan(
+        max_pixels=data.max_pixels,
+        max_side=config.max_side,
+        shard_bytes=config.shard_megabytes << 20,
+        skip_bad_images=config.bad_images == "skip",
+        num_threads=config.num_threads or os.cpu_count(),
+    )
+    preparation.start(config.output, plan, data.dataset, splits)
+    if _is_complete(config.output):
+        print(f"{config.output} is complete; nothing to do")
+        return
+    notes = {}
+    for split, examples in splits.items():
+        with ProgressBar(f"writing {split}", len(examples)) as bar:
+            notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
+    preparation.finish(config.output, reader.labels, splits, notes)
+    graph = write_label_graph(config, splits)
+    report = audit(reader.labels, splits, notes)
+    for name, text in (
+        ("audit.json", json.dumps(report, indent=2)),
+        ("audit.html", audit_page(data.dataset, report, graph, config.graph_threshold)),
+    ):
+        with open(os.path.join(config.output, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    preparation.remove_notes(config.output)
+    print_report(report, graph, config)
+
+
+def _chosen_splits(reader, config):
+    names = [name.strip() for name in config.splits.split(",") if name.strip()] or list(reader.splits)
+    strangers = [name for name in names if name not in reader.splits]
+    if strangers:
+        raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
+    if config.train_split not in names:
+        raise UserError(f"--train_split={config.train_split}: is none of the splits {', '.join(names)}")
+    return names
+
+
+def _is_complete(output):
+    names = os.listdir(output)
+    return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
+
+
+def write_label_graph(config, splits):
+    """Writes `label_graph.npz` of what was kept of the training split, and returns it."""
+    prepared = Prepared(config.output)
+    graph = LabelGraph.from_targets(prepared.labels, targets_of(prepared.read(config.train_split)))
+    if config.word_vectors:
+        vectors, missing = glove_word_vectors(config.word_vectors, graph.labels)
+        graph = dataclasses.replace(graph, word_vectors=vectors)
+        for label, words in missing.items():
+            print(f"warning: word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}")
+    graph.save(os.path.join(config.output, "label_graph.npz"))
+    return graph
+
+
+def print_report(report, graph, config):
+    """The audit as a table, and what needs attention."""
+    splits = report["splits"]
+    table = Table("", *splits)
+    for name in ("images", "rejected", "without_a_label", "labels_an_image", "shortest_side", "longest_side"):
+        table.add_row(name.replace("_", " "), *(str(split[name]) for split in splits.values()))
+    table.add_section()
+    for label in graph.labels:
+        table.add_row(label, *(str(split["present"][label]) for split in splits.values()))
+    Console().print(table)
+    print(f"graph      {graph.describe(config.graph_threshold)}")
+    for split, description in splits.items():
+        if description["labels_without_positives"]:
+            print(f"warning: {split}: no image shows {', '.join(description['labels_without_positives'])}")
+    for item in report["rejected"][:10]:
+        print(f"rejected   {item['image']}: {item['reason']}")
+    if report["num_duplicates"]:
+        across = report["duplicates_across_splits"]
+        print(
+            f"warning: {report['num_duplicates']} groups of files with the same bytes, {across} of them across splits"
+        )
+    folder = config.output
+    print(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html")
+    print(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder} --workdir=RUN")
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=PreparationConfig)
