@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from running import SMALL, assert_refused, command
+from running import ROOT, SMALL, assert_refused, command
 
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data import demo
@@ -171,3 +173,40 @@ def test_synchronized_batch_norm_keeps_the_weights():
     model = create_model(config, "abc", 32, graph, synchronized_batch_norm=True)
     norms = [layer for layer in model.backbone.layers if type(layer).__name__ == "BatchNormalization"]
     assert norms and all(layer.synchronized for layer in norms)
+
+
+READ_FLAGFILES = """
+import dataclasses, json, sys
+from absl import flags
+from absl.testing import flagsaver
+from msrn_tf import command_line, config
+concerns = (config.TrainingDataConfig, config.ModelConfig, config.OptimizationConfig, config.RunConfig)
+for concern in concerns:
+    command_line.define_flags(concern)
+found = []
+for files in json.loads(sys.argv[1]):
+    with flagsaver.flagsaver():
+        assert not flags.FLAGS(["train", "--workdir=w", *(f"--flagfile={file}" for file in files)])[1:]
+        values = [command_line.from_flags(concern) for concern in concerns]
+        config.check_training(*values)
+        found.append({key: value for one in values for key, value in dataclasses.asdict(one).items()})
+print(json.dumps(found))
+"""
+
+
+def test_every_flagfile_is_good_alone_and_with_each_recipe_and_starts_with_the_command_it_is_for():
+    files = sorted((ROOT / "configs").glob("*.cfg"))
+    assert len(files) >= 6
+    recipes = [ROOT / "configs" / "recipes" / f"{name}.cfg" for name in ("published", "modern")]
+    groups = [[str(file), *map(str, recipe)] for file in files for recipe in ([], recipes[:1], recipes[1:])]
+    run = subprocess.run(
+        [sys.executable, "-c", READ_FLAGFILES, json.dumps(groups)],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    chosen = iter(json.loads(run.stdout.splitlines()[-1]))
+    for file in files:
+        assert f"#   python -m msrn_tf.train --flagfile=configs/{file.name}" in file.read_text()
+        alone, published, modern = (next(chosen) for _ in range(3))
+        assert alone["backbone"] == published["backbone"] == modern["backbone"]
+        assert (published["loss"], modern["loss"], modern["augment"]) == ("bce", "asl", "randaugment")
