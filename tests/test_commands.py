@@ -210,3 +210,18 @@ def test_every_flagfile_is_good_alone_and_with_each_recipe_and_starts_with_the_c
         alone, published, modern = (next(chosen) for _ in range(3))
         assert alone["backbone"] == published["backbone"] == modern["backbone"]
         assert (published["loss"], modern["loss"], modern["augment"]) == ("bce", "asl", "randaugment")
+
+
+def test_training_starts_from_a_model_of_other_labels_and_says_what_it_took(trained, small_voc, tmp_path):
+    model = f"--init_from={trained[0] / 'model.keras'}"
+    flags = [*SMALL, "--notensorboard", "--image_size=32"]
+    splits = ["--train_split=val", "--val_split=test"]
+    run = command("msrn_tf.train", "--dataset=demo", *splits, f"--workdir={tmp_path / 'a'}", model, *flags)
+    assert run.returncode == 0, run.stderr
+    said = [line for line in run.stdout.splitlines() if line.startswith("transfer")]
+    assert any("boat" in line and "bird" in line for line in said)  # labels of both sets
+    wrong = command(
+        "msrn_tf.train", "--dataset=demo", f"--workdir={tmp_path / 'b'}", *flags, "--init_from=nowhere.keras"
+    )
+    assert_refused(wrong, "--init_from=nowhere.keras")
+    assert not (tmp_path / "b").exists()
