@@ -36,11 +36,20 @@ def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS):
         choose_box: function of the upright (height, width) → int32 `[top, left, height, width]`; None: everything.
         max_pixels: int.
     """
+    start = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
+    without_exif = tf.strings.regex_replace(start, JPEG_EXIF, "", replace_global=False)
+    is_plain = tf.io.is_jpeg(encoded) & (tf.strings.length(without_exif) == tf.strings.length(start))
     return tf.ensure_shape(
         tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: _decode_jpeg(encoded, choose_box, max_pixels),
-            _apart(lambda: _decode_other(encoded, choose_box, max_pixels)),
+            is_plain,
+            lambda: _decode_plain_jpeg(encoded, choose_box, max_pixels),
+            _apart(
+                lambda: tf.cond(
+                    tf.io.is_jpeg(encoded),
+                    lambda: _decode_turned_jpeg(encoded, start, choose_box, max_pixels),
+                    lambda: _decode_other(encoded, choose_box, max_pixels),
+                )
+            ),
         ),
         [None, None, 3],
     )
@@ -76,26 +85,23 @@ def photo_format(head):
     return tf.argmax(tf.stack(found), output_type=tf.int32)
 
 
-def _decode_jpeg(encoded, choose_box, max_pixels):
+def _decode_plain_jpeg(encoded, choose_box, max_pixels):
     size = _checked(tf.image.extract_jpeg_shape(encoded)[:2], max_pixels)
-    start = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
-    without_exif = tf.strings.regex_replace(start, JPEG_EXIF, "", replace_global=False)
+    if choose_box is None:
+        # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.image.decode_and_crop_jpeg(encoded, choose_box(size[0], size[1]), channels=3)
 
-    def as_stored():
-        if choose_box is None:
-            # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
-            return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.image.decode_and_crop_jpeg(encoded, choose_box(size[0], size[1]), channels=3)
 
-    def turned():
-        orientation = exif_orientation(start, JPEG_EXIF)
-        if choose_box is None:
-            return _turn_upright(as_stored(), orientation)
-        upright = tf.where(orientation >= 5, size[::-1], size)
-        box = _stored_box(choose_box(upright[0], upright[1]), upright, orientation)
-        return _turn_upright(tf.image.decode_and_crop_jpeg(encoded, box, channels=3), orientation)
+def _decode_turned_jpeg(encoded, start, choose_box, max_pixels):
+    orientation = exif_orientation(start, JPEG_EXIF)
 
-    return tf.cond(tf.strings.length(without_exif) == tf.strings.length(start), as_stored, _apart(turned))
+    def stored_box(height, width):
+        upright = tf.where(orientation >= 5, [width, height], [height, width])
+        return _stored_box(choose_box(upright[0], upright[1]), upright, orientation)
+
+    image = _decode_plain_jpeg(encoded, stored_box if choose_box else None, max_pixels)
+    return _turn_upright(image, orientation)
 
 
 def _decode_other(encoded, choose_box, max_pixels):
