@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from msrn_tf.layers.blockwise_dense import BlockwiseDense
+
 
 @keras.saving.register_keras_serializable("msrn_tf")
 class MLPHead(keras.layers.Layer):
@@ -12,6 +14,7 @@ class MLPHead(keras.layers.Layer):
         num_labels: int. C, the number of labels.
         hidden_units: int. Width of the hidden layer. Defaults to 2048.
         dropout: float. Rate of dropout before each Dense, in training. Defaults to 0, the published value.
+        kernel_initializer: of both Dense. Defaults to `"glorot_uniform"`.
 
     Call arguments:
         aggregated: `[batch, C + m, F]`, labels first, then groups.
@@ -21,16 +24,22 @@ class MLPHead(keras.layers.Layer):
         Logits `[batch, C]`, float32.
     """
 
-    def __init__(self, num_labels, hidden_units=2048, dropout=0.0, **kwargs):
+    def __init__(self, num_labels, hidden_units=2048, dropout=0.0, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.num_labels = num_labels
         self.hidden_units = hidden_units
         self.dropout = dropout
 
     def build(self, aggregated_shape, assignment_shape=None):
         _, nodes, features = aggregated_shape
-        self.hidden = keras.layers.Dense(self.hidden_units, dtype=self.dtype_policy, name="hidden")
-        self.logits = keras.layers.Dense(self.num_labels, dtype="float32", name="logits")
+        initializer = self.kernel_initializer
+        self.hidden = BlockwiseDense(
+            self.hidden_units, kernel_initializer=initializer, dtype=self.dtype_policy, name="hidden"
+        )
+        self.logits = keras.layers.Dense(
+            self.num_labels, kernel_initializer=initializer, dtype="float32", name="logits"
+        )
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
         self.hidden.build((None, nodes * features))
         self.logits.build((None, self.hidden_units))
@@ -62,6 +71,7 @@ class MLPHead(keras.layers.Layer):
             "num_labels": self.num_labels,
             "hidden_units": self.hidden_units,
             "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
 

@@ -1,6 +1,8 @@
 """Models from choices, and models from files."""
 
 import os
+import tempfile
+import zipfile
 
 import keras
 
@@ -82,8 +84,13 @@ def save_model(model, path):
     """
     if model.compute_dtype != "float32":
         model = in_float32(model)
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp.keras")
-    model.save(temporary)
+    # Keras would hold the whole archive in memory; the same files, written to a folder first, go into it one by one.
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=f".{os.path.basename(path)}.") as folder:
+        model.save(folder, zipped=False)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in sorted(os.listdir(folder)):
+                archive.write(os.path.join(folder, name), name)
     os.replace(temporary, path)
 
 

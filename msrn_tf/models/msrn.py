@@ -120,7 +120,11 @@ class MSRN(MultiLabelClassifier):
     def _build_head(self, aggregated_shape):
         num_labels = len(self.labels)
         if self.head_name == "mlp":
-            self.head = MLPHead(num_labels, self.head_units, self.dropout, dtype=self.dtype_policy, name="head")
+            # Where weights are loaded afterwards, drawing 264 million random numbers (COCO) only costs memory.
+            kernels = "glorot_uniform" if self._initial_word_vectors is not None else "zeros"
+            self.head = MLPHead(
+                num_labels, self.head_units, self.dropout, kernels, dtype=self.dtype_policy, name="head"
+            )
         else:
             self.head = ElementwiseHead(num_labels, self.dropout, dtype=self.dtype_policy, name="head")
         self.head.build(aggregated_shape, (num_labels, self.num_groups))

@@ -4,9 +4,13 @@ The published code is PyTorch: convolutions are stored `[out, in, height, width]
 are `[height, width, in, out]` and `[in, out]`. Its backbone is torchvision's ResNet under the prefix `resnet_101.`.
 """
 
+import math
 import re
 
 import numpy as np
+
+from msrn_tf.in_place import assign_block
+from msrn_tf.tensor_files import BLOCK_NUMBERS
 
 BACKBONE_PREFIX = "resnet_101."
 
@@ -60,24 +64,46 @@ def torchvision_name(layer, leaf):
     return f"layer{stack + 1}.{block}.{part}.{_torch_leaf(leaf)}"
 
 
-def from_published(name, array, shape):
-    """A published array in this package's layout.
+def from_published(name, array):
+    """A published array in this package's layout: `….weight` is a PyTorch layer's kernel and is transposed."""
+    if not name.endswith(".weight"):
+        return array
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
-    Args:
-        name: the published parameter's name: `….weight` is a PyTorch layer's kernel and is transposed, `….W` is not.
-        array: its value.
-        shape: the Keras variable's shape.
+
+def to_published(name, array):
+    """The inverse of `from_published`."""
+    if not name.endswith(".weight"):
+        return array
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def assign(variable, name, tensors):
+    """Gives a Keras variable the value of the tensor `name` of a `TensorFile`, turned from PyTorch's layout.
+
+    A large kernel goes over in blocks, each written in place: the published head for COCO has 264 million numbers,
+    which would be held three times otherwise.
 
     Raises:
-        ValueError: the sizes do not fit.
+        UserError: another shape, numbers that are not finite, or a file that ends too early.
     """
-    array = np.asarray(array)
-    if name.endswith(".weight"):
-        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    if array.shape != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, found {array.shape}")
-    return array
+    tensor, shape = tensors[name], tuple(variable.shape)
+    expected = tuple(to_published(name, np.broadcast_to(np.float32(0), shape)).shape)
+    if tensor.shape != expected:
+        raise tensors.error(f"{name} has shape {list(tensor.shape)}, and the model needs {list(expected)}")
+    if len(shape) != 2 or math.prod(shape) <= BLOCK_NUMBERS:
+        variable.assign(from_published(name, _finite(tensor.read(), name, tensors)))
+        return
+    for start, block in tensor.blocks():
+        starts = [0, start] if name.endswith(".weight") else [start, 0]
+        assign_block(variable, starts, from_published(name, _finite(block, name, tensors)))
 
 
 def _torch_leaf(leaf):
     return _BATCH_NORM.get(leaf, {"kernel": "weight", "bias": "bias"}.get(leaf, leaf))
+
+
+def _finite(array, name, tensors):
+    if not np.isfinite(array).all():
+        raise tensors.error(f"{name} holds NaN or infinite numbers; the file is damaged or its training diverged")
+    return array

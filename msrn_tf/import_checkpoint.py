@@ -1,0 +1,139 @@
+"""`python -m msrn_tf.import_checkpoint`: a published MSRN checkpoint → `model.keras`; with --to_torch the way back.
+
+python -m msrn_tf.import_checkpoint --checkpoint=voc_checkpoint.pth.tar --label_graph=voc.npz --output=model.keras
+python -m msrn_tf.import_checkpoint --model=model.keras --to_torch=model.safetensors
+"""
+
+import dataclasses
+import os
+
+from msrn_tf import command_line
+from msrn_tf.config import option
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
+from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
+from msrn_tf.models.factory import load_model, save_model
+from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.published_checkpoint import HEAD_PARAMETERS, model_from_published, published_state
+from msrn_tf.tensor_files import TensorFile
+
+NAMES_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportConfig:
+    """Import"""
+
+    checkpoint: str = option("", "published checkpoint: .pth.tar (needs PyTorch), .safetensors or .npz")
+    output: str = option("", "model.keras to write")
+    label_graph: str = option(
+        "", "label graph (.npz) of the checkpoint's labels in its order, ours or the published form"
+    )
+    labels: str = option("", "text file, a label a line in the checkpoint's order; for --graph_pickle")
+    graph_pickle: str = option("", "published graph (voc_adj.pkl …) in place of --label_graph")
+    word_vector_pickle: str = option("", "published word vectors, in place of those of the label graph")
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
+    head: str = option("mlp", "which of the file's two heads was trained", choices=tuple(HEAD_PARAMETERS))
+    image_size: int = option(448, "height and width in pixels of the photos it was trained on", low=32)
+    model: str = option("", "model.keras to write under the published names, with --to_torch")
+    to_torch: str = option("", "file (.safetensors) to write --model to")
+
+
+def main(config):
+    """Imports or writes back, as configured."""
+    if config.to_torch or config.model:
+        write_published(config)
+        return
+    for flag in ("checkpoint", "output"):
+        if not getattr(config, flag):
+            raise UserError(f"--{flag} is missing: give the checkpoint to import and the model.keras to write")
+    if not config.output.endswith(".keras"):
+        raise UserError(f"--output={config.output}: must end in .keras")
+    _check_folder("output", config.output)
+    tensors = TensorFile(config.checkpoint, "--checkpoint")
+    model, report = model_from_published(
+        tensors, read_label_graph(config), config.head, config.image_size, config.graph_threshold
+    )
+    for name, value in tensors.notes.items():
+        print(f"{name}: {value}")
+    print(f"used: {len(report.used)} parameters, {model.count_params():,} numbers with the label graph's")
+    _print_names("ignored: never called by the network, or of the other head", report.ignored)
+    _print_names("ignored: not known", report.unknown)
+    print("missing: none")
+    save_model(model, config.output)
+    print(
+        f"written to {config.output}: {len(model.labels)} labels, {model.num_groups} groups, --head={model.head_name}"
+    )
+
+
+def write_published(config):
+    """`--model` → `--to_torch`."""
+    from safetensors.numpy import save_file
+
+    if not config.model or not config.to_torch:
+        raise UserError("--to_torch and --model go together: the model.keras to read and the .safetensors to write")
+    if config.checkpoint or config.output:
+        raise UserError("--to_torch writes a model of ours; leave out --checkpoint and --output")
+    if not config.to_torch.endswith(".safetensors"):
+        raise UserError(f"--to_torch={config.to_torch}: must end in .safetensors")
+    _check_folder("to_torch", config.to_torch)
+    model = load_model(config.model)
+    if not isinstance(model, MSRN):
+        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
+    state = published_state(model)
+    temporary = config.to_torch + ".tmp"
+    save_file(state, temporary)
+    os.replace(temporary, config.to_torch)
+    print(f"written to {config.to_torch}: {len(state)} parameters under the published names")
+
+
+def read_label_graph(config):
+    """The `LabelGraph` with word vectors that the flags name."""
+    if bool(config.label_graph) == bool(config.graph_pickle):
+        raise UserError("--label_graph or --graph_pickle is needed, one of the two")
+    if config.graph_pickle:
+        graph = read_graph_pickle(config.graph_pickle, read_labels(config.labels))
+    elif config.labels:
+        raise UserError(f"--labels={config.labels}: goes with --graph_pickle; --label_graph names its labels itself")
+    else:
+        graph = LabelGraph.load(config.label_graph)
+    if config.word_vector_pickle:
+        vectors = read_word_vector_pickle(config.word_vector_pickle, graph.labels)
+        graph = dataclasses.replace(graph, word_vectors=vectors)
+    if graph.word_vectors is None:
+        source = (
+            f"--label_graph={config.label_graph}" if config.label_graph else f"--graph_pickle={config.graph_pickle}"
+        )
+        raise UserError(f"{source}: has no word vectors; give those of the training by --word_vector_pickle")
+    return graph
+
+
+def read_labels(path):
+    """The lines of a text file."""
+    if not path:
+        raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
+    try:
+        with open(path, encoding="utf-8") as file:
+            labels = [line.strip() for line in file if line.strip()]
+    except OSError as error:
+        raise UserError(f"--labels={path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--labels={path}: is no text in UTF-8") from error
+    if len(set(labels)) != len(labels) or not labels:
+        raise UserError(f"--labels={path}: has no labels, or one twice")
+    return labels
+
+
+def _check_folder(flag, path):
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise UserError(f"--{flag}={path}: its folder does not exist")
+
+
+def _print_names(title, names):
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        print(f"{title}: {', '.join(names[:NAMES_SHOWN])}{more}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, extra_flags=ImportConfig)

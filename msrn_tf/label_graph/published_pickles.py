@@ -1,0 +1,97 @@
+"""The published label graphs and word vectors, which come as Python pickles: read without running what is in them.
+
+A pickle may name any function to call. The reader here knows those that NumPy's arrays and numbers are written with,
+and refuses a file at the first other name.
+"""
+
+import codecs
+import pickle
+
+import numpy as np
+
+from msrn_tf.errors import UserError
+from msrn_tf.label_graph.label_graph import LabelGraph
+
+_ARRAY_PARTS = {
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "scalar": np.float64(0).__reduce__()[0],
+    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+}
+_NUMPY_MODULES = (
+    "numpy",
+    "numpy.core.multiarray",
+    "numpy._core.multiarray",
+    "numpy.core.numeric",
+    "numpy._core.numeric",
+)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays, numbers, strings, lists, tuples and dicts, and nothing else."""
+
+    def find_class(self, module, name):
+        if module in _NUMPY_MODULES and name in _ARRAY_PARTS:
+            return _ARRAY_PARTS[name]
+        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes an array's bytes
+            return _latin1_bytes
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def read_array_pickle(path, flag):
+    """What a pickle of NumPy arrays holds.
+
+    Raises:
+        UserError: the file is missing, cut, or names anything but NumPy's arrays; `flag` names it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _ArrayUnpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # bytes from a stranger: unpickling raises nearly anything
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise UserError(f"{flag}={path}: is no pickle of NumPy arrays alone ({reason[0][:200]})") from error
+
+
+def read_graph_pickle(path, labels):
+    """A `LabelGraph` from a published graph (`adj` [C, C] and `nums` [C], as ML-GCN's `voc_adj.pkl`).
+
+    Raises:
+        UserError: as `read_array_pickle`, or it does not fit the labels.
+    """
+    content = read_array_pickle(path, "--graph_pickle")
+    if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
+        raise UserError(f"--graph_pickle={path}: is no published graph; a dict with `adj` and `nums` is needed")
+    size = len(labels)
+    cooccurrence = _numbers(content["adj"], (size, size), f"--graph_pickle={path}: adj")
+    counts = _numbers(content["nums"], (size,), f"--graph_pickle={path}: nums")
+    return LabelGraph(tuple(labels), counts.astype(np.int64), cooccurrence.astype(np.int64), 0)
+
+
+def read_word_vector_pickle(path, labels):
+    """Word vectors float32 `[C, V]`, a row a label. Raises `UserError` as `read_graph_pickle`."""
+    content = read_array_pickle(path, "--word_vector_pickle")
+    return _numbers(content, (len(labels), None), f"--word_vector_pickle={path}: it").astype(np.float32)
+
+
+def _numbers(value, shape, what):
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} is no array of numbers") from error
+    if array.ndim != len(shape) or any(
+        size not in (None, found) for size, found in zip(shape, array.shape, strict=True)
+    ):
+        wanted = " × ".join("any" if size is None else str(size) for size in shape)
+        raise UserError(f"{what} has shape {list(array.shape)}; {wanted} is needed for the {shape[0]} labels")
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} holds NaN or infinite numbers")
+    return array
+
+
+def _latin1_bytes(text, encoding):
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes as {encoding}")
+    return codecs.encode(text, encoding)

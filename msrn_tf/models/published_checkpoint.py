@@ -1,0 +1,152 @@
+"""The published checkpoints: into a model of this package, and back under the published names."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from msrn_tf.errors import UserError
+from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
+from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
+
+HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
+NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")
+"""What checkpoints hold beside the network: made by the published code, and never called."""
+
+HEAD_UNITS = 2048
+
+
+@dataclasses.dataclass
+class ImportReport:
+    """Parameter names of a published file: `used`; `ignored` by the model on purpose; `unknown` to it."""
+
+    used: list
+    ignored: list
+    unknown: list
+
+
+def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph_threshold=0.4):
+    """The published network with the weights of a file.
+
+    Its sizes (groups, widths, depth of the ResNet) are read off the file.
+
+    Args:
+        tensors: `TensorFile` under the published names.
+        label_graph: `LabelGraph` with word vectors, of the labels and in the order that the weights were trained with.
+        head: `"mlp"` or `"elementwise"`: which of the two heads in the file was trained.
+        image_size: int, pixels.
+        graph_threshold: P(j|i) from which labels are neighbours.
+
+    Returns:
+        `(model, ImportReport)`.
+
+    Raises:
+        UserError: the file lacks a parameter, or one has another shape, or numbers that are not finite.
+    """
+    num_labels = _shape(tensors, HEAD_PARAMETERS[head][-1])[0]
+    if num_labels != len(label_graph.labels):
+        raise tensors.error(f"is of {num_labels} labels, and the label graph of {len(label_graph.labels)}")
+    backbone, normalization = build_backbone(_backbone_name(tensors))
+    model = MSRN(
+        backbone,
+        label_graph.labels,
+        image_size,
+        normalization.mean,
+        normalization.std,
+        word_vector_size=label_graph.word_vectors.shape[1],
+        num_groups=_shape(tensors, "group_embed.layers.0.assign_mat.W")[1],
+        channels=_shape(tensors, "label_embed.layers.1.W")[1],
+        head=head,
+        head_units=_shape(tensors, "fc1.bias")[0] if head == "mlp" else HEAD_UNITS,
+        tap_pooling="published",
+        name="msrn",
+    )
+    model.build((None, None, None, 3))
+    model.adjacency.assign(label_graph.adjacency(graph_threshold))
+    model.word_vectors.assign(label_graph.word_vectors)
+    return model, assign_published(model, tensors)
+
+
+def published_variables(model):
+    """The model's variables by their published names."""
+    named = {published_name(variable.path.removeprefix(f"{model.name}/")): variable for variable in model.variables}
+    named.pop(None)
+    return named
+
+
+def assign_published(model, tensors):
+    """Gives an `MSRN` the weights of a published file. Returns an `ImportReport`; raises as `model_from_published`."""
+    variables = published_variables(model)
+    missing = [name for name in variables if name not in tensors]
+    if missing:
+        raise tensors.error(f"lacks {len(missing)} of {len(variables)} parameters: {_shortened(missing)}")
+    for name, variable in variables.items():
+        assign(variable, name, tensors)
+    rest = [name for name in tensors if name not in variables]
+    ignored = [name for name in rest if _is_known(name)]
+    return ImportReport(list(variables), ignored, [name for name in rest if name not in ignored])
+
+
+def published_state(model):
+    """All parameters of the published network for an `MSRN` with graph attention: dict name → array.
+
+    Also those that the published code makes and never uses, as zeros, so that its strict loading takes the file.
+
+    Raises:
+        UserError: the published network has no place for a part of the model.
+    """
+    if model.encoder != "gat":
+        raise UserError(f"--to_torch: the published code has no --encoder={model.encoder}; only gat can be written")
+    try:
+        variables = published_variables(model)
+    except KeyError as error:
+        raise UserError(f"--to_torch: the published code has no such backbone (layer {error}); use a ResNet") from error
+    state = {
+        name: np.ascontiguousarray(to_published(name, np.asarray(variable))) for name, variable in variables.items()
+    }
+    for name in [name for name in state if name.endswith("running_var")]:
+        state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    width = variables[BACKBONE_PREFIX + "conv_buffer1.bias"].shape[0] // 2
+    labels, features = len(model.labels), 3 * model.channels
+    unused = {
+        "resnet_101.conv_buffer0.weight": (width, width, 1, 1),
+        "resnet_101.conv_buffer0.bias": (width,),
+        "W": (labels, 2 * features),
+        "B": (labels,),
+        "fc1.weight": (HEAD_UNITS, (labels + model.num_groups) * features),
+        "fc1.bias": (HEAD_UNITS,),
+        "fc2.weight": (labels, HEAD_UNITS),
+        "fc2.bias": (labels,),
+    }
+    return {name: np.zeros(shape, np.float32) for name, shape in unused.items() if name not in state} | state
+
+
+def _backbone_name(tensors):
+    """The ResNet of a published file, by the number of blocks of its stages."""
+    blocks = [0, 0, 0, 0]
+    for name in tensors:
+        if match := re.match(re.escape(BACKBONE_PREFIX) + r"layer([1-4])\.(\d+)\.", name):
+            stage = int(match[1]) - 1
+            blocks[stage] = max(blocks[stage], int(match[2]) + 1)
+    kind = "bottleneck_block" if f"{BACKBONE_PREFIX}layer1.0.conv3.weight" in tensors else "basic_block"
+    for name, layout in RESNET_BLOCKS.items():
+        if layout == (kind, tuple(blocks)):
+            return name
+    raise tensors.error(f"is no published checkpoint: no ResNet has {blocks} blocks under {BACKBONE_PREFIX}layer1 to 4")
+
+
+def _shape(tensors, name):
+    if name not in tensors:
+        raise tensors.error(f"is no published checkpoint: lacks {name}")
+    return tuple(tensors[name].shape)
+
+
+def _is_known(name):
+    """Whether the published file is known to hold this name beside what its network uses."""
+    heads = {name for names in HEAD_PARAMETERS.values() for name in names}
+    return name.endswith(".num_batches_tracked") or name.startswith(NEVER_USED) or name in heads
+
+
+def _shortened(names, most=5):
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

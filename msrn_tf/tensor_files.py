@@ -1,0 +1,217 @@
+"""Files of named tensors from other programs, read one tensor at a time: PyTorch's `.pth`, `.safetensors` and `.npz`.
+
+Nothing in them is executed: PyTorch's files are read with `weights_only`, NumPy's without pickles.
+"""
+
+import codecs
+import collections.abc
+import math
+import os
+import re
+import zipfile
+
+import numpy as np
+import safetensors
+
+from msrn_tf.errors import UserError
+
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
+BLOCK_NUMBERS = 2**24
+PREFIX = "module."
+"""What `torch.nn.DataParallel` puts before every name."""
+
+
+class TensorFile(collections.abc.Mapping):
+    """Tensors of a file by name, without `module.`: a mapping to `StoredTensor`s.
+
+    Entries that are no tensors (epoch, best score …) are in `notes`.
+
+    Args:
+        path: file; its ending says what it is.
+        flag: flag that names the file, for errors.
+
+    Raises:
+        UserError: the file is missing, cut, of another kind or holds other Python objects.
+    """
+
+    def __init__(self, path, flag):
+        self.path, self.flag, self.notes = str(path), flag, {}
+        if not os.path.isfile(self.path):
+            raise self.error("no such file")
+        if self.path.endswith(".npz"):
+            tensors = self._open_npz()
+        elif self.path.endswith(".safetensors"):
+            tensors = self._open_safetensors()
+        elif self.path.endswith(TORCH_SUFFIXES):
+            tensors = self._open_torch()
+        else:
+            raise self.error(f"is no file of tensors by its name; {', '.join(SUFFIXES)} are read")
+        self._tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+
+    def __getitem__(self, name):
+        return self._tensors[name]
+
+    def __iter__(self):
+        return iter(self._tensors)
+
+    def __len__(self):
+        return len(self._tensors)
+
+    def error(self, sentence):
+        """A `UserError` that names the file."""
+        return UserError(f"{self.flag}={self.path}: {sentence}")
+
+    def _open_npz(self):
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = [name for name in archive.namelist() if name.endswith(".npy")]
+                return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise self.error(f"is no whole .npz file ({_first_line(error)})") from error
+
+    def _open_safetensors(self):
+        try:
+            with safetensors.safe_open(self.path, framework="np") as file:
+                return {name: _SafetensorsTensor(self.path, file, name) for name in list(file.keys())}
+        except (safetensors.SafetensorError, OSError) as error:
+            raise self.error(f"is no whole .safetensors file ({_first_line(error)})") from error
+
+    def _open_torch(self):
+        try:
+            content = _load_torch(self.path)
+        except ImportError as error:
+            raise self.error(
+                "PyTorch is needed to read it: pip install torch, or save its tensors as .safetensors or .npz"
+            ) from error
+        except Exception as error:  # a cut file: RuntimeError, EOFError, KeyError, UnicodeDecodeError …
+            if found := re.search(r"GLOBAL (\S+)", str(error)):
+                raise self.error(
+                    f"holds {found[1]}, which is no tensor and is not loaded: it could run commands"
+                ) from error
+            raise self.error(f"is no whole PyTorch file ({_first_line(error)})") from error
+        if not isinstance(content, dict):
+            raise self.error(f"holds a {type(content).__name__}, not named tensors")
+        self.notes = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
+        return {name: _TorchTensor(self.path, name, tensor) for name, tensor in _state(content).items()}
+
+
+class StoredTensor:
+    """A tensor that is still in its file: `shape`, `read()` it whole, or `blocks()` of its first axis.
+
+    Each read opens the file anew, so that no more of it stays in memory than what is in use.
+    """
+
+    shape = ()
+
+    def read(self):
+        """The array."""
+        raise NotImplementedError
+
+    def blocks(self):
+        """Yields `(start, array)`: consecutive parts of about 64 MB along the first axis."""
+        raise NotImplementedError
+
+    def _steps(self):
+        """Yields `(start, stop)` of the blocks."""
+        step = max(1, BLOCK_NUMBERS // max(1, math.prod(self.shape[1:])))
+        for start in range(0, self.shape[0], step):
+            yield start, min(start + step, self.shape[0])
+
+
+class _NpzTensor(StoredTensor):
+    def __init__(self, path, archive, member):
+        self._path, self._member = path, member
+        with archive.open(member) as stream:
+            self.shape, self._fortran, self._dtype = _npy_header(stream)
+        if self._dtype.hasobject:
+            raise ValueError(f"{member} holds Python objects")
+
+    def read(self):
+        with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    def blocks(self):
+        if self._fortran:
+            yield 0, self.read()
+            return
+        with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
+            _npy_header(stream)
+            for start, stop in self._steps():
+                shape = (stop - start, *self.shape[1:])
+                content = stream.read(math.prod(shape) * self._dtype.itemsize)
+                yield start, np.frombuffer(content, self._dtype).reshape(shape)
+
+
+class _SafetensorsTensor(StoredTensor):
+    def __init__(self, path, file, name):
+        self._path, self._name = path, name
+        self.shape = tuple(file.get_slice(name).get_shape())
+
+    def read(self):
+        with safetensors.safe_open(self._path, framework="np") as file:
+            return file.get_tensor(self._name)
+
+    def blocks(self):
+        for start, stop in self._steps():
+            with safetensors.safe_open(self._path, framework="np") as file:
+                yield start, file.get_slice(self._name)[start:stop]
+
+
+class _TorchTensor(StoredTensor):
+    def __init__(self, path, name, tensor):
+        self._path, self._name, self.shape = path, name, tuple(tensor.shape)
+        # Mapped into memory, not read: harmless to keep while it is small.
+        self._small = tensor if tensor.numel() <= BLOCK_NUMBERS else None
+
+    def read(self):
+        return _torch_array(self._small if self._small is not None else self._load())
+
+    def blocks(self):
+        for start, stop in self._steps():
+            yield start, _torch_array(self._load()[start:stop])
+
+    def _load(self):
+        return _state(_load_torch(self._path))[self._name]
+
+
+def _load_torch(path):
+    import torch
+
+    mapped = zipfile.is_zipfile(path)  # the older form of these files cannot be mapped into memory
+    with torch.serialization.safe_globals(_numpy_numbers()):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _state(content):
+    state = content.get("state_dict", content)
+    return {str(name): value for name, value in state.items() if hasattr(value, "detach")}
+
+
+def _torch_array(tensor):
+    """The tensor's own memory where NumPy has its type, else its values as float32 (bfloat16)."""
+    tensor = tensor.detach()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+
+
+def _numpy_numbers():
+    """What a NumPy number, such as a best score, is pickled with: no code among it."""
+    names = ("Bool", "Int32", "Int64", "Float32", "Float64")
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        codecs.encode,
+        *(getattr(np.dtypes, f"{name}DType") for name in names),
+    ]
+
+
+def _npy_header(stream):
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def _first_line(error):
+    return re.split(r"\. |\n", str(error).strip())[0][:200] or type(error).__name__
