@@ -56,9 +56,13 @@ class ModelConfig:
         "msrn", "msrn, or a baseline: global average or maximum pooling", choices=("msrn", "gap", "gmp")
     )
     backbone: str = option(
-        "resnet101", "resnet18|34|50|101|152, resnet_tiny, or applications.NAME of keras.applications"
+        "resnet101",
+        "resnet18|34|50|101|152, mobilenet_v3_large, efficientnet_b0, convnext_tiny, … (a wrong name lists all)",
     )
-    backbone_weights: str = option("", "Keras weights file (.weights.h5) for the backbone; empty: random")
+    backbone_weights: str = option(
+        "",
+        "imagenet (downloads), or a file: .weights.h5, .h5, .keras, for a ResNet .pth or .safetensors; empty: random",
+    )
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
     freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
     frozen_stride: int = option(0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16", high=32)

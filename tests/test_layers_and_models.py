@@ -113,9 +113,11 @@ def test_layer_configuration_round_trips(layer):
         ("resnet18", [128, 256, 512]),
         ("resnet101", [512, 1024, 2048]),
         ("resnet_tiny", [64, 128, 128]),
-        ("applications.MobileNetV2", [192, 576, 1280]),
-        ("applications.EfficientNetB0", [240, 672, 1280]),
-        ("applications.DenseNet121", [256, 512, 1024]),
+        ("mobilenet_v2", [192, 576, 1280]),
+        ("efficientnet_b0", [240, 672, 1280]),
+        ("densenet121", [256, 512, 1024]),
+        ("mobilenet_v3_small", [96, 288, 576]),
+        ("convnext_tiny", [192, 384, 768]),
     ],
 )
 def test_taps_are_at_strides_8_16_32(name, channels):
@@ -139,7 +141,7 @@ def test_real_backbone_weights_load(shared, rng):
     network = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(None, None, 3))
     network.load_weights(path)
     images = rng.uniform(-1, 1, (1, 96, 96, 3)).astype("float32")
-    taps, normalization = build_backbone("applications.MobileNetV2", path)
+    taps, normalization = build_backbone("mobilenet_v2", path)
     np.testing.assert_array_equal(taps(images)[-1], network(images))
     assert normalization.mean == (127.5, 127.5, 127.5)
 
@@ -153,7 +155,7 @@ def test_real_backbone_weights_load(shared, rng):
         {"word_vectors": "learned"},
         {"model": "gap"},
         {"model": "gmp", "dropout": 0.2},
-        {"backbone": "applications.MobileNetV2", "tap_pooling": "none"},
+        {"backbone": "mobilenet_v2", "tap_pooling": "none"},
     ],
     ids=str,
 )

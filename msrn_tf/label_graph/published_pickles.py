@@ -65,9 +65,9 @@ def read_graph_pickle(path, labels):
     if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
         raise UserError(f"--graph_pickle={path}: is no published graph; a dict with `adj` and `nums` is needed")
     size = len(labels)
-    cooccurrence = _numbers(content["adj"], (size, size), f"--graph_pickle={path}: adj")
-    counts = _numbers(content["nums"], (size,), f"--graph_pickle={path}: nums")
-    return LabelGraph(tuple(labels), counts.astype(np.int64), cooccurrence.astype(np.int64), 0)
+    cooccurrence = _counts(content["adj"], (size, size), f"--graph_pickle={path}: adj")
+    counts = _counts(content["nums"], (size,), f"--graph_pickle={path}: nums")
+    return LabelGraph(tuple(labels), counts, cooccurrence, 0)
 
 
 def read_word_vector_pickle(path, labels):
@@ -89,6 +89,13 @@ def _numbers(value, shape, what):
     if not np.isfinite(array).all():
         raise UserError(f"{what} holds NaN or infinite numbers")
     return array
+
+
+def _counts(value, shape, what):
+    array = _numbers(value, shape, what)
+    if array.size and (array.min() < 0 or array.max() > 2**53):
+        raise UserError(f"{what} holds {array.min():g} to {array.max():g}; those are no counts")
+    return array.astype(np.int64)
 
 
 def _latin1_bytes(text, encoding):

@@ -5,12 +5,13 @@ name theirs (`P3`, `P4`, `P5`); in a `keras.applications` model a tap is the las
 image size / stride.
 """
 
-import dataclasses
 import math
 
 import keras
 
 from msrn_tf.errors import UserError
+from msrn_tf.models.backbone_weights import load_application_weights, load_resnet_weights
+from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, UNCHANGED
 
 STRIDES = (8, 16, 32)
 
@@ -22,40 +23,23 @@ RESNET_BLOCKS = {
     "resnet152": ("bottleneck_block", (3, 8, 36, 3)),
 }
 RESNET_TINY = "resnet_tiny"
+EFFICIENTNET_V2_SIZES = ("B0", "B1", "B2", "B3", "S", "M", "L")
+CONVNEXT_SIZES = ("Tiny", "Small", "Base", "Large", "XLarge")
 
 
-@dataclasses.dataclass(frozen=True)
-class PixelNormalization:
-    """x = (pixel − mean) / std, for RGB pixels 0–255; what the backbone's weights were trained with."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = PixelNormalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-PLUS_MINUS_ONE = PixelNormalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-UNCHANGED = PixelNormalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-APPLICATION_NORMALIZATION = {
-    "MobileNet": PLUS_MINUS_ONE,
-    "MobileNetV2": PLUS_MINUS_ONE,
-    "MobileNetV3Small": UNCHANGED,  # rescales inside
-    "MobileNetV3Large": UNCHANGED,
-    "EfficientNetB0": UNCHANGED,  # normalises inside
-    "EfficientNetB1": UNCHANGED,
-    "EfficientNetB2": UNCHANGED,
-    "EfficientNetB3": UNCHANGED,
-    "EfficientNetV2B0": UNCHANGED,
-    "EfficientNetV2B1": UNCHANGED,
-    "EfficientNetV2S": UNCHANGED,
-    "DenseNet121": IMAGENET,
-    "DenseNet169": IMAGENET,
-    "ConvNeXtTiny": UNCHANGED,
-    "ConvNeXtSmall": UNCHANGED,
-    "ConvNeXtBase": UNCHANGED,
+# Each builder's name in `keras.applications`, and what its weights take; UNCHANGED: it normalises inside.
+APPLICATIONS = {
+    "mobilenet": ("MobileNet", PLUS_MINUS_ONE),
+    "mobilenet_v2": ("MobileNetV2", PLUS_MINUS_ONE),
+    "mobilenet_v3_small": ("MobileNetV3Small", UNCHANGED),
+    "mobilenet_v3_large": ("MobileNetV3Large", UNCHANGED),
+    **{f"efficientnet_b{size}": (f"EfficientNetB{size}", UNCHANGED) for size in range(8)},
+    **{f"efficientnet_v2_{size.lower()}": (f"EfficientNetV2{size}", UNCHANGED) for size in EFFICIENTNET_V2_SIZES},
+    **{f"convnext_{size.lower()}": (f"ConvNeXt{size}", UNCHANGED) for size in CONVNEXT_SIZES},
+    **{f"densenet{depth}": (f"DenseNet{depth}", IMAGENET) for depth in (121, 169, 201)},
 }
 
-BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *(f"applications.{name}" for name in APPLICATION_NORMALIZATION))
+BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *APPLICATIONS)
 
 
 def build_backbone(name, weights="", dtype=None):
@@ -63,43 +47,33 @@ def build_backbone(name, weights="", dtype=None):
 
     Args:
         name: one of `BACKBONES`: `resnet18` … `resnet152` (torchvision's layout, from KerasHub), `resnet_tiny` (0.9
-            million parameters, for the demo) or `applications.NAME` for a `keras.applications` model.
-        weights: Keras weights file (`.weights.h5`) saved from the same network without its top; empty: random weights.
+            million parameters, for the demo) or a `keras.applications` model.
+        weights: `imagenet`, to be downloaded by KerasHub or `keras.applications`; or a file of the same network: of
+            Keras (`.weights.h5`, `.h5`, `.keras`; also a model of this package), or for a ResNet of torchvision or timm
+            (`.pth`, `.safetensors`); empty: random weights.
         dtype: dtype policy of its layers.
 
     Returns:
-        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, and a
-        `PixelNormalization`.
+        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, and the
+        `PixelNormalization` that its weights were trained with.
 
     Raises:
-        UserError: no such backbone, or weights that cannot be read or do not fit.
+        UserError: no such backbone, or weights that cannot be had, cannot be read or do not fit.
     """
     if name in RESNET_BLOCKS or name == RESNET_TINY:
-        network, make_taps, normalization = _resnet(name, dtype), pyramid_taps, IMAGENET
-    else:
-        application = name.removeprefix("applications.")
-        if name == application or application not in APPLICATION_NORMALIZATION:
-            raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
-        with _dtype_policy(dtype):
-            network = getattr(keras.applications, application)(
-                weights=None, include_top=False, input_shape=(None, None, 3)
-            )
-        make_taps, normalization = strided_taps, APPLICATION_NORMALIZATION[application]
+        network, normalization = _resnet(name, dtype), IMAGENET
+        if weights:
+            normalization = load_resnet_weights(network, name, weights) or normalization
+        return pyramid_taps(network), normalization
+    if name not in APPLICATIONS:
+        raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
+    function_name, normalization = APPLICATIONS[name]
+    application = getattr(keras.applications, function_name)
+    with _dtype_policy(dtype):
+        network = application(weights=None, include_top=False, input_shape=(None, None, 3))
     if weights:
-        _load_weights(network, weights)
-    return make_taps(network), normalization
-
-
-def _load_weights(network, path):
-    if not str(path).endswith(".weights.h5"):
-        raise UserError(f"--backbone_weights={path}: a Keras weights file (.weights.h5) is needed")
-    try:
-        network.load_weights(path)
-    except FileNotFoundError as error:
-        raise UserError(f"--backbone_weights={path}: no such file") from error
-    except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"--backbone_weights={path}: does not fit {network.name} ({first_line})") from error
+        normalization = load_application_weights(network, application, weights) or normalization
+    return strided_taps(network), normalization
 
 
 def pyramid_taps(backbone):
