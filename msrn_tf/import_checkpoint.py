@@ -18,6 +18,7 @@ from msrn_tf.models.published_checkpoint import HEAD_PARAMETERS, model_from_publ
 from msrn_tf.tensor_files import TensorFile
 
 NAMES_SHOWN = 12
+COUNTER = ".num_batches_tracked"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,10 @@ def main(config):
     for name, value in tensors.notes.items():
         print(f"{name}: {value}")
     print(f"used: {len(report.used)} parameters, {model.count_params():,} numbers with the label graph's")
-    _print_names("ignored: never called by the network, or of the other head", report.ignored)
+    counters = [name for name in report.ignored if name.endswith(COUNTER)]
+    print(f"ignored: {len(counters)} counters of batch norms")
+    rest = [name for name in report.ignored if not name.endswith(COUNTER)]
+    _print_names("ignored: never called by the network, or of the other head", rest)
     _print_names("ignored: not known", report.unknown)
     print("missing: none")
     save_model(model, config.output)

@@ -5,11 +5,13 @@ import importlib.util
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
-from running import assert_refused, command
+from running import ROOT, assert_refused, command
 from safetensors.numpy import load_file, save_file
 
 from msrn_tf.errors import UserError
@@ -64,6 +66,33 @@ def test_a_published_checkpoint_gives_the_published_logits(shared, parity, param
         images = (images * IMAGENET.std + IMAGENET.mean).astype(np.float32)
         with np.load(parity / f"voc_{size}.npz") as fixture:
             np.testing.assert_allclose(model(images, training=False), fixture["logits_f64"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_published_size_for_coco_needs_at_most_2_5_times_its_size(shared, parity, param, tmp_path):
+    shapes = json.loads((parity / "coco_params.json").read_text())
+    graph = str(shared / "label_graphs" / "coco2014.npz")
+    for ending in (".safetensors", ".npz", ".pth.tar"):
+        path = str(tmp_path / f"coco{ending}")
+        try:
+            write_tensors({name: param(name, shape) for name, shape in shapes}, path)
+        except pytest.skip.Exception:
+            continue
+        flags = {"checkpoint": path, "label_graph": graph, "output": str(tmp_path / "model.keras")}
+        script = (
+            "from msrn_tf.import_checkpoint import ImportConfig, main\n"
+            f"main(ImportConfig(**{flags!r}))\n"
+            "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        peak = 1024 * int(run.stdout.splitlines()[-1])
+        print(f"{ending}: {peak / os.path.getsize(path):.2f} times the file's {os.path.getsize(path) / 2**20:.0f} MB")
+        assert peak <= 2.5 * os.path.getsize(path), ending
+        os.remove(path)
 
 
 # The same on a small network: a published file is published names and shapes, whatever their sizes
@@ -278,8 +307,6 @@ def test_torch_files_of_older_forms_and_cut_ones(tmp_path):
 
 
 def test_without_torch_the_sentence_says_what_to_do(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch", None)
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"")
