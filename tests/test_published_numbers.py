@@ -10,7 +10,7 @@ import tensorflow as tf
 from msrn_tf.layers import ElementwiseHead
 from msrn_tf.models.backbones import IMAGENET, build_backbone
 from msrn_tf.models.msrn import MSRN, _flatten_positions
-from msrn_tf.models.published_weights import from_published, published_name
+from msrn_tf.models.published_weights import from_published, published_name, to_published
 
 LOGIT_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-4
@@ -45,7 +45,7 @@ def model(request, shared, parity, param, published_shapes):
     for variable in model.variables:
         name = published_name(variable.path.removeprefix("msrn/"))
         if name is not None:
-            variable.assign(from_published(name, param(name, published_shapes[name]), variable.shape))
+            variable.assign(from_published(name, param(name, published_shapes[name])))
     return model
 
 
@@ -135,13 +135,6 @@ def test_every_stored_gradient_is_reproduced(model, parity):
         gradient = gradient[:1000] if kind == "grad1000" else gradient
         error = np.linalg.norm(gradient - expected.reshape(-1)) / np.linalg.norm(expected)
         assert error < tolerance, f"{name}: relative error {error:.2e}"
-
-
-def to_published(name, gradient):
-    """A gradient in PyTorch's layout: the inverse of `from_published`."""
-    if not name.endswith(".weight"):
-        return gradient
-    return gradient.transpose(3, 2, 0, 1) if gradient.ndim == 4 else gradient.T
 
 
 def test_the_elementwise_head_has_the_published_parameters(published_shapes):

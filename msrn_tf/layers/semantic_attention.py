@@ -161,14 +161,15 @@ def _weights(p, e):
 
 def _channel_blocks(positions, semantics, block_channels):
     """`[D/block, block, batch, N]` and `[D/block, block, K]`."""
-    e = ops.reshape(ops.transpose(semantics), (-1, block_channels, ops.shape(semantics)[0]))
+    shape = ops.shape(semantics)
+    e = ops.reshape(ops.transpose(semantics), (shape[1] // block_channels, block_channels, shape[0]))
     return _to_channel_blocks(positions, block_channels), e
 
 
 def _to_channel_blocks(x, block_channels):
     """`[batch, M, D]` -> `[D/block, block, batch, M]`."""
     shape = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (2, 0, 1)), (-1, block_channels, shape[0], shape[1]))
+    return ops.reshape(ops.transpose(x, (2, 0, 1)), (shape[2] // block_channels, block_channels, shape[0], shape[1]))
 
 
 def _from_channel_blocks(x):

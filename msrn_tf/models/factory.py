@@ -83,7 +83,7 @@ def save_model(model, path):
     What was trained in mixed precision is saved to compute in float32: exports and devices start from it.
     """
     if model.compute_dtype != "float32":
-        model = in_float32(model)
+        model = in_dtype(model, "float32")
     # Keras would hold the whole archive in memory; the same files, written to a folder first, go into it one by one.
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=f".{os.path.basename(path)}.") as folder:
@@ -94,20 +94,23 @@ def save_model(model, path):
     os.replace(temporary, path)
 
 
-def in_float32(model):
-    """The same model with the same weights, all layers computing in float32."""
-    twin = type(model).from_config(_without_mixed_policies(model.get_config()))
+def in_dtype(model, policy):
+    """The same model with the same weights, its layers under another dtype policy (`float32`, `mixed_bfloat16` …)."""
+    twin = type(model).from_config(_with_policy(model.get_config(), policy))
     twin.build((None, None, None, 3))
     twin.set_weights(model.get_weights())
     return twin
 
 
-def _without_mixed_policies(config):
+def _with_policy(config, policy):
+    """A configuration with `policy` wherever a layer has a dtype policy for all of its work."""
     if isinstance(config, dict):
-        return {key: _without_mixed_policies(value) for key, value in config.items()}
+        if config.get("class_name") == "DTypePolicy":
+            return config | {"config": {"name": policy}}
+        return {key: _with_policy(value, policy) for key, value in config.items()}
     if isinstance(config, list | tuple):
-        return [_without_mixed_policies(value) for value in config]
-    return "float32" if isinstance(config, str) and config in ("mixed_float16", "mixed_bfloat16") else config
+        return [_with_policy(value, policy) for value in config]
+    return config
 
 
 def _with_synchronized_batch_norm(taps):

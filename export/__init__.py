@@ -1,0 +1,1 @@
+"""From a trained `model.keras` to TF-Serving and to devices."""

@@ -1,0 +1,164 @@
+"""`python -m export.saved_model`: `model.keras` → a SavedModel version for TF-Serving, in `OUTPUT/VERSION/`.
+
+Beside the versions, `OUTPUT/config/` holds TF-Serving's configuration files.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export.inference_model import inference_model
+from export.serving.configuration import write_configuration
+from export.serving.warm_up import example_photo, write_warm_up_requests
+from export.signatures import CLASSIFY_METHOD, signatures
+from msrn_tf import command_line
+from msrn_tf.config import option
+from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.data.photos import find_photos
+from msrn_tf.errors import UserError
+from msrn_tf.models.factory import in_dtype, load_model
+
+TOLERANCE = 1e-5
+MOST_PHOTOS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModelConfig:
+    """Export"""
+
+    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION")
+    version: int = option(0, "version to write, never one that is there; 0: one more than the highest", low=0)
+    model_name: str = option("", "name that clients ask for; empty: the last part of --output")
+    serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
+    photos: str = option("", "folder of photos to compare the export with the model on; empty: one drawn photo")
+    max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
+    max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
+
+
+def main(config):
+    """Exports as configured."""
+    for flag in ("model", "output"):
+        if not getattr(config, flag):
+            raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
+    model = load_model(config.model)
+    photos = _read_photos(config.photos, model.image_size)
+    version = choose_version(config.output, config.version)
+    name = config.model_name or os.path.basename(os.path.abspath(config.output))
+    served = inference_model(model if config.serving_dtype == "float32" else in_dtype(model, "mixed_bfloat16"))
+    with tempfile.TemporaryDirectory(dir=config.output, prefix=f".writing-{version}-") as folder:
+        os.chmod(folder, 0o755)
+        write_saved_model(served, folder, name, config.max_pixels)
+        difference = largest_difference(model, folder, photos)
+        if config.serving_dtype == "float32" and difference > TOLERANCE:
+            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+        target = os.path.join(config.output, str(version))
+        os.rename(folder, target)
+        os.mkdir(folder)  # for the context to remove
+    write_configuration(
+        os.path.join(config.output, "config"),
+        name,
+        f"/models/{name}",
+        find_versions(config.output),
+        config.max_batch_size,
+    )
+    print(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
+    print(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
+
+
+def write_saved_model(model, folder, name, max_pixels=MAX_PIXELS):
+    """Writes the SavedModel of an inference model, with assets and warm-up requests."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    found = signatures(model, max_pixels)
+    for signature, (function, spec) in found.items():
+        archive.add_endpoint(signature, function, input_signature=[spec])
+    archive.write_out(folder, verbose=False)
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+    updater.replace_method_name("classify", CLASSIFY_METHOD, tags="serve")
+    updater.save()
+    assets = os.path.join(folder, "assets")
+    os.makedirs(assets, exist_ok=True)
+    with open(os.path.join(assets, "labels.txt"), "w", encoding="utf-8") as file:
+        file.write("".join(f"{label}\n" for label in model.labels))
+    with open(os.path.join(assets, "model_card.json"), "w", encoding="utf-8") as file:
+        json.dump(model_card(model, found, max_pixels), file, indent=2, ensure_ascii=False)
+    write_warm_up_requests(folder, name, found, model.image_size)
+
+
+def model_card(model, found, max_pixels):
+    """What a person who finds the model on a server wants to know."""
+    return {
+        "kind": "multi-label image classification",
+        "model": model.name,
+        "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
+        "labels": list(model.labels),
+        "thresholds": list(model.thresholds),
+        "image_size": model.image_size,
+        "largest_photo_pixels": max_pixels,
+        "compute_dtype": model.compute_dtype,
+        "parameters": model.count_params(),
+        "signatures": {name: {spec.name: f"{spec.dtype.name}{list(spec.shape)}"} for name, (_, spec) in found.items()},
+        "scores": "each label's own probability in [0, 1]; they do not add up to 1",
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def find_versions(folder):
+    """The versions under a folder, ascending."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(int(name) for name in names if name.isdigit() and os.path.isdir(os.path.join(folder, name)))
+
+
+def choose_version(folder, wanted):
+    """The version to write; makes the folder. Raises `UserError` where it cannot be written."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output={folder}: cannot be made ({error.strerror})") from error
+    versions = find_versions(folder)
+    if wanted in versions:
+        raise UserError(
+            f"--version={wanted}: {os.path.join(folder, str(wanted))} is there already and may be served; "
+            f"use {versions[-1] + 1}, or leave the flag out"
+        )
+    return wanted or (versions[-1] + 1 if versions else 1)
+
+
+def largest_difference(model, folder, photos):
+    """Largest difference of a score between the trained model and the SavedModel that was written."""
+    function = tf.saved_model.load(folder).signatures["serving_default"]
+    largest = 0.0
+    for encoded in photos:
+        served = function(image_bytes=tf.constant([encoded]))
+        scores = dict(zip(served["labels"][0].numpy().tolist(), served["scores"][0].numpy().tolist(), strict=True))
+        expected = model.probabilities(evaluation_pixels(encoded, model.image_size)[None])[0]
+        found = np.array([scores[label.encode()] for label in model.labels])
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+def _read_photos(folder, image_size):
+    if not folder:
+        return [example_photo(image_size)]
+    encoded = [tf.io.read_file(path).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
+    for photo in encoded:
+        try:
+            evaluation_pixels(photo, image_size)
+        except tf.errors.OpError as error:
+            raise UserError(f"--photos={folder}: holds a file that is no photo ({error.message[:80]})") from error
+    return encoded
+
+
+def _megabytes(folder):
+    return sum(os.path.getsize(os.path.join(root, file)) for root, _, files in os.walk(folder) for file in files) / 1e6
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, extra_flags=SavedModelConfig)

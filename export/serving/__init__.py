@@ -1,0 +1,1 @@
+"""What TF-Serving needs beside a SavedModel, and the embedded server."""

@@ -1,0 +1,83 @@
+"""Warm-up requests: what TF-Serving sends to a version before it serves it."""
+
+import io
+import os
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2, input_pb2, model_pb2, predict_pb2, prediction_log_pb2
+
+from export.signatures import EXAMPLE_FEATURE
+
+WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+
+def example_photo(size):
+    """JPEG bytes of a smooth picture of `size`×`size` pixels: something to decode."""
+    from PIL import Image
+
+    ramp = np.linspace(0, 255, size, dtype=np.uint8)
+    pixels = np.stack(
+        [np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size)), np.full((size, size), 96, np.uint8)]
+    )
+    stream = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def predict_request(model_name, signature, inputs):
+    """A `PredictRequest` with tensors by name."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def example_of(photo):
+    """A `tf.train.Example` that holds a photo's bytes."""
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[photo]))
+    return tf.train.Example(features=tf.train.Features(feature={EXAMPLE_FEATURE: feature}))
+
+
+def classification_request(model_name, photos):
+    """A `ClassificationRequest` for photos' bytes."""
+    examples = input_pb2.ExampleList(examples=[example_of(photo) for photo in photos])
+    return classification_pb2.ClassificationRequest(
+        model_spec=model_pb2.ModelSpec(name=model_name, signature_name="classify"),
+        input=input_pb2.Input(example_list=examples),
+    )
+
+
+def write_warm_up_requests(folder, model_name, signatures, image_size):
+    """Writes a `PredictionLog` for each signature into a SavedModel's folder."""
+    photo = example_photo(image_size)
+    logs = []
+    for name, (_, spec) in signatures.items():
+        if name == "classify":
+            request = classification_request(model_name, [photo])
+            logs.append(prediction_log_pb2.PredictionLog(classify_log={"request": request}))
+            continue
+        value = np.zeros((1, *spec.shape[1:]), np.uint8) if spec.dtype == tf.uint8 else np.array([photo], object)
+        request = predict_request(model_name, name, {spec.name: value})
+        logs.append(prediction_log_pb2.PredictionLog(predict_log={"request": request}))
+    path = os.path.join(folder, WARM_UP_FILE)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tf.io.TFRecordWriter(path) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+
+
+def read_warm_up_requests(folder):
+    """The requests of a SavedModel's folder; none where it has no such file."""
+    path = os.path.join(folder, WARM_UP_FILE)
+    if not os.path.isfile(path):
+        return []
+    requests = []
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        kind = log.WhichOneof("log_type")
+        if kind in ("predict_log", "classify_log"):
+            requests.append(getattr(log, kind).request)
+    return requests

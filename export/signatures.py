@@ -1,0 +1,122 @@
+"""What a served model answers: from encoded photos, pixels or `tf.Example`s to labels, attention maps and features.
+
+Every output has the batch as its first axis. Each photo of a batch is decoded apart, so that bytes which are no photo
+are answered with `valid` false and leave their neighbours, perhaps of another client's request, alone.
+"""
+
+import tensorflow as tf
+
+from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.models.msrn import MSRN
+
+EXAMPLE_FEATURE = "image/encoded"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+
+
+def signatures(model, max_pixels=MAX_PIXELS):
+    """The signatures of a model: name → (function, input specification).
+
+    Args:
+        model: of `inference_model`.
+        max_pixels: int. Larger photos are not valid, which is found before they are decoded.
+    """
+    size = model.image_size
+    photos = tf.TensorSpec((None,), tf.string, "image_bytes")
+
+    def serving_default(image_bytes):
+        images, valid = decode_photos(image_bytes, size, max_pixels)
+        return ranked_labels(model, model(images, training=False), valid)[0]
+
+    def serving_pixels(image):
+        valid = tf.ones(tf.shape(image)[:1], tf.bool)
+        return ranked_labels(model, model(image, training=False), valid)[0]
+
+    def classify(inputs):
+        images, valid = decode_photos(inputs, size, max_pixels, are_examples=True)
+        ranked, _ = ranked_labels(model, model(images, training=False), valid)
+        return {"classes": ranked["labels"], "scores": ranked["scores"]}
+
+    def explain(image_bytes):
+        images, valid = decode_photos(image_bytes, size, max_pixels)
+        ranked, order = ranked_labels(model, model(images, training=False), valid)
+        maps = combined_maps(model.attention_maps(images)) * tf.cast(valid, tf.float32)[:, None, None, None]
+        return ranked | {"attention": tf.gather(maps, order, batch_dims=1)}
+
+    def embed(image_bytes):
+        images, valid = decode_photos(image_bytes, size, max_pixels)
+        semantics, _, _ = model.semantics()
+        features = model.aggregate(model.feature_maps(images, training=False), semantics)[:, : len(model.labels)]
+        features = tf.cast(features, tf.float32) * tf.cast(valid, tf.float32)[:, None, None]
+        names = tf.tile([model.labels], (tf.shape(image_bytes)[0], 1))
+        return {"features": features, "labels": names, "valid": valid}
+
+    found = {
+        "serving_default": (serving_default, photos),
+        "serving_pixels": (serving_pixels, tf.TensorSpec((None, size, size, 3), tf.uint8, "image")),
+        "classify": (classify, tf.TensorSpec((None,), tf.string, "inputs")),
+    }
+    if isinstance(model, MSRN):
+        found |= {"explain": (explain, photos), "embed": (embed, photos)}
+    return found
+
+
+def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False):
+    """Photos as evaluation sees them, decoded side by side.
+
+    Args:
+        encoded: string `[batch]`: photos, or with `are_examples` serialised `tf.Example`s that hold one each.
+        image_size: int.
+        max_pixels: int.
+
+    Returns:
+        `(images, valid)`: uint8 `[batch, image_size, image_size, 3]`, black where not valid, and bool `[batch]`.
+    """
+    count = tf.shape(encoded)[0]
+
+    def decode_one(index, item):
+        if are_examples:
+            feature = tf.io.FixedLenFeature((), tf.string)
+            item = tf.io.parse_single_example(item, {EXAMPLE_FEATURE: feature})[EXAMPLE_FEATURE]
+        return index, evaluation_pixels(item, image_size, max_pixels)
+
+    blank = tf.data.Dataset.from_tensors((count, tf.zeros((image_size, image_size, 3), tf.uint8)))
+    decoded = (
+        tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+        .map(decode_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+        .ignore_errors()
+        .concatenate(blank)
+        .batch(tf.cast(count, tf.int64) + 1)
+    )
+    indices, images = decoded.get_single_element()
+    last = tf.size(indices) - 1  # the black one
+    place = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), indices[:, None], tf.range(last + 1))[:count]
+    return tf.gather(images, place), place < last
+
+
+def ranked_labels(model, logits, valid):
+    """The labels of each photo, best first, and their order `[batch, C]`; scores of 0 where not valid."""
+    scores = tf.sigmoid(logits) * tf.cast(valid, tf.float32)[:, None]
+    scores, order = tf.math.top_k(scores, k=len(model.labels))
+    thresholds = tf.gather(tf.constant(model.thresholds, tf.float32), order)
+    ranked = {
+        "scores": scores,
+        "labels": tf.gather(tf.constant(model.labels), order),
+        "thresholds": thresholds,
+        "is_present": (scores >= thresholds) & valid[:, None],
+        "valid": valid,
+    }
+    return ranked, order
+
+
+def combined_maps(maps):
+    """One attention map a label from those of three scales, in [0, 1]: `[batch, C, h, w]` of the finest scale.
+
+    As `msrn_tf.visualization.heatmaps.combine_scales`: densities, enlarged and added.
+    """
+    height, width = maps[0].shape[2:]
+    total = 0.0
+    for scale in maps:
+        density = tf.transpose(scale, (0, 2, 3, 1)) * (scale.shape[2] * scale.shape[3])
+        total += tf.image.resize(density, (height, width), "bilinear")
+    largest = tf.reduce_max(total, axis=(1, 2), keepdims=True)
+    return tf.transpose(total / tf.maximum(largest, 1e-12), (0, 3, 1, 2))
