@@ -32,7 +32,7 @@ class MLPHead(keras.layers.Layer):
         self.dropout = dropout
 
     def build(self, aggregated_shape, assignment_shape=None):
-        _, nodes, features = aggregated_shape
+        _, nodes, features = self._aggregated_shape = aggregated_shape
         initializer = self.kernel_initializer
         self.hidden = BlockwiseDense(
             self.hidden_units, kernel_initializer=initializer, dtype=self.dtype_policy, name="hidden"
@@ -53,7 +53,7 @@ class MLPHead(keras.layers.Layer):
 
     def label_gradients(self, aggregated, assignment=None):
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
-        nodes, features = aggregated.shape[1:]
+        _, nodes, features = self._aggregated_shape  # a traced tensor's own shape may be unknown
         x = ops.tanh(aggregated)
         hidden = self.hidden(ops.reshape(x, (-1, nodes * features)))
         slope = ops.where(hidden > 0, 1.0, 0.01)
@@ -122,7 +122,7 @@ class ElementwiseHead(keras.layers.Layer):
     def label_gradients(self, aggregated, assignment=None):
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
-        return ops.cast(self.kernel[:, : x.shape[-1]], "float32") * (1 - ops.square(x))
+        return ops.cast(self.kernel[:, : self.kernel.shape[1] // 2], "float32") * (1 - ops.square(x))
 
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)

@@ -19,9 +19,13 @@ def combine_scales(maps, size):
         size: (width, height) of the result, pixels.
     """
     densities = [np.asarray(scale, np.float32) * np.size(scale) for scale in maps]
-    enlarged = [np.asarray(Image.fromarray(density).resize(size, Image.Resampling.BILINEAR)) for density in densities]
-    combined = np.sum(enlarged, axis=0)
+    combined = np.sum([enlarge(density, size) for density in densities], axis=0)
     return combined / max(float(combined.max()), 1e-12)
+
+
+def enlarge(attention, size):
+    """A float map `[h, w]`, bilinear, at `size` = (width, height)."""
+    return np.asarray(Image.fromarray(np.asarray(attention, np.float32)).resize(size, Image.Resampling.BILINEAR))
 
 
 def overlay(photo, attention):

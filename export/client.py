@@ -1,0 +1,219 @@
+"""`python -m export.client`: asks TF-Serving, or `export.serve`, what is in photos.
+
+`Client` is the same for programs.
+"""
+
+import dataclasses
+import os
+import random
+import sys
+import time
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+
+from export.serving.warm_up import predict_request
+from msrn_tf import command_line
+from msrn_tf.config import option
+from msrn_tf.data.photos import find_photos
+from msrn_tf.errors import UserError
+from msrn_tf.predict import print_rows
+from msrn_tf.progress import ProgressBar
+from msrn_tf.visualization.heatmaps import enlarge, overlay
+
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+FIRST_WAIT_SECONDS = 0.1
+
+
+class ServingFailure(UserError):
+    """A request that the server did not answer."""
+
+
+class Client:
+    """A model on a server that speaks TF-Serving's gRPC API.
+
+    Args:
+        address: `host:port`.
+        model_name: as the server knows it.
+        version: int, or 0 for the newest; `label`: a version label instead.
+        deadline: seconds for one request, retries included.
+        retries: how often a request is sent again while the server is busy or away, after waits that double.
+        max_message_mb: largest answer. gRPC's own limit of 4 MB is too small for attention maps.
+        credentials: `grpc.ChannelCredentials`; None: no TLS.
+    """
+
+    def __init__(
+        self, address, model_name, version=0, label="", deadline=60.0, retries=5, max_message_mb=256, credentials=None
+    ):
+        size = max_message_mb << 20
+        options = [("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
+        self._channel = (
+            grpc.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.insecure_channel(address, options)
+        )
+        self.address, self.model_name, self._version, self._label = address, model_name, version, label
+        self._deadline, self._retries = deadline, retries
+        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
+        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._channel.close()
+
+    def predict(self, photos, signature="serving_default"):
+        """Outputs of a signature for a list of photos' bytes: dict of arrays, the batch first.
+
+        Raises:
+            ServingFailure: no answer within the deadline, or the server refuses the request.
+        """
+        request = predict_request(self.model_name, signature, {"image_bytes": np.array(photos, object)})
+        self._choose_version(request.model_spec)
+        response = self._call(self._predict, request)
+        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+
+    def is_ready(self):
+        """Whether the server serves the model: GetModelStatus says so, the health service does not."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self.model_name
+        try:
+            versions = self._status(request, timeout=self._deadline).model_version_status
+        except grpc.RpcError:
+            return False
+        return any(version.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE for version in versions)
+
+    def _choose_version(self, spec):
+        if self._label:
+            spec.version_label = self._label
+        elif self._version:
+            spec.version.value = self._version
+
+    def _call(self, method, request):
+        until, wait = time.monotonic() + self._deadline, FIRST_WAIT_SECONDS
+        for attempt in range(self._retries + 1):
+            try:
+                return method(request, timeout=max(0.001, until - time.monotonic()))
+            except grpc.RpcError as error:
+                pause = wait * random.uniform(0.5, 1.0)  # clients that failed together do not come back together
+                if error.code() not in RETRIED or attempt == self._retries or time.monotonic() + pause > until:
+                    raise ServingFailure(
+                        f"--address={self.address}: {self.model_name} gave no answer "
+                        f"({error.code().name}: {error.details()})"
+                    ) from error
+                time.sleep(pause)
+                wait *= 2
+        raise AssertionError("not reached")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientConfig:
+    """Client"""
+
+    address: str = option("localhost:8500", "host:port of the server")
+    model_name: str = option("msrn", "model to ask")
+    version: int = option(0, "version to ask; 0: the newest", low=0)
+    version_label: str = option("", "version label to ask, such as stable")
+    deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
+    retries: int = option(5, "how often a request is sent again while the server is busy or away", low=0)
+    max_message_mb: int = option(256, "largest answer", low=1, high=2047)
+    ca_certificate: str = option("", "PEM file of the authority that signed the server's certificate; empty: no TLS")
+    client_certificate: str = option("", "PEM file, where the server asks for one; needs --client_key")
+    client_key: str = option("", "PEM file of its key")
+    batch_size: int = option(8, "photos in a request", low=1)
+    top_k: int = option(5, "labels to print for a photo", low=1)
+    json: bool = option(False, "print a JSON line a photo instead of a table")
+    heatmaps: str = option("", "folder for heat-maps: for each present label, the photo with its attention")
+
+
+def main(arguments, config):
+    """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
+    paths = find_photos(arguments)
+    if config.version and config.version_label:
+        raise UserError("--version and --version_label: give one of them")
+    if config.heatmaps:
+        os.makedirs(config.heatmaps, exist_ok=True)
+    rows, bad = [], []
+    with (
+        Client(
+            config.address, config.model_name, config.version, config.version_label, config.deadline, config.retries,
+            config.max_message_mb, _credentials(config),
+        ) as client,
+        ProgressBar("asking", len(paths), "photos") as bar,
+    ):  # fmt: skip
+        for start in range(0, len(paths), config.batch_size):
+            part = paths[start : start + config.batch_size]
+            answered, refused = ask(client, part, config.heatmaps)
+            rows, bad = rows + answered, bad + refused
+            bar.update(start + len(part))
+    print_rows(rows, config)
+    for path in bad:
+        print(f"error: {path}: is no photo that the server can decode", file=sys.stderr)
+    if bad:
+        sys.exit(UserError.exit_status)
+
+
+def ask(client, paths, heatmaps=""):
+    """`(rows, bad)`: what `msrn_tf.predict` makes for each photo, and the paths that are no photos."""
+    photos = []
+    for path in paths:
+        with open(path, "rb") as file:
+            photos.append(file.read())
+    outputs = client.predict(photos, "explain" if heatmaps else "serving_default")
+    rows, bad = [], []
+    for index, path in enumerate(paths):
+        if not outputs["valid"][index]:
+            bad.append(path)
+            continue
+        labels = [label.decode() for label in outputs["labels"][index]]
+        row = {
+            "photo": path,
+            "labels": labels,
+            "scores": [round(float(score), 6) for score in outputs["scores"][index]],
+            "present": [
+                label for label, is_there in zip(labels, outputs["is_present"][index], strict=True) if is_there
+            ],
+        }
+        if heatmaps:
+            shown = labels[: max(1, len(row["present"]))]
+            row["heatmaps"] = [
+                _write_heatmap(path, label, outputs["attention"][index, place], heatmaps)
+                for place, label in enumerate(shown)
+            ]
+        rows.append(row)
+    return rows, bad
+
+
+def _write_heatmap(path, label, attention, folder):
+    from PIL import ImageOps
+
+    photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    name = os.path.splitext(os.path.basename(path))[0]
+    file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
+    overlay(photo, enlarge(attention, photo.size)).save(file, quality=92)
+    return file
+
+
+def _credentials(config):
+    if not config.ca_certificate:
+        return None
+    texts = {}
+    for flag in ("ca_certificate", "client_certificate", "client_key"):
+        path = getattr(config, flag)
+        try:
+            texts[flag] = open(path, "rb").read() if path else None
+        except OSError as error:
+            raise UserError(f"--{flag}={path}: cannot be read ({error.strerror})") from error
+    return grpc.ssl_channel_credentials(texts["ca_certificate"], texts["client_key"], texts["client_certificate"])
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(ClientConfig,), positional="PHOTO_OR_DIR...")

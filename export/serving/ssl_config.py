@@ -1,0 +1,40 @@
+"""TF-Serving's `SSLConfig` text proto, whose class is not in `tensorflow-serving-api`, and gRPC credentials from it.
+
+Fields, after TF-Serving's documentation: `server_key`, `server_cert`, `custom_ca` (PEM texts) and `client_verify`.
+"""
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from msrn_tf.errors import UserError
+
+FIELDS = {"server_key": "TYPE_STRING", "server_cert": "TYPE_STRING", "custom_ca": "TYPE_STRING",
+          "client_verify": "TYPE_BOOL"}  # fmt: skip
+
+
+def server_credentials(path):
+    """`grpc.ServerCredentials` from a file. Raises `UserError` that names `--ssl_config`."""
+    file = descriptor_pb2.FileDescriptorProto(name="ssl_config.proto", package="msrn_tf", syntax="proto3")
+    message = file.message_type.add(name="SSLConfig")
+    for number, (name, kind) in enumerate(FIELDS.items(), 1):
+        field = message.field.add(name=name, number=number, label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
+        field.type = getattr(descriptor_pb2.FieldDescriptorProto, kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    config = message_factory.GetMessageClass(pool.FindMessageTypeByName("msrn_tf.SSLConfig"))()
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text_format.Parse(stream.read(), config)
+    except OSError as error:
+        raise UserError(f"--ssl_config={path}: cannot be read ({error.strerror})") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(f"--ssl_config={path}: is no SSLConfig text proto ({error})") from error
+    if not config.server_key or not config.server_cert:
+        raise UserError(f"--ssl_config={path}: needs server_key and server_cert, as PEM texts")
+    if config.client_verify and not config.custom_ca:
+        raise UserError(f"--ssl_config={path}: client_verify needs custom_ca, the authority that signs the clients")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
