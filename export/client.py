@@ -12,7 +12,7 @@ import time
 import grpc
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
@@ -174,13 +174,12 @@ def ask(client, paths, heatmaps=""):
             bad.append(path)
             continue
         labels = [label.decode() for label in outputs["labels"][index]]
+        present = zip(labels, outputs["is_present"][index], strict=True)
         row = {
             "photo": path,
             "labels": labels,
             "scores": [round(float(score), 6) for score in outputs["scores"][index]],
-            "present": [
-                label for label, is_there in zip(labels, outputs["is_present"][index], strict=True) if is_there
-            ],
+            "present": [label for label, is_present in present if is_present],
         }
         if heatmaps:
             shown = labels[: max(1, len(row["present"]))]
@@ -193,8 +192,6 @@ def ask(client, paths, heatmaps=""):
 
 
 def _write_heatmap(path, label, attention, folder):
-    from PIL import ImageOps
-
     photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     name = os.path.splitext(os.path.basename(path))[0]
     file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
@@ -205,14 +202,18 @@ def _write_heatmap(path, label, attention, folder):
 def _credentials(config):
     if not config.ca_certificate:
         return None
-    texts = {}
-    for flag in ("ca_certificate", "client_certificate", "client_key"):
-        path = getattr(config, flag)
-        try:
-            texts[flag] = open(path, "rb").read() if path else None
-        except OSError as error:
-            raise UserError(f"--{flag}={path}: cannot be read ({error.strerror})") from error
-    return grpc.ssl_channel_credentials(texts["ca_certificate"], texts["client_key"], texts["client_certificate"])
+    texts = [_read_pem(flag, getattr(config, flag)) for flag in ("ca_certificate", "client_key", "client_certificate")]
+    return grpc.ssl_channel_credentials(*texts)
+
+
+def _read_pem(flag, path):
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"--{flag}={path}: cannot be read ({error.strerror})") from error
 
 
 if __name__ == "__main__":

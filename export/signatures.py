@@ -11,6 +11,8 @@ from msrn_tf.models.msrn import MSRN
 
 EXAMPLE_FEATURE = "image/encoded"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
+SERVED_FORMATS = ("PNG", "GIF", "BMP")
+"""Besides JPEG. TensorFlow's operation for WebP is new: a server that lacks it could not load the model at all."""
 
 
 def signatures(model, max_pixels=MAX_PIXELS):
@@ -64,7 +66,8 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
     """Photos as evaluation sees them, decoded side by side.
 
     Args:
-        encoded: string `[batch]`: photos, or with `are_examples` serialised `tf.Example`s that hold one each.
+        encoded: string `[batch]`: photos (JPEG, PNG, GIF, BMP), or with `are_examples` serialised `tf.Example`s that
+            hold one each.
         image_size: int.
         max_pixels: int.
 
@@ -77,7 +80,7 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
         if are_examples:
             feature = tf.io.FixedLenFeature((), tf.string)
             item = tf.io.parse_single_example(item, {EXAMPLE_FEATURE: feature})[EXAMPLE_FEATURE]
-        return index, evaluation_pixels(item, image_size, max_pixels)
+        return index, evaluation_pixels(item, image_size, max_pixels, SERVED_FORMATS)
 
     blank = tf.data.Dataset.from_tensors((count, tf.zeros((image_size, image_size, 3), tf.uint8)))
     decoded = (

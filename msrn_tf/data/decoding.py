@@ -18,23 +18,26 @@ _EXIF_SEARCH_BYTES = 1 << 16  # the largest segment of a JPEG
 _TIFF_BYTES = 1 << 12  # the directory with the orientation lies at its start
 
 
-def decode(encoded, max_pixels=MAX_PIXELS):
+def decode(encoded, max_pixels=MAX_PIXELS, formats=FORMATS):
     """Upright RGB uint8 `[height, width, 3]` of a photo's bytes.
+
+    `formats`: those that are known besides JPEG, the first ones of `FORMATS`.
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are no photo of a known format, are cut short, or have more than
             `max_pixels` pixels (which is found before they are decoded).
     """
-    return decode_crop(encoded, None, max_pixels)
+    return decode_crop(encoded, None, max_pixels, formats)
 
 
-def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS):
+def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, formats=FORMATS):
     """A crop of the upright photo; of a JPEG, only the crop is decoded.
 
     Args:
         encoded: string scalar.
         choose_box: function of the upright (height, width) → int32 `[top, left, height, width]`; None: everything.
         max_pixels: int.
+        formats: as `decode`.
     """
     start = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
     without_exif = tf.strings.regex_replace(start, JPEG_EXIF, "", replace_global=False)
@@ -47,7 +50,7 @@ def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS):
                 lambda: tf.cond(
                     tf.io.is_jpeg(encoded),
                     lambda: _decode_turned_jpeg(encoded, start, choose_box, max_pixels),
-                    lambda: _decode_other(encoded, choose_box, max_pixels),
+                    lambda: _decode_other(encoded, choose_box, max_pixels, formats),
                 )
             ),
         ),
@@ -64,9 +67,9 @@ def resize(image, image_size, antialias=True):
     return tf.cast(image + 0.5, tf.uint8)  # rounds; a mean of pixels is never beyond their range
 
 
-def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS):
+def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS, formats=FORMATS):
     """What a model sees of a photo outside training: uint8 `[image_size, image_size, 3]`."""
-    return resize(decode(encoded, max_pixels), image_size)
+    return resize(decode(encoded, max_pixels, formats), image_size)
 
 
 def photo_format(head):
@@ -104,11 +107,11 @@ def _decode_turned_jpeg(encoded, start, choose_box, max_pixels):
     return _turn_upright(image, orientation)
 
 
-def _decode_other(encoded, choose_box, max_pixels):
+def _decode_other(encoded, choose_box, max_pixels, formats):
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, HEADER_BYTES), tf.uint8), tf.int32)
     head = tf.pad(head, [[0, HEADER_BYTES - tf.shape(head)[0]]])
     kind = photo_format(head)
-    known = tf.debugging.Assert(kind != UNKNOWN_FORMAT, [f"is none of JPEG, {', '.join(FORMATS)}"])
+    known = tf.debugging.Assert(kind < len(formats), [f"is none of JPEG, {', '.join(formats)}"])
     with tf.control_dependencies([known] if known is not None else []):
         size = _checked(_stored_size(head, kind), max_pixels)
     with tf.control_dependencies([size]):
@@ -119,7 +122,7 @@ def _decode_other(encoded, choose_box, max_pixels):
                 lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
                 lambda: _decode_bmp(encoded, head),
                 lambda: tf.image.decode_webp(encoded)[0, :, :, :3],
-            ],
+            ][: len(formats)],
         )
     image = _turn_upright(
         image,
@@ -130,7 +133,7 @@ def _decode_other(encoded, choose_box, max_pixels):
                 lambda: 1,
                 lambda: 1,
                 lambda: exif_orientation(encoded, "EXIF", skipped=4),  # the chunk's length
-            ],
+            ][: len(formats)],
         ),
     )
     if choose_box is None:

@@ -1,0 +1,52 @@
+"""Helpers of the serving tests: a small exported model, and a server of our own or the one that is named."""
+
+import contextlib
+import dataclasses
+import os
+
+import numpy as np
+
+from export.inference_model import inference_model
+from export.saved_model import write_saved_model
+from export.serve import ServeConfig, Server
+from msrn_tf.config import ModelConfig
+from msrn_tf.label_graph import LabelGraph
+from msrn_tf.models.factory import create_model
+
+LABELS = ("sky", "water", "boat", "tree", "cat")
+SIZE = 64
+
+
+def small_model(image_size=SIZE, **choices):
+    """A model with random weights whose scores differ from photo to photo."""
+    rng = np.random.default_rng(1)
+    graph = LabelGraph.from_targets(LABELS, rng.integers(0, 2, (40, len(LABELS))))
+    graph = dataclasses.replace(graph, word_vectors=rng.standard_normal((len(LABELS), 12)).astype("float32"))
+    config = ModelConfig(**{"backbone": "resnet_tiny", "channels": 8, "head": "elementwise"} | choices)
+    model = create_model(config, LABELS, image_size, graph)
+    for variable in model.variables:
+        if variable.path.endswith(("moving_variance", "gamma")):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("moving_mean", "beta")):
+            variable.assign(rng.uniform(-0.2, 0.2, variable.shape))
+        elif variable.path.endswith("head/kernel"):
+            variable.assign(rng.standard_normal(variable.shape))
+    return model
+
+
+def export_version(model, base_path, version, name="msrn"):
+    """Writes a version beside and renames it, as the command does."""
+    writing = os.path.join(base_path, f".writing-{version}")
+    write_saved_model(inference_model(model), writing, name)
+    os.rename(writing, os.path.join(base_path, str(version)))
+
+
+@contextlib.contextmanager
+def running_server(base_path="", **options):
+    """(server, `host:port`) of an embedded server."""
+    server = Server(ServeConfig(model_base_path=str(base_path), port=0, **options))
+    port = server.start()
+    try:
+        yield server, f"localhost:{port}"
+    finally:
+        server.stop()
