@@ -3,7 +3,9 @@
 `Client` is the same for programs.
 """
 
+import contextlib
 import dataclasses
+import io
 import os
 import random
 import sys
@@ -163,11 +165,7 @@ def main(arguments, config):
 
 def ask(client, paths, heatmaps=""):
     """`(rows, bad)`: what `msrn_tf.predict` makes for each photo, and the paths that are no photos."""
-    photos = []
-    for path in paths:
-        with open(path, "rb") as file:
-            photos.append(file.read())
-    outputs = client.predict(photos, "explain" if heatmaps else "serving_default")
+    outputs = client.predict([read_photo(path) for path in paths], "explain" if heatmaps else "serving_default")
     rows, bad = [], []
     for index, path in enumerate(paths):
         if not outputs["valid"][index]:
@@ -191,8 +189,24 @@ def ask(client, paths, heatmaps=""):
     return rows, bad
 
 
+def read_photo(path):
+    """A file's bytes; WebP, which servers do not decode, as PNG."""
+    with open(path, "rb") as file:
+        encoded = file.read()
+    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            stream = io.BytesIO()
+            _open_upright(path).save(stream, "PNG")
+            return stream.getvalue()
+    return encoded
+
+
+def _open_upright(path):
+    return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+
+
 def _write_heatmap(path, label, attention, folder):
-    photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    photo = _open_upright(path)
     name = os.path.splitext(os.path.basename(path))[0]
     file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
     overlay(photo, enlarge(attention, photo.size)).save(file, quality=92)

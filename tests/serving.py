@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import os
+import sys
 
 import numpy as np
+from google.protobuf import text_format
 
 from export.inference_model import inference_model
-from export.saved_model import write_saved_model
+from export.saved_model import find_versions, write_saved_model
 from export.serve import ServeConfig, Server
+from export.serving.configuration import model_server_config
 from msrn_tf.config import ModelConfig
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import create_model
@@ -50,3 +53,18 @@ def running_server(base_path="", **options):
         yield server, f"localhost:{port}"
     finally:
         server.stop()
+
+
+def write_model_config(folder, base_path, name="msrn"):
+    """Writes `models.config` for the versions of a base path; returns its path."""
+    path = os.path.join(folder, "models.config")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(model_server_config(name, base_path, find_versions(base_path))))
+    return path
+
+
+if __name__ == "__main__":
+    os.makedirs(sys.argv[1], exist_ok=True)
+    for number in (1, 2):
+        export_version(small_model(), sys.argv[1], number)
+    write_model_config(sys.argv[1], sys.argv[1])

@@ -9,4 +9,4 @@ prepare_environment requirements-dev.txt
   echo "no CPU build of PyTorch to be had: tests of .pth files are skipped"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest --durations=10 "$@"
+exec .venv/bin/python -m pytest -n 2 --durations=10 "$@"

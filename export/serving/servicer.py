@@ -7,6 +7,7 @@ import time
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -264,10 +265,9 @@ def _fill_spec(spec, served, signature=""):
 
 
 def _type_name(number):
-    try:
-        return tf.dtypes.as_dtype(number).name
-    except TypeError:
-        return f"type {number}"
+    """As TF-Serving writes it: `float`, `uint8`, `string`."""
+    names = types_pb2.DataType.DESCRIPTOR.values_by_number
+    return names[number].name.removeprefix("DT_").lower() if number in names else f"type {number}"
 
 
 def _unimplemented(message):
