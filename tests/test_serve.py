@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,10 +24,12 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from test_decoding import READABLE
 
 from export.client import Client, ServingFailure, ask
+from export.serve import ServeConfig, Server
 from export.serving.batching import Batcher, BatchingOptions
 from export.serving.errors import ServingError
 from export.serving.warm_up import predict_request
 from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.errors import UserError
 from msrn_tf.predict import predict_photos
 
 PHOTO = READABLE["baseline"]
@@ -210,7 +213,7 @@ def test_no_server_and_no_model_are_one_sentence(base, tmp_path):
             client.predict([PHOTO])
 
 
-def test_versions_change_under_load_without_a_failed_request(model, own_base):
+def test_versions_change_under_load_without_a_failed_request(base, own_base):
     stop, failures, seen = threading.Event(), [], set()
 
     def load(address):
@@ -221,13 +224,15 @@ def test_versions_change_under_load_without_a_failed_request(model, own_base):
                     seen.add(client._predict(request, timeout=30).model_spec.version.value)
                 except grpc.RpcError as error:
                     failures.append(error.details())
+                time.sleep(0.02)  # the server shares this process
 
     with running_server(own_base, poll_seconds=0.1) as (server, address):
-        threads = [threading.Thread(target=load, args=(address,)) for _ in range(4)]
+        threads = [threading.Thread(target=load, args=(address,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for version in (2, 3, 4):
-            export_version(model, str(own_base), version)
+            shutil.copytree(base / "1", own_base / f".writing-{version}")
+            os.rename(own_base / f".writing-{version}", own_base / str(version))
             until = time.monotonic() + 60
             while version not in seen and time.monotonic() < until:
                 time.sleep(0.05)
@@ -412,9 +417,13 @@ def test_tls_with_and_without_a_client_certificate(base, certificates, tmp_path,
 
 
 def test_bad_flags_of_the_server_are_one_sentence(base, tmp_path):
-    assert_refused(command("export.serve"), "--model_base_path", "one of the two")
     assert_refused(command("export.serve", "--model_base_path=/nowhere/msrn"), "no such folder")
-    (tmp_path / "x.config").write_text("nonsense {")
-    assert_refused(command("export.serve", f"--model_config_file={tmp_path / 'x.config'}"), "is no ModelServerConfig")
-    assert_refused(command("export.serve", f"--model_base_path={base}", f"--ssl_config={tmp_path / 'x.config'}"),
-                   "is no SSLConfig")  # fmt: skip
+    nonsense = tmp_path / "x.config"
+    nonsense.write_text("nonsense {")
+    for flags, words in (
+        ({}, "one of the two"),
+        ({"model_config_file": str(nonsense)}, "is no ModelServerConfig"),
+        ({"model_base_path": str(base), "ssl_config": str(nonsense)}, "is no SSLConfig"),
+    ):
+        with pytest.raises(UserError, match=words):
+            Server(ServeConfig(port=0, **flags)).start()
