@@ -1,5 +1,6 @@
 """Fixtures of all tests: where the shared reference numbers and photos lie, and a tiny data set."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -22,6 +23,15 @@ def shared():
 @pytest.fixture(scope="session")
 def parity(shared):
     return shared / "parity"
+
+
+@pytest.fixture(scope="session")
+def param(parity):
+    """RULE.md's generator of the published network's parameters: (name, shape) → array."""
+    spec = importlib.util.spec_from_file_location("gen_params", parity / "gen_params.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.param
 
 
 @pytest.fixture

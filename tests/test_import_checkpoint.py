@@ -1,7 +1,6 @@
 """The published checkpoints: imported from every kind of file, written back, and refused in a sentence."""
 
 import codecs
-import importlib.util
 import json
 import os
 import pickle
@@ -27,14 +26,6 @@ from msrn_tf.tensor_files import TensorFile
 
 LABELS = ["cat", "dog", "person", "car", "bus"]
 NO_TORCH = "PyTorch is not installed: it is optional, to read .pth files"
-
-
-@pytest.fixture(scope="module")
-def param(parity):
-    spec = importlib.util.spec_from_file_location("gen_params", parity / "gen_params.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.param
 
 
 def write_tensors(state, path, prefix=""):

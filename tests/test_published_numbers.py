@@ -1,6 +1,5 @@
 """Is it MSRN? Every tensor and gradient that the published implementation stored, at RULE.md's tolerances."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -16,14 +15,6 @@ LOGIT_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-4
 BACKBONE_GRADIENT_TOLERANCE = 2e-2
 """A rounding error flips the mask of a few of 9.6 million ReLUs: RULE.md, noise floor."""
-
-
-@pytest.fixture(scope="module")
-def param(parity):
-    spec = importlib.util.spec_from_file_location("gen_params", parity / "gen_params.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.param
 
 
 @pytest.fixture(scope="module")

@@ -243,15 +243,20 @@ def test_versions_change_under_load_without_a_failed_request(base, own_base):
     assert failures == [] and seen == {1, 2, 3, 4} and available == [4]
 
 
-def test_a_broken_version_leaves_the_old_one_serving(own_base):
+def test_a_broken_version_leaves_the_old_one_serving_until_it_is_mended(base, own_base):
     with running_server(own_base, poll_seconds=0.1) as (server, address):
         (own_base / "2").mkdir()
         (own_base / "2" / "saved_model.pb").write_bytes(b"nonsense")
         server.manager.poll()
         with Client(address, "msrn") as client:
             assert client.predict([PHOTO])["valid"].all()
-        states = {version: served.error for version, served in server.manager._models["msrn"].versions.items()}
-    assert states[1] == "" and states[2] != ""
+        model = server.manager._models["msrn"]
+        assert model.versions[1].error == "" and model.versions[2].error != ""
+        shutil.copytree(base / "1", own_base / "2", dirs_exist_ok=True, copy_function=shutil.copyfile)
+        until = time.monotonic() + 60
+        while model.available() != [2] and time.monotonic() < until:
+            time.sleep(0.05)
+        assert model.available() == [2]
 
 
 def start_process(base, tmp_path, *flags):

@@ -34,7 +34,7 @@ class ServedVersion:
 
     def load(self, warm_up):
         """Loads and warms up; afterwards the state is AVAILABLE, or END with `error`."""
-        self.state = State.LOADING
+        self.state, self._stamp = State.LOADING, self._newest_change()
         try:
             content = saved_model_pb2.SavedModel()
             with open(os.path.join(self.folder, "saved_model.pb"), "rb") as file:
@@ -53,6 +53,10 @@ class ServedVersion:
             logger.error(
                 "version cannot be loaded", extra={"model": self.name, "version": self.version, "error": self.error}
             )
+
+    def may_load_again(self):
+        """Whether it was unloaded, or failed while its files were still being copied: they have changed since."""
+        return self.state == State.END and (not self.error or self._stamp != self._newest_change())
 
     def unload(self):
         """Waits until nobody uses the version, and forgets it."""
@@ -86,6 +90,10 @@ class ServedVersion:
     def queue_length(self):
         """Requests that wait."""
         return sum(len(batcher) for batcher in self._batchers.values()) if self.state == State.AVAILABLE else 0
+
+    def _newest_change(self):
+        paths = (os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return max((os.stat(path).st_mtime_ns for path in paths), default=0)
 
     def _function(self, key):
         function = self._model.signatures[key]
@@ -178,7 +186,7 @@ class ModelManager:
                 wanted = model.wanted()
                 for version in wanted:
                     served = model.versions.get(version)
-                    if served is None or (served.state == State.END and not served.error):
+                    if served is None or served.may_load_again():
                         folder = os.path.join(model.base_path, str(version))
                         served = ServedVersion(model.name, version, folder, self._options, self._observe_batch)
                         model.versions = model.versions | {version: served}
