@@ -104,31 +104,37 @@ class Batcher:
     def _next_batch(self):
         """Tasks to run together; empty when closed and nothing is left."""
         with self._changed:
-            while not self._tasks:
-                if self._closed:
-                    return []
-                self._changed.wait()
-            until = self._tasks[0].queued_at + self._options.batch_timeout_seconds
-            while self._tasks and not self._closed and self._rows() < self._options.max_batch_size:
-                left = until - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    break
-            batch, rows = [], 0
-            while self._tasks and (not batch or rows + self._tasks[0].size <= self._options.max_batch_size):
-                task = self._tasks.popleft()
-                is_late = time.monotonic() > task.deadline
-                if not is_late and task.future.set_running_or_notify_cancel():
-                    batch.append(task)
-                    rows += task.size
-            return batch or [None]
+            while True:
+                while not self._tasks:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                self._wait_for_others()
+                if batch := self._take():
+                    return batch
+
+    def _wait_for_others(self):
+        until = self._tasks[0].queued_at + self._options.batch_timeout_seconds
+        while self._tasks and not self._closed and self._rows() < self._options.max_batch_size:
+            left = until - time.monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return
+
+    def _take(self):
+        """The first tasks that fit into a batch; those that are too late or given up are dropped."""
+        batch, rows = [], 0
+        while self._tasks and (not batch or rows + self._tasks[0].size <= self._options.max_batch_size):
+            task = self._tasks.popleft()
+            is_late = time.monotonic() > task.deadline
+            if not is_late and task.future.set_running_or_notify_cancel():
+                batch.append(task)
+                rows += task.size
+        return batch
 
     def _rows(self):
         return sum(task.size for task in self._tasks)
 
     def _answer(self, batch):
-        batch = [task for task in batch if task is not None]
-        if not batch:
-            return
         try:
             merged = {name: np.concatenate([task.inputs[name] for task in batch]) for name in batch[0].inputs}
             self._observe_batch(sum(task.size for task in batch))
