@@ -28,6 +28,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from export.serving import servicer
+from export.serving.admission import Admission
 from export.serving.batching import BatchingOptions
 from export.serving.errors import ServingError
 from export.serving.metrics import ServerMetrics
@@ -75,6 +76,7 @@ class Server:
         )
         self.metrics = ServerMetrics(lambda: self.manager.queue_length())
         self.manager = ModelManager(options, warm_up, self.metrics.observe_batch)
+        self._admission = Admission()
         self._health = health.HealthServicer()
         # Each request holds a thread while it waits, so that there must be more than can wait: a refusal comes at once.
         threads = 2 * (config.max_queued_requests + config.max_batch_size * config.num_batch_threads) + 8
@@ -125,6 +127,7 @@ class Server:
         """Refuses new requests, answers those that were accepted, and ends."""
         self._stopping.set()
         self._health.enter_graceful_shutdown()
+        self._admission.close(self._config.drain_seconds)
         self._grpc.stop(self._config.drain_seconds).wait()
         self.manager.close()
         logger.info("ended")
@@ -132,10 +135,10 @@ class Server:
     def _add_services(self):
         observe = self.metrics.observe_request
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            servicer.PredictionService(self.manager, observe), self._grpc
+            servicer.PredictionService(self.manager, self._admission, observe), self._grpc
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            servicer.ModelService(self.manager, observe), self._grpc
+            servicer.ModelService(self.manager, self._admission, observe), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         services = [

@@ -298,7 +298,8 @@ def test_sigterm_under_load_answers_every_accepted_request(base, tmp_path):
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert lines[-1]["event"] == "ended"
     requests = [line for line in lines if line["event"] == "request"]
-    assert len(requests) == len(answered) and {line["code"] for line in requests} == {"OK"}
+    assert sum(line["code"] == "OK" for line in requests) == len(answered)
+    assert {line["code"] for line in requests} <= {"OK", "UNAVAILABLE"}
     assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in requests)
 
 

@@ -1,6 +1,7 @@
 """The official PredictionService and ModelService on a `ModelManager`, with TF-Serving's status codes and messages."""
 
 import contextlib
+import functools
 import logging
 import time
 
@@ -112,51 +113,54 @@ def reload(manager, request):
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """gRPC's side of `predict`, `classify` and `metadata`."""
 
-    def __init__(self, manager, observe):
-        self._manager, self._observe = manager, observe
+    def __init__(self, manager, admission, observe):
+        self._manager = manager
+        self._answering = functools.partial(_answering, admission, observe)
 
     def Predict(self, request, context):
-        with _answering(context, "Predict", request.model_spec, self._observe):
+        with self._answering(context, "Predict", request.model_spec):
             return predict(self._manager, request, context.time_remaining())
 
     def Classify(self, request, context):
-        with _answering(context, "Classify", request.model_spec, self._observe):
+        with self._answering(context, "Classify", request.model_spec):
             return classify(self._manager, request, context.time_remaining())
 
     def GetModelMetadata(self, request, context):
-        with _answering(context, "GetModelMetadata", request.model_spec, self._observe):
+        with self._answering(context, "GetModelMetadata", request.model_spec):
             return metadata(self._manager, request)
 
     def Regress(self, request, context):
-        with _answering(context, "Regress", request.model_spec, self._observe):
+        with self._answering(context, "Regress", request.model_spec):
             raise _unimplemented("Regress: this model says which labels a photo shows; use Predict or Classify")
 
     def MultiInference(self, request, context):
-        with _answering(context, "MultiInference", None, self._observe):
+        with self._answering(context, "MultiInference", None):
             raise _unimplemented("MultiInference: use Predict, or Classify, once for each signature")
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """gRPC's side of `model_status` and `reload`."""
 
-    def __init__(self, manager, observe):
-        self._manager, self._observe = manager, observe
+    def __init__(self, manager, admission, observe):
+        self._manager = manager
+        self._answering = functools.partial(_answering, admission, observe)
 
     def GetModelStatus(self, request, context):
-        with _answering(context, "GetModelStatus", request.model_spec, self._observe):
+        with self._answering(context, "GetModelStatus", request.model_spec):
             return model_status(self._manager, request)
 
     def HandleReloadConfigRequest(self, request, context):
-        with _answering(context, "HandleReloadConfigRequest", None, self._observe):
+        with self._answering(context, "HandleReloadConfigRequest", None):
             return reload(self._manager, request)
 
 
 @contextlib.contextmanager
-def _answering(context, method, spec, observe):
+def _answering(admission, observe, context, method, spec):
     """Turns failures into status codes; logs and counts the request, never its content."""
     started, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
     try:
-        yield
+        with admission.request():
+            yield
     except ServingError as error:
         code, message = error.code, str(error)
     except tf.errors.OpError as error:
