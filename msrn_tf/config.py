@@ -174,10 +174,6 @@ def check_training(data, model, optimization, run):
             "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
         ),
         (
-            optimization.jit_compile and run.num_cpu_replicas > 1,
-            "--jit_compile: works on one replica only; leave out --num_cpu_replicas",
-        ),
-        (
             run.strategy == "one" and run.num_cpu_replicas > 1,
             f"--num_cpu_replicas={run.num_cpu_replicas}: --strategy=one is one device; use --strategy=mirrored",
         ),
