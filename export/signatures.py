@@ -84,6 +84,7 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
     """
     count = tf.shape(encoded)[0]
 
+    @tf.autograph.experimental.do_not_convert
     def decode_one(index, item):
         if are_examples:
             feature = tf.io.FixedLenFeature((), tf.string)

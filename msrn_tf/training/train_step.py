@@ -40,9 +40,13 @@ class TrainStep:
         self.model, self.optimizer, self.strategy = model, optimizer, strategy
         self.loss, self.batch_size, self.accumulation_steps = loss, batch_size, accumulation_steps
         self.moving_average = moving_average
-        self._gradients = tf.function(self._part_gradients, jit_compile=True) if jit_compile else self._part_gradients
+        self._gradients = (
+            tf.function(self._part_gradients, jit_compile=True, autograph=False)
+            if jit_compile
+            else self._part_gradients
+        )
 
-    @tf.function
+    @tf.function(autograph=False)
     def __call__(self, images, targets):
         """`images` uint8 and `targets` `[batch, C]`, distributed. Returns a dict of scalars: losses, gradient norm."""
         scalars = self.strategy.run(self._replica_step, args=(images, targets))
