@@ -4,11 +4,13 @@ python -m msrn_tf.import_checkpoint --checkpoint=voc_checkpoint.pth.tar --label_
 python -m msrn_tf.import_checkpoint --model=model.keras --to_torch=model.safetensors
 """
 
+import collections
 import dataclasses
 import os
 
 from msrn_tf import command_line
 from msrn_tf.config import option
+from msrn_tf.data.lists import read_lines
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
 from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
@@ -58,6 +60,8 @@ def main(config):
     for name, value in tensors.notes.items():
         print(f"{name}: {value}")
     print(f"used: {len(report.used)} parameters, {model.count_params():,} numbers with the label graph's")
+    parts = collections.Counter(name.split(".")[0] for name in report.used)
+    print(f"used: {', '.join(f'{part} ({count})' for part, count in parts.items())}")
     counters = [name for name in report.ignored if name.endswith(COUNTER)]
     print(f"ignored: {len(counters)} counters of batch norms")
     rest = [name for name in report.ignored if not name.endswith(COUNTER)]
@@ -116,13 +120,7 @@ def read_labels(path):
     """The lines of a text file."""
     if not path:
         raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
-    try:
-        with open(path, encoding="utf-8") as file:
-            labels = [line.strip() for line in file if line.strip()]
-    except OSError as error:
-        raise UserError(f"--labels={path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--labels={path}: is no text in UTF-8") from error
+    labels = read_lines(path, "give --labels a file with a label a line")
     if len(set(labels)) != len(labels) or not labels:
         raise UserError(f"--labels={path}: has no labels, or one twice")
     return labels

@@ -16,11 +16,13 @@ from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
-from msrn_tf.data.readers import open_dataset
-from msrn_tf.errors import UserError
+from msrn_tf.data.readers import open_dataset, read_examples
+from msrn_tf.errors import UserError, printable
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
 from msrn_tf.visualization.audit_page import audit_page
+
+REJECTED_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +45,7 @@ def main(data, config):
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
     reader = open_dataset(data.dataset, data.data_dir)
-    splits = {split: reader.read(split) for split in _chosen_splits(reader, config)}
-    if data.drop_unlabelled:
-        splits = {split: [e for e in examples if (e.target == 1).any()] for split, examples in splits.items()}
+    splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
     plan = preparation.PreparationPlan(
         max_pixels=data.max_pixels,
         max_side=config.max_side,
@@ -53,24 +53,22 @@ def main(data, config):
         skip_bad_images=config.bad_images == "skip",
         num_threads=config.num_threads or os.cpu_count(),
     )
-    preparation.start(config.output, plan, data.dataset, splits)
-    if _is_complete(config.output):
-        print(f"{config.output} is complete; nothing to do")
-        return
-    notes = {}
-    for split, examples in splits.items():
-        with ProgressBar(f"writing {split}", len(examples)) as bar:
-            notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
-    preparation.finish(config.output, reader.labels, splits, notes)
-    graph = write_label_graph(config, splits)
-    report = audit(reader.labels, splits, notes)
-    for name, text in (
-        ("audit.json", json.dumps(report, indent=2)),
-        ("audit.html", audit_page(data.dataset, report, graph, config.graph_threshold)),
-    ):
-        with open(os.path.join(config.output, name), "w", encoding="utf-8") as file:
-            file.write(text)
-    preparation.remove_notes(config.output)
+    with preparation.writing(config.output):
+        preparation.start(config.output, plan, data.dataset, splits)
+        if _is_complete(config.output):
+            print(f"{config.output} is complete; nothing to do")
+            return
+        notes = {}
+        for split, examples in splits.items():
+            with ProgressBar(f"writing {split}", len(examples)) as bar:
+                notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
+        preparation.finish(config.output, reader.labels, splits, notes)
+        graph = write_label_graph(config, splits)
+        report = audit(reader.labels, splits, notes)
+        page = audit_page(data.dataset, report, graph, config.graph_threshold)
+        preparation.write_text(os.path.join(config.output, "audit.json"), json.dumps(report, indent=2))
+        preparation.write_text(os.path.join(config.output, "audit.html"), page)
+        preparation.remove_notes(config.output)
     print_report(report, graph, config)
 
 
@@ -80,7 +78,7 @@ def _chosen_splits(reader, config):
     if strangers:
         raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
     if config.train_split not in names:
-        raise UserError(f"--train_split={config.train_split}: is none of the splits {', '.join(names)}")
+        raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
     return names
 
 
@@ -116,8 +114,12 @@ def print_report(report, graph, config):
     for split, description in splits.items():
         if description["labels_without_positives"]:
             print(f"warning: {split}: no image shows {', '.join(description['labels_without_positives'])}")
-    for item in report["rejected"][:10]:
-        print(f"rejected   {item['image']}: {item['reason']}")
+    for item in report["rejected"][:REJECTED_SHOWN]:
+        print(f"rejected   {printable(item['image'])}: {item['reason']}")
+    if len(report["rejected"]) > REJECTED_SHOWN:
+        print(f"rejected   {len(report['rejected']) - REJECTED_SHOWN} more; audit.json names them")
+    for overlap in report["overlaps"]:
+        print(f"warning: {overlap['images']} photos are in {' and in '.join(overlap['splits'])}")
     if report["num_duplicates"]:
         across = report["duplicates_across_splits"]
         print(
@@ -125,7 +127,14 @@ def print_report(report, graph, config):
         )
     folder = config.output
     print(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html")
-    print(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder} --workdir=RUN")
+    print(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder}{_split_flags(splits, config)}")
+
+
+def _split_flags(splits, config):
+    """What `msrn_tf.train` must be told of the splits, where they are not called train and val."""
+    train, others = config.train_split, [split for split in splits if split != config.train_split]
+    flags = f" --train_split={train}" if train != "train" else ""
+    return flags + (f" --val_split={others[0]}" if others and "val" not in others else "") + " --workdir=RUN"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ Nothing in them is executed: PyTorch's files are read with `weights_only`, NumPy
 
 import codecs
 import collections.abc
+import contextlib
 import math
 import os
 import re
 import zipfile
 
+import ml_dtypes  # TensorFlow's; teaches NumPy the name bfloat16
 import numpy as np
 import safetensors
 
@@ -18,6 +20,7 @@ from msrn_tf.errors import UserError
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
 BLOCK_NUMBERS = 2**24
+NUMBER_KINDS = "fiu"
 PREFIX = "module."
 """What `torch.nn.DataParallel` puts before every name."""
 
@@ -58,6 +61,33 @@ class TensorFile(collections.abc.Mapping):
     def __len__(self):
         return len(self._tensors)
 
+    def read(self, name):
+        """The array of that name. Raises `UserError` where it holds no numbers, or the file is damaged there."""
+        with self._reading(name):
+            return self._checked(self[name].read(), name)
+
+    def blocks(self, name):
+        """Yields `(start, array)`: consecutive parts of about 64 MB along the first axis. Raises as `read`."""
+        with self._reading(name):
+            for start, block in self[name].blocks():
+                yield start, self._checked(block, name)
+
+    @contextlib.contextmanager
+    def _reading(self, name):
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # a checksum, a stream that ends early, a type that NumPy lacks …
+            raise self.error(f"{name} cannot be read; the file is damaged there ({_first_line(error)})") from error
+
+    def _checked(self, array, name):
+        if array.dtype.kind not in NUMBER_KINDS:
+            raise self.error(f"{name} holds {array.dtype}, and the model needs real numbers")
+        if not np.isfinite(array).all():
+            raise self.error(f"{name} holds NaN or infinite numbers; the file is damaged or its training diverged")
+        return array
+
     def error(self, sentence):
         """A `UserError` that names the file."""
         return UserError(f"{self.flag}={self.path}: {sentence}")
@@ -67,14 +97,14 @@ class TensorFile(collections.abc.Mapping):
             with zipfile.ZipFile(self.path) as archive:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
                 return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # a stranger's ZIP: cut, encrypted, compressed in another way …
             raise self.error(f"is no whole .npz file ({_first_line(error)})") from error
 
     def _open_safetensors(self):
         try:
             with safetensors.safe_open(self.path, framework="np") as file:
                 return {name: _SafetensorsTensor(self.path, file, name) for name in list(file.keys())}
-        except (safetensors.SafetensorError, OSError) as error:
+        except Exception as error:  # a stranger's header
             raise self.error(f"is no whole .safetensors file ({_first_line(error)})") from error
 
     def _open_torch(self):
@@ -150,12 +180,12 @@ class _SafetensorsTensor(StoredTensor):
 
     def read(self):
         with safetensors.safe_open(self._path, framework="np") as file:
-            return file.get_tensor(self._name)
+            return _as_float32(file.get_tensor(self._name))
 
     def blocks(self):
         for start, stop in self._steps():
             with safetensors.safe_open(self._path, framework="np") as file:
-                yield start, file.get_slice(self._name)[start:stop]
+                yield start, _as_float32(file.get_slice(self._name)[start:stop])
 
 
 class _TorchTensor(StoredTensor):
@@ -186,6 +216,11 @@ def _load_torch(path):
 def _state(content):
     state = content.get("state_dict", content)
     return {str(name): value for name, value in state.items() if hasattr(value, "detach")}
+
+
+def _as_float32(array):
+    """bfloat16 as float32, which NumPy knows; other types as they are."""
+    return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
 
 
 def _torch_array(tensor):

@@ -1,4 +1,4 @@
-"""Readers, decoding, augmentation and the order of batches."""
+"""Decoding, augmentation and the order of batches."""
 
 import io
 import json
@@ -13,9 +13,6 @@ from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.example import Example, targets_of
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
-from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.data.voc import VOC
-from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 
 
@@ -137,72 +134,3 @@ def test_the_demo_set_is_the_same_each_time_and_labels_imply_each_other():
 
 def test_demo_splits_share_no_picture():
     assert len({draw_example(split, n).image_bytes for split in Demo.splits for n in range(20)}) == 60
-
-
-# VOC
-
-
-def write_voc(root, objects="<object><name>dog</name><difficult>0</difficult></object>", listed="000001\n"):
-    voc = root / "VOCdevkit" / "VOC2007"
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (voc / folder).mkdir(parents=True, exist_ok=True)
-    (voc / "JPEGImages" / "000001.jpg").write_bytes(encoded(Image.new("RGB", (20, 10)), "JPEG"))
-    (voc / "Annotations" / "000001.xml").write_text(f"<annotation>{objects}</annotation>")
-    (voc / "ImageSets" / "Main" / "train.txt").write_text(listed)
-    (voc / "ImageSets" / "Main" / "dog_train.txt").write_text("000001  1\n")
-    return voc
-
-
-def test_difficult_objects_are_unknown_unless_an_easy_one_is_there(tmp_path):
-    objects = "".join(
-        f"<object><name>{name}</name><difficult>{difficult}</difficult></object>"
-        for name, difficult in [("dog", 1), ("dog", 0), ("cat", 0), ("cat", 1), ("car", 1)]
-    )
-    reader = VOC(str(write_voc(tmp_path, objects)))
-    assert reader.splits == ["train"]
-    target = dict(zip(reader.labels, reader.read("train")[0].target.tolist(), strict=True))
-    assert (target.pop("dog"), target.pop("cat"), target.pop("car")) == (1, 1, -1)
-    assert set(target.values()) == {0}
-
-
-def test_real_annotations_give_the_published_label_graph(shared):
-    reader = open_dataset("voc2007", str(shared / "voc2007"))
-    examples = reader.read("trainval")
-    graph = LabelGraph.from_targets(reader.labels, targets_of(examples))
-    published = LabelGraph.load(str(shared / "label_graphs" / "voc2007.npz"))
-    assert graph.labels == published.labels
-    # Three of the official 5,011 images are not in this copy; neither side counts difficult objects.
-    assert len(examples) == 5008
-    assert 0 <= (published.counts - graph.counts).sum() <= 3 * 3
-    assert (published.counts >= graph.counts).all()
-    assert (published.cooccurrence >= graph.cooccurrence).all()
-    assert (published.cooccurrence - graph.cooccurrence).sum() <= 3 * 6
-
-
-@pytest.mark.parametrize(
-    ("damage", "names"),
-    [
-        (lambda voc: (voc / "JPEGImages" / "000001.jpg").unlink(), "000001.jpg"),
-        (lambda voc: (voc / "Annotations" / "000001.xml").unlink(), "000001.xml"),
-        (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<annotation>"), "not well-formed"),
-        (
-            lambda voc: (voc / "Annotations" / "000001.xml").write_text("<a><object><name>yeti</name></object></a>"),
-            "yeti",
-        ),
-        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").write_text("\n"), "names no image"),
-        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").unlink(), "train.txt"),
-    ],
-)
-def test_a_damaged_devkit_is_named(tmp_path, damage, names):
-    voc = write_voc(tmp_path)
-    damage(voc)
-    with pytest.raises(UserError, match=names):
-        read_split(VOC(str(tmp_path)), "train")
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
-)
-def test_a_missing_data_set_is_named(tmp_path, name, folder):
-    with pytest.raises(UserError, match="--data"):
-        open_dataset(name, folder and str(tmp_path / folder))

@@ -1,5 +1,7 @@
 """`msrn_tf.prepare`: shards that do not depend on how they came about, and training on them."""
 
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -14,7 +16,10 @@ import tensorflow as tf
 from PIL import Image
 from running import ROOT, SMALL, assert_refused, command
 
+from msrn_tf.data.audit import audit
+from msrn_tf.data.example import Example
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
+from msrn_tf.data.preparation import PreparationPlan, check
 from msrn_tf.data.readers import open_dataset, read_split
 
 
@@ -63,6 +68,7 @@ def test_the_audit_names_what_is_wrong(photos, prepared):
     assert report["splits"]["train"]["present"] == {"blue": 45, "red": 45}
     assert report["splits"]["train"]["unknown"] == {"blue": 0, "red": 45}
     assert [{image["image"] for image in group} for group in report["duplicates"]] == [{"001.jpg", "twin.jpg"}]
+    assert report["overlaps"] == []
     page = (output / "audit.html").read_text()
     assert "bad.jpg" in page and page.count("<img") == 2
     assert "http" not in page and "<script" not in page
@@ -127,7 +133,8 @@ def test_photos_are_shrunk_and_bad_ones_may_end_the_command(photos, tmp_path):
     records = read_split(open_dataset("prepared", str(tmp_path / "small")), "val")
     assert json.loads((tmp_path / "small" / "audit.json").read_text())["splits"]["val"]["longest_side"] == 60
     assert len(records) == 31
-    assert_refused(command("msrn_tf.prepare", *arguments(photos, tmp_path / "strict", "--bad_images=fail")), "bad.jpg")
+    strict = arguments(photos, tmp_path / "strict", "--bad_images=fail")
+    assert_refused(command("msrn_tf.prepare", *strict), "bad.jpg", "--bad_images=skip")
     assert not (tmp_path / "strict" / "dataset.json").exists()
     assert_refused(
         command("msrn_tf.prepare", *arguments(photos, tmp_path / "small", "--max_side=50")), "other data or flags"
@@ -136,6 +143,78 @@ def test_photos_are_shrunk_and_bad_ones_may_end_the_command(photos, tmp_path):
     assert_refused(command("msrn_tf.prepare", *arguments(photos, tmp_path / "x", "--splits=night")), "--splits=night")
     assert_refused(command("msrn_tf.train", "--dataset=prepared", f"--data_dir={tmp_path / 'strict'}", "--workdir=w"),
                    "dataset.json")  # fmt: skip
+
+
+def test_what_was_begun_strictly_goes_on_skipping_but_not_the_other_way(photos, prepared, tmp_path):
+    output = tmp_path / "records"
+    assert_refused(command("msrn_tf.prepare", *arguments(photos, output, "--bad_images=fail")), "bad.jpg")
+    kept = output / "train-00000.tfrecord"
+    before = kept.stat().st_mtime_ns
+    assert command("msrn_tf.prepare", *arguments(photos, output)).returncode == 0
+    assert kept.stat().st_mtime_ns == before and contents(output) == contents(prepared[0])
+    assert_refused(command("msrn_tf.prepare", *arguments(photos, output, "--bad_images=fail")), "other data or flags")
+
+
+def test_shrunk_photos_are_what_training_sees_of_the_whole_ones(tmp_path):
+    """Pillow alone would make a white picture of 16-bit greys, and lose the turn of a photo that stands on its side."""
+    grey = np.asarray(Image.linear_gradient("L").resize((90, 120)))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(encoded := io.BytesIO(), "PNG")
+    plan = PreparationPlan(max_pixels=10**6, max_side=60)
+    checked = check(encoded.getvalue(), plan)
+    assert (checked.height, checked.width) == (60, 45)
+    shrunk = np.asarray(Image.open(io.BytesIO(checked.content)).convert("L"), int)
+    expected = np.asarray(Image.fromarray(grey).resize((45, 60), Image.Resampling.LANCZOS), int)
+    assert np.abs(shrunk - expected).max() <= 3
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(grey).save(turned := io.BytesIO(), "JPEG", exif=tags)
+    checked = check(turned.getvalue(), plan)
+    assert (checked.height, checked.width) == (45, 60)
+    assert checked.digest == hashlib.sha256(turned.getvalue()).hexdigest()
+
+
+def test_splits_that_share_photos_are_no_duplicates(tmp_path):
+    examples = [Example(name, np.ones(1, np.int8), image_path=name) for name in "abc"]
+    rows = [[number, 0, digest, 8, 8] for number, digest in enumerate(["same", "same", "other"])]
+    splits = {"train": examples[:2], "trainval": examples, "test": [Example("d", np.ones(1, np.int8), "d")]}
+    notes = {"train": [{"rows": rows[:2], "rejected": []}], "trainval": [{"rows": rows, "rejected": []}],
+             "test": [{"rows": [[0, 0, "other", 8, 8]], "rejected": []}]}  # fmt: skip
+    report = audit(["label"], splits, notes)
+    assert report["overlaps"] == [{"splits": ("train", "trainval"), "images": 2}]
+    assert [{photo["image"] for photo in group} for group in report["duplicates"]] == [{"a", "b"}, {"c", "d"}]
+    assert report["num_duplicates"] == report["duplicates_across_splits"] == 2
+
+
+def test_a_file_whose_name_is_no_text_is_prepared_and_trained_on(tmp_path):
+    folder = os.fsencode(tmp_path / "photos" / "cat")
+    os.makedirs(folder)
+    for number in range(20):
+        path = os.path.join(folder, b"caf\xe9%d.jpg" % number)
+        Image.new("RGB", (40, 40), (10 * number, 0, 0)).save(os.fsdecode(path), "JPEG")
+    with open(os.path.join(folder, b"\xff\x1b[31m.jpg"), "w") as file:
+        file.write("no photo")
+    output = tmp_path / "records"
+    flags = ["--dataset=folder", f"--data_dir={tmp_path / 'photos'}", f"--output={output}", "--splits=train"]
+    run = command("msrn_tf.prepare", *flags)
+    assert run.returncode == 0, run.stderr
+    assert "\x1b" not in run.stdout
+    examples = open_dataset("folder", str(tmp_path / "photos")).read("train")
+    images, _ = next(iter(evaluation_batches(examples[:4], image_size=8, batch_size=4)))
+    assert images.shape == (4, 8, 8, 3)
+    assert len(read_split(open_dataset("prepared", str(output)), "train")) >= 10
+
+
+def test_what_cannot_be_written_and_photos_that_are_all_missing_are_one_sentence(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert_refused(command("msrn_tf.prepare", *arguments(photos, output)), f"--output={output}: cannot be written")
+    (tmp_path / "list.csv").write_text("image,labels,split\na.jpg,cat,train\nb.jpg,,val\n")
+    flags = arguments(tmp_path, tmp_path / "records")
+    assert_refused(command("msrn_tf.prepare", *flags), "split 'train'", "none of its 1 photos", "a.jpg: cannot be read")
+    assert_refused(command("msrn_tf.prepare", *flags, "--drop_unlabelled"), "split 'val'", "no image is left")
+    for name in "ab":  # complete, the same command goes on
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg")
+    assert command("msrn_tf.prepare", *flags).returncode == 0
 
 
 def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos, prepared, tmp_path):

@@ -1,24 +1,29 @@
 """Every data set's reader, on real files where they are there, on small ones in the real format elsewhere."""
 
+import collections
 import csv
 import io
 import json
-import random
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import Phase, given, settings
+from mutations import mutated
 from PIL import Image
 
 from msrn_tf.data.coco import open_coco_json
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.example import Example, targets_of
 from msrn_tf.data.label_folders import LabelFolders
 from msrn_tf.data.nuswide import NusWideTable, open_nuswide
+from msrn_tf.data.preparation import finish
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.data.splits import DEFAULT_FRACTIONS, split_of
 from msrn_tf.data.table import LabelTable
+from msrn_tf.data.voc import VOC
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
+from msrn_tf.training.setup import in_order
 
 
 def write_photo(path, colour="red"):
@@ -41,7 +46,9 @@ def test_counts_and_cooccurrences_of_voc_are_the_published_ones(shared):
     (So the published graph counts objects that are not difficult, as ours does.)
     """
     reader = open_dataset("voc2007", str(shared / "voc2007"))
-    ours = LabelGraph.from_targets(reader.labels, targets_of(reader.read("trainval")))
+    examples = reader.read("trainval")
+    assert len(examples) == 5008
+    ours = LabelGraph.from_targets(reader.labels, targets_of(examples))
     theirs = published(shared, "voc2007")
     assert list(ours.labels) == theirs["labels"].tolist()
     missing = np.zeros((3, len(ours.labels)), int)
@@ -50,6 +57,66 @@ def test_counts_and_cooccurrences_of_voc_are_the_published_ones(shared):
     both = missing.T @ missing
     np.testing.assert_array_equal(theirs["nums"], ours.counts + np.diag(both))
     np.testing.assert_array_equal(theirs["adj"], ours.cooccurrence + both - np.diag(np.diag(both)))
+
+
+def write_voc(root, objects="<object><name>dog</name><difficult>0</difficult></object>", year=2007):
+    voc = root / "VOCdevkit" / f"VOC{year}"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (voc / folder).mkdir(parents=True, exist_ok=True)
+    write_photo(voc / "JPEGImages" / "000001.jpg")
+    (voc / "Annotations" / "000001.xml").write_text(f"<annotation>{objects}</annotation>")
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("000001\n")
+    (voc / "ImageSets" / "Main" / "dog_train.txt").write_text("000001  1\n")
+    return voc
+
+
+def test_difficult_objects_are_unknown_unless_an_easy_one_is_there(tmp_path):
+    objects = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult></object>"
+        for name, difficult in [("dog", 1), ("dog", 0), ("cat", 0), ("cat", 1), ("car", 1)]
+    )
+    reader = VOC(str(write_voc(tmp_path, objects)))
+    assert reader.splits == ["train"]
+    target = dict(zip(reader.labels, reader.read("train")[0].target.tolist(), strict=True))
+    assert (target.pop("dog"), target.pop("cat"), target.pop("car")) == (1, 1, -1)
+    assert set(target.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (lambda voc: (voc / "JPEGImages" / "000001.jpg").unlink(), "000001.jpg"),
+        (lambda voc: (voc / "Annotations" / "000001.xml").unlink(), "000001.xml"),
+        (lambda voc: (voc / "Annotations" / "000001.xml").write_text("<annotation>"), "not well-formed"),
+        (
+            lambda voc: (voc / "Annotations" / "000001.xml").write_text("<a><object><name>yeti</name></object></a>"),
+            "yeti",
+        ),
+        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").write_text("\n"), "names no image"),
+        (lambda voc: (voc / "ImageSets" / "Main" / "train.txt").unlink(), "train.txt"),
+    ],
+)
+def test_a_damaged_devkit_is_named(tmp_path, damage, names):
+    voc = write_voc(tmp_path)
+    damage(voc)
+    with pytest.raises(UserError, match=names):
+        read_split(VOC(str(tmp_path)), "train")
+
+
+def test_voc_2012_lies_as_2007_does(tmp_path):
+    write_voc(tmp_path, year=2012)
+    reader = open_dataset("voc2012", str(tmp_path))
+    assert [reader.labels[i] for i in np.flatnonzero(read_split(reader, "train")[0].target)] == ["dog"]
+    with pytest.raises(UserError, match="VOC2007/JPEGImages"):
+        open_dataset("voc2007", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
+)
+def test_a_missing_data_set_is_named(tmp_path, name, folder):
+    with pytest.raises(UserError, match="--data"):
+        open_dataset(name, folder and str(tmp_path / folder))
 
 
 # COCO
@@ -63,6 +130,7 @@ def test_coco_photos_have_the_labels_of_the_annotation_file_in_the_published_ord
     assert len(examples) == 316
     content = json.loads((folder / "annotations" / "instances_train2017.json").read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
+    assert list(reader.labels) != [names[key] for key in sorted(names)]  # the order of ids is another one
     expected = {image["file_name"]: set() for image in content["images"]}
     files = {image["id"]: image["file_name"] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -80,6 +148,21 @@ def coco_file(**changes):
         "annotations": [{"id": 1, "image_id": 1, "category_id": 7}, {"id": 2, "image_id": 1, "category_id": 3}],
     }
     return content | changes
+
+
+def test_coco_2014_lies_as_it_is_unpacked_and_images_without_objects_show_nothing(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        path = tmp_path / "annotations" / f"instances_{split}2014.json"
+        path.write_text(json.dumps(coco_file()))
+        for name in "ab":
+            write_photo(tmp_path / f"{split}2014" / f"{name}.jpg")
+    reader = open_dataset("coco2014", str(tmp_path))
+    assert reader.labels == ("ant", "zebra") and reader.splits == ["train", "val"]
+    examples = read_split(reader, "val")
+    assert targets_of(examples).tolist() == [[1, 1], [0, 0]]
+    assert examples[0].image_path == str(tmp_path / "val2014" / "a.jpg")
+    assert targets_of(read_split(reader, "val", drop_unlabelled=True)).tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("layout", ["train.json", "annotations/instances_train.json", "train/_annotations.coco.json"])
@@ -106,6 +189,9 @@ def test_any_file_in_cocos_format_is_read(tmp_path, layout):
         (coco_file(annotations=[{"image_id": 1, "category_id": 8}]), "category 8"),
         (coco_file(annotations=[None]), "image_id"),
         (coco_file(images=[{"id": 1}]), "file_name"),
+        (coco_file(images=[{"id": 1, "file_name": "\ud800.jpg"}]), "file_name"),
+        (coco_file(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]), "two images"),
+        (coco_file(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]), "two images"),
     ],
 )
 def test_a_damaged_coco_file_is_one_sentence(tmp_path, content, words):
@@ -120,8 +206,14 @@ def test_a_damaged_coco_file_is_one_sentence(tmp_path, content, words):
 
 def test_the_nuswide_table_holds_the_published_labels(shared):
     reader = open_nuswide(str(shared / "nuswide"))
-    assert set(reader.labels) <= set(published(shared, "nuswide")["labels"].tolist())
-    assert list(reader.labels) == sorted(reader.labels)
+    # The published order is one of its own (neither by name nor that of this list): graphs are taken over by name.
+    theirs = published(shared, "nuswide")["labels"].tolist()
+    assert set(reader.labels) == set(theirs) and len(theirs) == 81
+    assert list(reader.labels) == sorted(theirs) != theirs
+    graph = LabelGraph.load(str(shared / "label_graphs" / "nuswide.npz"))
+    ours = in_order(graph, reader.labels, "nuswide.npz")
+    assert ours.labels == reader.labels
+    assert dict(zip(theirs, graph.counts, strict=True)) == dict(zip(ours.labels, ours.counts, strict=True))
     with open(shared / "nuswide" / "nus_wid_data.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     examples = {example.image_id: example for split in reader.splits for example in reader.read(split)}
@@ -182,10 +274,22 @@ def test_folders_of_photos_are_split_by_folder_by_list_or_by_content(tmp_path):
     (tmp_path / "whole" / "train.txt").write_text("dog/0.png\n")
     listed = LabelFolders(str(tmp_path / "whole"))
     assert listed.splits == ["train"] and targets_of(listed.read("train")).tolist() == [[0, 0, 1]]
+    (tmp_path / "whole" / "train.txt").write_text("0.png\n")
+    with pytest.raises(UserError, match=r"0\.png: lies in no folder named by labels"):
+        listed.read("train")
+    (tmp_path / "whole" / "train.txt").write_bytes(b"dog/\xff.png\n")
+    with pytest.raises(UserError, match=r"train\.txt: is no text file"):
+        listed.read("train")
     write_photo(tmp_path / "parts" / "train" / "cat_hat" / "1.png")
     write_photo(tmp_path / "parts" / "val" / "hat" / "1.png")
     parts = LabelFolders(str(tmp_path / "parts"))
     assert sorted(parts.splits) == ["train", "val"] and targets_of(parts.read("val")).tolist() == [[0, 1]]
+
+
+def test_a_folder_of_trains_is_no_split(tmp_path):
+    write_photo(tmp_path / "train" / "1.png")
+    write_photo(tmp_path / "bus" / "1.png")
+    assert LabelFolders(str(tmp_path)).labels == ("bus", "train")
 
 
 def test_hashed_splits_have_about_their_shares():
@@ -198,7 +302,7 @@ def test_hashed_splits_have_about_their_shares():
 
 def test_a_table_has_present_absent_and_unknown_labels(tmp_path):
     (tmp_path / "photos.csv").write_text(
-        "image,labels,split\na.jpg,cat|?dog,train\nsub/b.jpg,,train\nc.jpg, dog | cat ,val\n"
+        "image,labels,split\na.jpg,cat|? dog,train\nsub/b.jpg,,train\nc.jpg, dog | cat ,val\n"
     )
     for name in ("a.jpg", "sub/b.jpg", "c.jpg"):
         write_photo(tmp_path / name)
@@ -216,6 +320,7 @@ def test_a_table_has_present_absent_and_unknown_labels(tmp_path):
         ("image,labels\n,cat\n", "line 2"),
         ("image,labels\na.jpg,cat,dog\n", "line 2"),
         ("image,labels\na.jpg,?\n", "stands alone"),
+        ("image,labels\na.jpg,cat|? cat\n", "both cat and [?]cat"),
         ("image,labels\na.jpg,cat\na.jpg,dog\n", "a.jpg twice"),
         ("image,labels\na.jpg,\n", "names no label"),
     ],
@@ -271,77 +376,71 @@ def test_a_set_that_tensorflow_datasets_does_not_know_or_has_not_prepared_is_nam
 # A thousand mutations of each annotation format
 
 
-def mutations(text, count, seed=0):
-    """Bytes changed, cut, doubled or set in, at random places."""
-    rng = random.Random(seed)
-    original = text.encode()
-    for _ in range(count):
-        content = bytearray(original)
-        for _ in range(rng.randint(1, 4)):
-            place = rng.randrange(len(content) + 1)
-            how = rng.randrange(4)
-            if how == 0:
-                content[place : place + 1] = bytes([rng.randrange(256)])
-            elif how == 1:
-                del content[place : place + rng.randint(1, 20)]
-            elif how == 2:
-                content[place:place] = (
-                    rng.choice([b"<", b"[", b'"', b",", b"{", b"null", b"-1", b"\n", b"\0", b"'"]) * 2
-                )
-            else:
-                content[place:place] = content[place : place + 30]
-        yield bytes(content)
+def write_table(folder):
+    (folder / "list.csv").write_text("image,labels,split\na.jpg,cat|?dog,train\nb.jpg,dog,train\n")
 
 
-VOC_XML = (
-    "<annotation><object><name>dog</name><difficult>0</difficult></object>"
-    "<object><name>person</name><difficult>1</difficult></object></annotation>"
-)
+def write_nuswide_table(folder):
+    (folder / "list.csv").write_text(
+        "filepath,label,split_name\na.jpg,['person'],train\nb.jpg,\"['sky', 'sun']\",train\n"
+    )
 
 
-def voc_folder(folder, content):
-    for path, text in {"ImageSets/Main/train.txt": b"000001\n", "Annotations/000001.xml": content}.items():
-        (folder / "VOC2007" / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "VOC2007" / path).write_bytes(text)
-    (folder / "VOC2007" / "JPEGImages").mkdir(exist_ok=True)
-    return open_dataset("voc2007", str(folder))
+def write_coco(folder):
+    (folder / "train").mkdir()
+    (folder / "train.json").write_text(json.dumps(coco_file()))
 
 
-def single_file(name, reader):
-    def open_folder(folder, content):
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-        return reader(str(folder))
-
-    return open_folder
+def write_folders(folder):
+    for name in ("cat_hat/1.png", "cat/2.png", "dog/3.png"):
+        write_photo(folder / name)
+    (folder / "train.txt").write_text("cat_hat/1.png\ncat/2.png\ndog/3.png\n")
 
 
+def write_prepared(folder):
+    example = Example("a.jpg", np.array([1, -1], np.int8))
+    note = {"rows": [[0, 0, "", 8, 8]], "rejected": [], "next": 1}
+    finish(str(folder), ["cat", "dog"], {"train": [example]}, {"train": [note]})
+
+
+TRUTH = "Groundtruth/TrainTestLabels/Labels_animal_Train.txt"
 FORMATS = {
-    "voc": (VOC_XML, voc_folder),
-    "coco": (json.dumps(coco_file()), single_file("train.json", open_coco_json)),
-    "csv": ("image,labels,split\na.jpg,cat|?dog,train\nb.jpg,dog,train\n", single_file("a.csv", LabelTable)),
-    "nuswide": (
-        "filepath,label,split_name\na.jpg,['person'],train\nb.jpg,\"['sky', 'sun']\",train\n",
-        single_file("a.csv", open_nuswide),
-    ),
+    "VOC's annotation": ("voc2007", write_voc, "VOCdevkit/VOC2007/Annotations/000001.xml"),
+    "VOC's list": ("voc2007", write_voc, "VOCdevkit/VOC2007/ImageSets/Main/train.txt"),
+    "COCO's": ("coco_json", write_coco, "train.json"),
+    "a table": ("csv", write_table, "list.csv"),
+    "NUS-WIDE's table": ("nuswide", write_nuswide_table, "list.csv"),
+    "NUS-WIDE's concepts": ("nuswide", write_nuswide, "ConceptsList/Concepts81.txt"),
+    "NUS-WIDE's list": ("nuswide", write_nuswide, "ImageList/TrainImagelist.txt"),
+    "NUS-WIDE's truth": ("nuswide", write_nuswide, TRUTH),
+    "a list of folders' photos": ("folder", write_folders, "train.txt"),
+    "prepared data": ("prepared", write_prepared, "dataset.json"),
+    "an index of prepared data": ("prepared", write_prepared, "train.index.npz"),
 }
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_thousand_mutations_of_an_annotation_are_each_read_or_refused(tmp_path, name):
-    text, open_folder = FORMATS[name]
-    outcomes = {"read": 0, "refused": 0}
-    (tmp_path / "data" / "train").mkdir(parents=True)
-    for content in mutations(text, 1000):
+    dataset, write, path = FORMATS[name]
+    write(tmp_path)
+    original = (tmp_path / path).read_bytes()
+    outcomes = collections.Counter()
+
+    @settings(max_examples=1000, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(mutated(original))
+    def attempt(content):
+        (tmp_path / path).write_bytes(content)
         try:
-            reader = open_folder(tmp_path / "data", content)
+            reader = open_dataset(dataset, str(tmp_path))
             for split in reader.splits:
                 assert set(np.unique(targets_of(reader.read(split)))) <= {-1, 0, 1}
             outcomes["read"] += 1
         except UserError as error:
-            assert "\n" not in str(error)
+            assert len(str(error).splitlines()) == 1
             outcomes["refused"] += 1
-    assert min(outcomes.values()) > 5
+
+    attempt()
+    assert min(outcomes["read"], outcomes["refused"]) > 5 and outcomes.total() >= 1000
 
 
 def test_a_list_that_is_code_is_not_run(tmp_path):

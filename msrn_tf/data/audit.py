@@ -1,10 +1,11 @@
 """What is in a data set, and what is wrong with it, as numbers."""
 
 import collections
+import itertools
 
 import numpy as np
 
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.example import name_of, targets_of
 
 LISTED = 100
 
@@ -19,29 +20,45 @@ def audit(labels, splits, notes):
 
     Returns:
         A dict of JSON values: for each split the numbers of images, rejected ones, ones without a label, sizes, label
-        counts and labels without positives; the rejected images with reasons; groups of images with the same bytes.
+        counts and labels without positives; the rejected images with reasons; the splits that share photos (VOC's
+        `trainval` is made of two others); groups of different photos with the same bytes.
     """
-    report = {"splits": {}, "rejected": [], "duplicates": [], "duplicates_across_splits": 0}
-    by_digest = collections.defaultdict(list)
+    report = {"splits": {}, "rejected": []}
+    by_digest = collections.defaultdict(lambda: collections.defaultdict(list))
     for split, examples in splits.items():
         rows = [row for note in notes[split] for row in note["rows"]]
         kept = [examples[row[0]] for row in rows]
         targets = targets_of(kept) if kept else np.zeros((0, len(labels)), np.int8)
         rejected = [
-            {"split": split, "image": examples[number].image_path or examples[number].image_id, "reason": reason}
+            {"split": split, "image": name_of(examples[number]), "reason": reason}
             for note in notes[split]
             for number, reason in note["rejected"]
         ]
         report["rejected"] += rejected
-        for number, _, digest, _, _ in rows:
-            by_digest[digest].append({"split": split, "image": examples[number].image_id})
+        for example, row in zip(kept, rows, strict=True):
+            by_digest[row[2]][name_of(example), example.image_id].append(split)
         report["splits"][split] = _describe(labels, targets, rows) | {"rejected": len(rejected)}
-    same = [images for images in by_digest.values() if len(images) > 1]
+    overlaps = collections.Counter(
+        pair
+        for photos in by_digest.values()
+        for listed in photos.values()
+        for pair in itertools.combinations(sorted(set(listed)), 2)
+    )
+    report["overlaps"] = [{"splits": pair, "images": count} for pair, count in sorted(overlaps.items())]
+    same = [
+        [{"splits": listed, "image": image_id} for (_, image_id), listed in photos.items()]
+        for photos in by_digest.values()
+        if len(photos) > 1
+    ]
     report["num_duplicates"] = len(same)
-    report["duplicates_across_splits"] = sum(len({image["split"] for image in images}) > 1 for images in same)
+    report["duplicates_across_splits"] = sum(map(_is_across_splits, same))
     # Those across splits first: they make a measurement too good.
-    report["duplicates"] = sorted(same, key=lambda images: len({image["split"] for image in images}) == 1)[:LISTED]
+    report["duplicates"] = sorted(same, key=_is_across_splits, reverse=True)[:LISTED]
     return report
+
+
+def _is_across_splits(photos):
+    return len({split for photo in photos for split in photo["splits"]}) > 1
 
 
 def _describe(labels, targets, rows):

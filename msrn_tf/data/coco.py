@@ -66,9 +66,12 @@ class Coco:
         if strangers:
             raise UserError(f"{path}: categories {', '.join(strangers)} are not in the other splits' files; mend them")
         columns = {key: self.labels.index(name) for key, name in categories.items()}
-        images = {_field(image, "id", path): _field(image, "file_name", path, str) for image in self._images(path)}
+        listed = self._file(path)["images"]
+        images = {_field(image, "id", path): _field(image, "file_name", path, str) for image in listed}
         if not images:
             raise UserError(f"{path}: names no image")
+        if not len(listed) == len(images) == len(set(images.values())):
+            raise UserError(f"{path}: lists two images of one id or file_name; mend the file")
         targets = {key: np.zeros(len(self.labels), np.int8) for key in images}
         for item in self._file(path)["annotations"]:
             image, category = _field(item, "image_id", path), _field(item, "category_id", path)
@@ -105,9 +108,6 @@ class Coco:
             raise UserError(f"{path}: has no categories, or two of one name; mend the file")
         return categories
 
-    def _images(self, path):
-        return self._file(path)["images"]
-
     def _file(self, path):
         if path not in self._parsed:
             self._parsed[path] = _parse(path)
@@ -131,6 +131,16 @@ def _parse(path):
 def _field(entry, name, path, kind=int):
     """`entry[name]`; ids may be numbers or strings, names are strings."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    if not isinstance(value, (int, str) if kind is int else kind) or isinstance(value, bool):
+    allowed = isinstance(value, (int, str) if kind is int else kind) and not isinstance(value, bool)
+    if not allowed or (isinstance(value, str) and not _is_text(value)):
         raise UserError(f"{path}: an entry has {name} = {str(value)[:60]!r}; a file in COCO's format is needed")
     return value
+
+
+def _is_text(value):
+    """Whether a string can be written: JSON may hold halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

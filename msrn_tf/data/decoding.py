@@ -113,7 +113,7 @@ def _decode_other(encoded, choose_box, max_pixels, formats):
     kind = photo_format(head)
     known = tf.debugging.Assert(kind < len(formats), [f"is none of JPEG, {', '.join(formats)}"])
     with tf.control_dependencies([known] if known is not None else []):
-        size = _checked(_stored_size(head, kind), max_pixels)
+        size = _checked(_stored_size(head, kind), max_pixels, _decoded_frames(encoded, kind))
     with tf.control_dependencies([size]):
         image = tf.switch_case(
             tf.identity(kind),
@@ -153,9 +153,15 @@ def _apart(function):
     return tf.function(function, experimental_attributes={"_noinline": True}, autograph=False)
 
 
-def _checked(size, max_pixels):
-    """`size`, int32 `[2]`, where its product is within bounds."""
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+def _decoded_frames(encoded, kind):
+    """How many pictures are decoded to get at the first one: of a WebP, all (its chunks `ANMF`)."""
+    is_webp = kind == FORMATS.index("WebP")
+    return tf.cond(is_webp, lambda: tf.maximum(1, tf.size(tf.strings.split(encoded, "ANMF")) - 1), lambda: 1)
+
+
+def _checked(size, max_pixels, frames=1):
+    """`size`, int32 `[2]`, where its product, `frames` times, is within bounds."""
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64)) * tf.cast(frames, tf.int64)
     check = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has no pixels, or too many pixels:", pixels])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(size)

@@ -34,6 +34,11 @@ class Reader(Protocol):
         """All examples of a split. Raises `UserError` for missing or wrong files."""
 
 
+def name_of(example):
+    """What a person knows a photo by: its file's path, or its id where it has none."""
+    return example.image_path or example.image_id
+
+
 def targets_of(examples):
     """Targets of a list of examples, int8 `[images, C]`."""
     return np.stack([example.target for example in examples])

@@ -1,10 +1,12 @@
 """Photos in folders whose names say the labels (`black_dress/…`): a person's own, and the Apparel set of the paper."""
 
+import functools
 import os
 
 import numpy as np
 
 from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photos import PHOTO_SUFFIXES
 from msrn_tf.data.splits import DEFAULT_FRACTIONS, split_of
 from msrn_tf.errors import UserError
@@ -29,7 +31,8 @@ class LabelFolders:
     def __init__(self, data_dir, labels=None, fractions=DEFAULT_FRACTIONS):
         self.data_dir, self._fractions = data_dir, fractions
         folders = _folders(data_dir)
-        self._split_folders = [name for name in folders if name in SPLIT_NAMES]
+        # A folder of trains' photos may be called train: one around label folders holds folders.
+        self._split_folders = [n for n in folders if n in SPLIT_NAMES and _folders(os.path.join(data_dir, n))]
         self._lists = [n for n in SPLIT_NAMES if os.path.isfile(os.path.join(data_dir, f"{n}.txt"))]
         if self._split_folders:
             folders = sorted({f for split in self._split_folders for f in _folders(os.path.join(data_dir, split))})
@@ -56,17 +59,28 @@ class LabelFolders:
             return _photos(self.data_dir, split)
         if self._lists:
             path = os.path.join(self.data_dir, f"{split}.txt")
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return [line.strip() for line in file if line.strip()]
-        return [name for name in _photos(self.data_dir, "") if self._split_by_content(name) == split]
+            return read_lines(path, "give a path a line")
+        return [name for name, its_split in self._splits_by_content.items() if its_split == split]
 
-    def _split_by_content(self, name):
-        with open(os.path.join(self.data_dir, name), "rb") as file:
-            return split_of(file.read(), self._fractions)
+    @functools.cached_property
+    def _splits_by_content(self):
+        """Each photo's split. All of them are read, once."""
+        splits = {}
+        for name in _photos(self.data_dir, ""):
+            path = os.path.join(self.data_dir, name)
+            try:
+                with open(path, "rb") as file:
+                    splits[name] = split_of(file.read(), self._fractions)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror}); mend it or take it away") from error
+        return splits
 
     def _target(self, name):
         target = np.zeros(len(self.labels), np.int8)
-        for label in self._labels_of(os.path.basename(os.path.dirname(name))):
+        labels = self._labels_of(os.path.basename(os.path.dirname(name)))
+        if not labels:
+            raise UserError(f"{name}: lies in no folder named by labels, such as black_dress")
+        for label in labels:
             if label not in self.labels:
                 raise UserError(f"{name}: folder names label {label!r}; known are {', '.join(self.labels)}")
             target[self.labels.index(label)] = PRESENT

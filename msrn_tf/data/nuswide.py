@@ -8,7 +8,10 @@ import os
 import numpy as np
 
 from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.lists import read_lines
 from msrn_tf.errors import UserError
+
+ADVICE = "unpack the whole of NUS-WIDE's lists"
 
 
 def open_nuswide(data_dir):
@@ -34,18 +37,22 @@ class NusWideOfficial:
 
     def __init__(self, data_dir, concepts):
         self.data_dir = data_dir
-        self.labels = tuple(_lines(concepts))
+        self.labels = tuple(read_lines(concepts, ADVICE))
+        if len(set(self.labels)) < len(self.labels) or not self.labels:
+            raise UserError(f"{concepts}: names no label, or one twice; {ADVICE}")
 
     def read(self, split):
         if split not in self.splits:
             raise UserError(f"split {split!r}: NUS-WIDE has {', '.join(self.splits)}")
         part = split.capitalize()
         listing = os.path.join(self.data_dir, "ImageList", f"{part}Imagelist.txt")
-        names = [name.replace("\\", "/") for name in _lines(listing)]
+        names = [name.replace("\\", "/") for name in read_lines(listing, ADVICE)]
+        if not names:
+            raise UserError(f"{listing}: names no image; {ADVICE}")
         targets = np.zeros((len(names), len(self.labels)), np.int8)
         for column, label in enumerate(self.labels):
             path = os.path.join(self.data_dir, "Groundtruth", "TrainTestLabels", f"Labels_{label}_{part}.txt")
-            values = _lines(path)
+            values = read_lines(path, ADVICE)
             if len(values) != len(names) or not set(values) <= {"0", "1"}:
                 raise UserError(
                     f"{path}: must hold {len(names)} lines of 0 or 1, as {listing} has; it has {len(values)}"
@@ -101,14 +108,3 @@ class NusWideTable:
         if not row["filepath"] or not row["split_name"]:
             raise UserError(f"{self.path}, line {number}: has no filepath or no split_name")
         return labels, row["split_name"]
-
-
-def _lines(path):
-    """Words of a text file, a line each; empty lines left out."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); unpack the whole of NUS-WIDE's lists") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text file ({error})") from error

@@ -5,6 +5,7 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 """
 
 import dataclasses
+import os
 import re
 
 import numpy as np
@@ -122,11 +123,16 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pi
 def why_not_decoded(example, max_pixels=MAX_PIXELS):
     """Why a photo cannot be decoded, in a few words; None for one that can."""
     try:
-        dataset, read = _sources([example])
-        next(iter(dataset.map(lambda source: decode(read(source), max_pixels))))
+        decoded(read_encoded(example), max_pixels)
     except tf.errors.OpError as error:
         return reason_of_refusal(error)
     return None
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
+def decoded(encoded, max_pixels):
+    """`decode`, traced once for all photos that are looked at one by one."""
+    return decode(encoded, max_pixels)
 
 
 def reason_of_refusal(error):
@@ -151,6 +157,14 @@ def read_bytes(examples):
     yield from sources.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
 
 
+def read_encoded(example):
+    """The encoded bytes of one example, a string scalar. Raises `tf.errors.OpError` where they cannot be read."""
+    if example.image_bytes is not None:
+        return tf.constant(example.image_bytes)
+    source = {"path": os.fsencode(example.image_path), "offset": example.record_offset}
+    return _read_record(source) if example.record_offset >= 0 else _read_file(source)
+
+
 def _sources(examples):
     """What tells the examples' bytes, as a dataset of dicts, and the function that reads one: bytes, file or record."""
     columns = {"target": targets_of(examples)}
@@ -158,7 +172,7 @@ def _sources(examples):
         columns["bytes"] = tf.constant([example.image_bytes for example in examples], tf.string)
         read = _read_bytes
     else:
-        columns["path"] = tf.constant([example.image_path for example in examples], tf.string)
+        columns["path"] = tf.constant([os.fsencode(example.image_path) for example in examples], tf.string)
         read = _read_file
         if all(example.record_offset >= 0 for example in examples):
             columns["offset"] = np.array([example.record_offset for example in examples], np.int64)

@@ -7,6 +7,7 @@ threads worked on it.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -17,13 +18,13 @@ import zlib
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
-from msrn_tf.data.decoding import decode
-from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import read_bytes, reason_of_refusal
+from msrn_tf.data.example import name_of, targets_of
+from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_path, shard_path
 from msrn_tf.errors import UserError
+from msrn_tf.replacing import replacing
 
 PLAN_FILE = "prepare.json"
 RECORD_FRAME_BYTES = 16  # of a TFRecord: length and two checksums
@@ -51,13 +52,24 @@ class PreparationPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A photo after the check: its bytes, their hash and upright size; or why it is rejected."""
+    """A photo after the check: bytes to write, the hash of those it had, its upright size; or why it is rejected."""
 
     content: bytes = b""
     digest: str = ""
     height: int = 0
     width: int = 0
     reason: str = ""
+
+
+@contextlib.contextmanager
+def writing(output):
+    """Makes a sentence of what a disk raises that is full or not to be written on."""
+    try:
+        yield
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"--output={output}: cannot be written ({error}); make room there or give another folder"
+        ) from error
 
 
 def start(output, plan, name, splits):
@@ -76,15 +88,15 @@ def start(output, plan, name, splits):
     description = {"dataset": name, **chosen, "splits": {key: _fingerprint(value) for key, value in splits.items()}}
     path = os.path.join(output, PLAN_FILE)
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             before = file.read()
-        if before != json.dumps(description):
+        # A command that was not to skip bad photos has skipped none: one that is may go on.
+        if before not in (json.dumps(description), json.dumps(description | {"skip_bad_images": False})):
             raise UserError(f"--output={output}: was begun with other data or flags; give another folder, or delete it")
-        return
-    if os.path.isdir(output) and os.listdir(output):
+    elif os.path.isdir(output) and os.listdir(output):
         raise UserError(f"--output={output}: is not empty and not of this command; give another folder")
     os.makedirs(output, exist_ok=True)
-    _write_text(path, json.dumps(description))
+    write_text(path, json.dumps(description))
 
 
 def write_split(output, split, examples, plan, progress):
@@ -98,38 +110,40 @@ def write_split(output, split, examples, plan, progress):
         ([example's number, reason]).
 
     Raises:
-        UserError: a photo cannot be decoded and bad ones are not to be skipped, or the disk is full.
+        UserError: a photo cannot be decoded and bad ones are not to be skipped, or none can be.
     """
     notes, first = _finished_shards(output, split)
     progress(first)
     checked = _in_order(examples[first:], plan)
     number = first
-    try:
-        while number < len(examples):
-            path = shard_path(output, split, len(notes))
-            note = {"rows": [], "rejected": [], "next": number}
-            offset = 0
-            with tf.io.TFRecordWriter(f"{path}.tmp") as writer:
-                while offset < plan.shard_bytes and number < len(examples):
-                    photo, example = next(checked), examples[number]
-                    if photo.reason:
-                        _reject(example, photo, plan)
-                        note["rejected"].append([number, photo.reason])
-                    else:
-                        record = _record(example, photo)
-                        writer.write(record)
-                        note["rows"].append([number, offset, photo.digest, photo.height, photo.width])
-                        offset += len(record) + RECORD_FRAME_BYTES
-                    number += 1
-                    progress(number)
-            note["next"] = number
-            os.replace(f"{path}.tmp", path)
-            _write_text(_note_path(path), json.dumps(note))
-            notes.append(note)
-    except (tf.errors.ResourceExhaustedError, OSError) as error:
+    while number < len(examples):
+        path = shard_path(output, split, len(notes))
+        note = {"rows": [], "rejected": []}
+        offset = 0
+        with tf.io.TFRecordWriter(f"{path}.tmp") as writer:
+            while offset < plan.shard_bytes and number < len(examples):
+                photo, example = next(checked), examples[number]
+                if photo.reason:
+                    _reject(example, photo, plan)
+                    note["rejected"].append([number, photo.reason])
+                else:
+                    record = _record(example, photo)
+                    writer.write(record)
+                    note["rows"].append([number, offset, photo.digest, photo.height, photo.width])
+                    offset += len(record) + RECORD_FRAME_BYTES
+                number += 1
+                progress(number)
+        os.replace(f"{path}.tmp", path)
+        notes.append(note | {"next": number})
+        write_text(_note_path(path), json.dumps(notes[-1]))
+    if not any(note["rows"] for note in notes):
+        for number in range(len(notes)):  # or the next run, when the photos are there, would keep them
+            os.remove(_note_path(shard_path(output, split, number)))
+        number, reason = notes[0]["rejected"][0]
         raise UserError(
-            f"--output={output}: cannot be written ({error}); make room and give the command again"
-        ) from error
+            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: {reason}); "
+            "complete the data, or leave the split out by --splits"
+        )
     return notes
 
 
@@ -144,8 +158,7 @@ def finish(output, labels, splits, notes):
         rows = [(shard, *row) for shard, note in enumerate(notes[split]) for row in note["rows"]]
         kept = [examples[row[1]] for row in rows]
         targets = targets_of(kept) if kept else np.zeros((0, len(labels)), np.int8)
-        temporary = index_path(output, split) + ".tmp"
-        with open(temporary, "wb") as file:
+        with replacing(index_path(output, split), "wb") as file:
             np.savez(
                 file,
                 image_id=np.array([example.image_id for example in kept], np.str_),
@@ -153,13 +166,12 @@ def finish(output, labels, splits, notes):
                 shard=np.array([row[0] for row in rows], np.int32),
                 offset=np.array([row[2] for row in rows], np.int64),
             )
-        os.replace(temporary, index_path(output, split))
         description["splits"][split] = {
             "num_images": len(kept),
             "num_shards": len(notes[split]),
             "counts": dict(zip(labels, (targets == 1).sum(axis=0).tolist(), strict=True)),
         }
-    _write_text(os.path.join(output, DATASET_FILE), json.dumps(description, indent=2))
+    write_text(os.path.join(output, DATASET_FILE), json.dumps(description, indent=2))
 
 
 def remove_notes(output):
@@ -169,35 +181,36 @@ def remove_notes(output):
 
 
 def check(content, plan):
-    """Decodes a photo's bytes as training will, and shrinks them where the plan says so. Returns `Checked`."""
+    """Decodes a photo's bytes as training will, and shrinks it where the plan says so. Returns `Checked`."""
     try:
-        height, width = (int(size) for size in _decoded_size(content, plan.max_pixels)[:2])
+        pixels = decoded(content, plan.max_pixels)
     except tf.errors.OpError as error:
         return Checked(reason=reason_of_refusal(error))
-    if plan.max_side and max(height, width) > plan.max_side:
-        with Image.open(io.BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-        scale = plan.max_side / max(height, width)
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        file = io.BytesIO()
-        upright.resize((width, height), Image.Resampling.LANCZOS).save(file, "JPEG", quality=JPEG_QUALITY)
+    digest = hashlib.sha256(content).hexdigest()
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    if plan.max_side and longer > plan.max_side:
+        height, width = (max(1, round(side * plan.max_side / longer)) for side in (height, width))
+        shrunk, file = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS), io.BytesIO()
+        shrunk.save(file, "JPEG", quality=JPEG_QUALITY)
         content = file.getvalue()
-    return Checked(content, hashlib.sha256(content).hexdigest(), height, width)
-
-
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
-def _decoded_size(content, max_pixels):
-    return tf.shape(decode(content, max_pixels))
+    return Checked(content, digest, height, width)
 
 
 def _in_order(examples, plan):
-    """`Checked` of each example, in their order, a few ahead on threads (decoders leave Python's lock alone)."""
+    """`Checked` of each example, in their order, a few ahead.
+
+    On threads: TensorFlow's decoders, Pillow's resizing and its encoder run without Python's lock. Processes, each of
+    which would import TensorFlow, would be no faster.
+    """
 
     def load(example):
         try:
             return check(_content(example), plan)
         except OSError as error:
             return Checked(reason=f"cannot be read ({error.strerror})")
+        except tf.errors.OpError as error:
+            return Checked(reason=reason_of_refusal(error))
 
     with concurrent.futures.ThreadPoolExecutor(plan.num_threads) as threads:
         ahead = collections.deque()
@@ -213,15 +226,16 @@ def _content(example):
     if example.image_bytes is not None:
         return example.image_bytes
     if example.record_offset >= 0:
-        return next(read_bytes([example]))
+        return read_encoded(example).numpy()
     with open(example.image_path, "rb") as file:
         return file.read()
 
 
 def _reject(example, photo, plan):
     if not plan.skip_bad_images:
-        name = example.image_path or example.image_id
-        raise UserError(f"{name}: is no photo that can be used ({photo.reason}); mend it, or use --bad_images=skip")
+        raise UserError(
+            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use --bad_images=skip"
+        )
 
 
 def _record(example, photo):
@@ -233,7 +247,7 @@ def _record(example, photo):
 
     features = {
         "image/encoded": bytes_of(photo.content),
-        "image/id": bytes_of(example.image_id.encode()),
+        "image/id": bytes_of(os.fsencode(example.image_id)),
         "image/height": integers([photo.height]),
         "image/width": integers([photo.width]),
         "labels/target": integers(example.target.tolist()),
@@ -246,10 +260,14 @@ def _finished_shards(output, split):
     notes = []
     while True:
         path = shard_path(output, split, len(notes))
-        if not (os.path.exists(path) and os.path.exists(_note_path(path))):
+        try:
+            with open(_note_path(path), encoding="utf-8") as file:
+                note = json.load(file)
+        except (FileNotFoundError, ValueError):  # a note that is no JSON was cut short with the machine
+            note = None
+        if note is None or not os.path.exists(path):
             return notes, notes[-1]["next"] if notes else 0
-        with open(_note_path(path), encoding="utf-8") as file:
-            notes.append(json.load(file))
+        notes.append(note)
 
 
 def _note_path(shard):
@@ -257,11 +275,11 @@ def _note_path(shard):
 
 
 def _fingerprint(examples):
-    names = "\n".join(example.image_id for example in examples).encode()
+    names = os.fsencode("\n".join(example.image_id for example in examples))
     return [len(examples), zlib.crc32(names), zlib.crc32(targets_of(examples).tobytes())]
 
 
-def _write_text(path, text):
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+def write_text(path, text):
+    """Writes a text file that is whole or not there."""
+    with replacing(path) as file:
         file.write(text)
-    os.replace(f"{path}.tmp", path)

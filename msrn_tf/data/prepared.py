@@ -7,8 +7,7 @@ middle without reading what came before.
 import json
 import os
 
-import numpy as np
-
+from msrn_tf.arrays import read_arrays
 from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
 
@@ -46,11 +45,11 @@ class Prepared:
             raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
         path = index_path(self.data_dir, split)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                ids, targets, shards, offsets = (file[name] for name in INDEX_ARRAYS)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            arrays = read_arrays(path)
+            ids, targets, shards, offsets = (arrays[name] for name in INDEX_ARRAYS)
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: cannot be read ({error}); prepare the data again") from error
-        if targets.shape != (len(ids), len(self.labels)) or not len(ids) == len(shards) == len(offsets):
+        if targets.shape != (ids.size, len(self.labels)) or not ids.shape == shards.shape == offsets.shape:
             raise UserError(f"{path}: does not fit {DATASET_FILE}; prepare the data again")
         paths = [shard_path(self.data_dir, split, number) for number in range(int(shards.max(initial=-1)) + 1)]
         return [

@@ -48,8 +48,8 @@ def open_dataset(name, data_dir):
     return READERS[name](data_dir)
 
 
-def read_split(reader, split, drop_unlabelled=False):
-    """The examples of a split, all of whose files are there.
+def read_examples(reader, split, drop_unlabelled=False):
+    """The examples of a split.
 
     Args:
         reader: of `open_dataset`.
@@ -57,13 +57,23 @@ def read_split(reader, split, drop_unlabelled=False):
         drop_unlabelled: bool. Leave out images that show no label.
 
     Raises:
-        UserError: a file is missing, or no image is left.
+        UserError: no image is left.
     """
     examples = reader.read(split)
     if drop_unlabelled:
         examples = [example for example in examples if (example.target == 1).any()]
     if not examples:
         raise UserError(f"split {split!r}: no image is left")
+    return examples
+
+
+def read_split(reader, split, drop_unlabelled=False):
+    """As `read_examples`, and all of their files are there.
+
+    Raises:
+        UserError: a file is missing, or no image is left.
+    """
+    examples = read_examples(reader, split, drop_unlabelled)
     paths = {example.image_path for example in examples if example.image_bytes is None}
     missing = sorted(path for path in paths if not os.path.isfile(path))
     if missing:

@@ -1,5 +1,6 @@
 """A person's own photos, listed in a CSV file: `image,labels[,split]`."""
 
+import collections
 import csv
 import glob
 import os
@@ -30,11 +31,10 @@ class LabelTable:
             )
         self.data_dir, self.path = data_dir, paths[0]
         self._rows = [self._parse(row, number) for number, row in enumerate(self._table(), 2)]
-        names = [name for name, _, _ in self._rows]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{self.path}: names {twice} twice; give each photo one row")
-        self.labels = tuple(sorted({label.removeprefix("?") for _, labels, _ in self._rows for label in labels}))
+        name, count = collections.Counter(name for name, _, _ in self._rows).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{self.path}: names {name} twice; give each photo one row")
+        self.labels = tuple(sorted({label for _, targets, _ in self._rows for label in targets}))
         if not self.labels:
             raise UserError(f"{self.path}: names no label")
         self.splits = sorted({split for _, _, split in self._rows})
@@ -44,11 +44,10 @@ class LabelTable:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}
         examples = []
-        for name, labels, row_split in self._rows:
+        for name, targets, row_split in self._rows:
             if row_split == split:
                 target = np.zeros(len(self.labels), np.int8)
-                for label in labels:
-                    target[columns[label.removeprefix("?")]] = UNKNOWN if label.startswith("?") else PRESENT
+                target[[columns[label] for label in targets]] = list(targets.values())
                 examples.append(Example(name, target, image_path=os.path.join(self.data_dir, name)))
         return examples
 
@@ -66,7 +65,11 @@ class LabelTable:
         name, text, split = row["image"], row["labels"], row.get("split", "")
         if not name or text is None or split is None or row.get(None):
             raise UserError(f"{self.path}, line {number}: needs an image, its labels separated by |, and its split")
-        labels = [label.strip() for label in text.split("|") if label.strip()]
-        if any(not label.removeprefix("?").strip() for label in labels):
-            raise UserError(f"{self.path}, line {number}: ? stands alone; write ?label")
-        return name, labels, split.strip() or split_of(name.encode(), DEFAULT_FRACTIONS)
+        targets = {}
+        for mark in filter(None, map(str.strip, text.split("|"))):
+            label, value = mark.removeprefix("?").strip(), UNKNOWN if mark.startswith("?") else PRESENT
+            if not label:
+                raise UserError(f"{self.path}, line {number}: ? stands alone; write ?label")
+            if targets.setdefault(label, value) != value:
+                raise UserError(f"{self.path}, line {number}: has both {label} and ?{label}; leave one of them out")
+        return name, targets, split.strip() or split_of(name.encode(), DEFAULT_FRACTIONS)

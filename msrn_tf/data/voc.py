@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.data.lists import read_lines
 from msrn_tf.errors import UserError
 
 VOC_LABELS = (
@@ -39,9 +40,8 @@ class VOC:
         path = os.path.join(self.root, "ImageSets", "Main", f"{split}.txt")
         if split not in self.splits:
             raise UserError(f"split {split!r}: {path} is missing; splits there are {', '.join(self.splits)}")
-        with open(path, encoding="utf-8") as file:
-            # The first column is the image; class lists have a second one.
-            image_ids = [line.split()[0] for line in file if line.strip()]
+        # The first column is the image; class lists have a second one.
+        image_ids = [line.split()[0] for line in read_lines(path, "complete the devkit")]
         if not image_ids:
             raise UserError(f"{path}: names no image")
         return [self._example(image_id) for image_id in image_ids]
@@ -54,8 +54,8 @@ class VOC:
         path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
         try:
             objects = ElementTree.parse(path).getroot().findall("object")
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: is missing; complete the devkit") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); complete the devkit") from error
         except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
             raise UserError(f"{path}: is not well-formed XML ({error})") from error
         target = np.full(len(self.labels), ABSENT, np.int8)

@@ -4,14 +4,14 @@ The adjacency is computed from the counts (`adjacency.py`), never stored: its th
 """
 
 import dataclasses
-import os
-import tempfile
-import zipfile
 
 import numpy as np
 
+from msrn_tf.arrays import read_arrays
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph.adjacency import DEFAULT_THRESHOLD, label_edges, normalized_adjacency
+from msrn_tf.label_graph.validation import counts, numbers
+from msrn_tf.replacing import replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +74,8 @@ class LabelGraph:
         }
         if self.word_vectors is not None:
             arrays["word_vectors"] = np.asarray(self.word_vectors, np.float32)
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", suffix=".tmp", delete=False) as file:
+        with replacing(path, "wb") as file:
             np.savez(file, **arrays)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
 
     @classmethod
     def load(cls, path):
@@ -87,11 +85,10 @@ class LabelGraph:
             UserError: the file is missing, is no such file, or its parts do not fit together.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_arrays(path)
         except FileNotFoundError as error:
             raise UserError(f"--label_graph={path}: no such file") from error
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except ValueError as error:
             raise UserError(f"--label_graph={path}: is no label graph (.npz) file ({error})") from error
         names = {"counts": "nums", "cooccurrence": "adj", "word_vectors": "glove"}
         arrays = {ours: arrays.get(ours, arrays.get(published)) for ours, published in names.items()} | {
@@ -100,13 +97,14 @@ class LabelGraph:
         missing = [key for key in ("labels", "counts", "cooccurrence") if arrays[key] is None]
         if missing:
             raise UserError(f"--label_graph={path}: lacks {', '.join(missing)}; it is no label graph file")
-        size = len(arrays["labels"])
-        if arrays["counts"].shape != (size,) or arrays["cooccurrence"].shape != (size, size):
-            raise UserError(f"--label_graph={path}: {size} labels do not fit its counts or co-occurrences")
+        labels, vectors = arrays["labels"], arrays["word_vectors"]
+        if labels.ndim != 1 or len(set(labels.tolist())) < labels.size or not labels.size:
+            raise UserError(f"--label_graph={path}: names no label, or one twice")
+        what, size = f"--label_graph={path}:", labels.size
         return cls(
-            tuple(str(label) for label in arrays["labels"]),
-            arrays["counts"].astype(np.int64),
-            arrays["cooccurrence"].astype(np.int64),
-            int(arrays["num_images"]) if arrays["num_images"] is not None else 0,
-            arrays["word_vectors"],
+            tuple(str(label) for label in labels),
+            counts(arrays["counts"], (size,), f"{what} counts"),
+            counts(arrays["cooccurrence"], (size, size), f"{what} cooccurrence"),
+            0 if arrays["num_images"] is None else int(counts(arrays["num_images"], (), f"{what} num_images")),
+            None if vectors is None else numbers(vectors, (size, None), f"{what} word_vectors").astype(np.float32),
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph.label_graph import LabelGraph
+from msrn_tf.label_graph.validation import counts, numbers
 
 _ARRAY_PARTS = {
     "_reconstruct": np.empty(0).__reduce__()[0],
@@ -65,37 +66,15 @@ def read_graph_pickle(path, labels):
     if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
         raise UserError(f"--graph_pickle={path}: is no published graph; a dict with `adj` and `nums` is needed")
     size = len(labels)
-    cooccurrence = _counts(content["adj"], (size, size), f"--graph_pickle={path}: adj")
-    counts = _counts(content["nums"], (size,), f"--graph_pickle={path}: nums")
-    return LabelGraph(tuple(labels), counts, cooccurrence, 0)
+    cooccurrence = counts(content["adj"], (size, size), f"--graph_pickle={path}: adj")
+    nums = counts(content["nums"], (size,), f"--graph_pickle={path}: nums")
+    return LabelGraph(tuple(labels), nums, cooccurrence, 0)
 
 
 def read_word_vector_pickle(path, labels):
     """Word vectors float32 `[C, V]`, a row a label. Raises `UserError` as `read_graph_pickle`."""
     content = read_array_pickle(path, "--word_vector_pickle")
-    return _numbers(content, (len(labels), None), f"--word_vector_pickle={path}: it").astype(np.float32)
-
-
-def _numbers(value, shape, what):
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what} is no array of numbers") from error
-    if array.ndim != len(shape) or any(
-        size not in (None, found) for size, found in zip(shape, array.shape, strict=True)
-    ):
-        wanted = " × ".join("any" if size is None else str(size) for size in shape)
-        raise UserError(f"{what} has shape {list(array.shape)}; {wanted} is needed for the {shape[0]} labels")
-    if not np.isfinite(array).all():
-        raise UserError(f"{what} holds NaN or infinite numbers")
-    return array
-
-
-def _counts(value, shape, what):
-    array = _numbers(value, shape, what)
-    if array.size and (array.min() < 0 or array.max() > 2**53):
-        raise UserError(f"{what} holds {array.min():g} to {array.max():g}; those are no counts")
-    return array.astype(np.int64)
+    return numbers(content, (len(labels), None), f"--word_vector_pickle={path}: it").astype(np.float32)
 
 
 def _latin1_bytes(text, encoding):

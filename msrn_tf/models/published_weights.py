@@ -85,25 +85,19 @@ def assign(variable, name, tensors):
     which would be held three times otherwise.
 
     Raises:
-        UserError: another shape, numbers that are not finite, or a file that ends too early.
+        UserError: another shape, numbers that are not finite, or a file that is damaged there.
     """
-    tensor, shape = tensors[name], tuple(variable.shape)
+    found, shape = tensors[name].shape, tuple(variable.shape)
     expected = tuple(to_published(name, np.broadcast_to(np.float32(0), shape)).shape)
-    if tensor.shape != expected:
-        raise tensors.error(f"{name} has shape {list(tensor.shape)}, and the model needs {list(expected)}")
+    if found != expected:
+        raise tensors.error(f"{name} has shape {list(found)}, and the model needs {list(expected)}")
     if len(shape) != 2 or math.prod(shape) <= BLOCK_NUMBERS:
-        variable.assign(from_published(name, _finite(tensor.read(), name, tensors)))
+        variable.assign(from_published(name, tensors.read(name)))
         return
-    for start, block in tensor.blocks():
+    for start, block in tensors.blocks(name):
         starts = [0, start] if name.endswith(".weight") else [start, 0]
-        assign_block(variable, starts, from_published(name, _finite(block, name, tensors)))
+        assign_block(variable, starts, from_published(name, block))
 
 
 def _torch_leaf(leaf):
     return _BATCH_NORM.get(leaf, {"kernel": "weight", "bias": "bias"}.get(leaf, leaf))
-
-
-def _finite(array, name, tensors):
-    if not np.isfinite(array).all():
-        raise tensors.error(f"{name} holds NaN or infinite numbers; the file is damaged or its training diverged")
-    return array

@@ -1,19 +1,26 @@
-"""`audit.html`: what is in a data set as one page without scripts or addresses."""
+"""`audit.html`: what is in a data set as one page without scripts or addresses, for light and dark screens."""
 
 import base64
 import html
 import io
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-LISTED = 50
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "background:#fff;color:#222}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;"
-    "border-bottom:1px solid #ccc}td:first-child,th:first-child,td.text{text-align:left}img{max-width:100%}"
-    "div{overflow-x:auto}"
-)
+LISTED = 20
+ROWS_A_TABLE = 20
+STYLE = """
+:root{color-scheme:light dark;--paper:#fff;--ink:#222;--line:#ccc;--warn:#b00020}
+@media(prefers-color-scheme:dark){:root{--paper:#16181c;--ink:#ddd;--line:#444;--warn:#ff8a80}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;
+background:var(--paper);color:var(--ink)}
+table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid var(--line);vertical-align:top}
+td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}th{text-align:left}.none{color:var(--warn)}
+div{display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 2rem;overflow-x:auto}img{max-width:100%}
+"""
+LIGHT, DARK = {"ink": "#222", "paper": "#fff"}, {"ink": "#ddd", "paper": "#16181c"}
+INKED = ("text.color", "xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")
 
 
 def audit_page(name, report, graph, threshold):
@@ -30,23 +37,24 @@ def audit_page(name, report, graph, threshold):
     summary = _table(
         ["", *splits], [[row.replace("_", " "), *(split[row] for split in splits.values())] for row in rows]
     )
-    counts = _table(
-        ["label", *splits],
-        [[label, *(_count(split, label) for split in splits.values())] for label in graph.labels],
-    )
-    rejected = [[item["split"], item["image"], item["reason"]] for item in report["rejected"][:LISTED]]
-    same = [[", ".join(f"{image['image']} ({image['split']})" for image in group)] for group in report["duplicates"]]
+    counts = [[label, *(_count(split, label) for split in splits.values())] for label in graph.labels]
+    rejected = [[item["split"], item["image"], item["reason"]] for item in report["rejected"]]
+    same = [[_names(group)] for group in report["duplicates"]]
+    shared = [[" and ".join(overlap["splits"]), overlap["images"]] for overlap in report["overlaps"]]
     parts = [
-        f"<h1>{html.escape(name)}</h1>", summary,
-        "<h2>Labels</h2><p>Images that show a label; in brackets those where nobody knows.</p>", counts,
-        "<h2>Which labels occur together</h2><p>P(column | row), from the training split.</p>",
-        _picture(_draw_cooccurrence(graph), "co-occurrence of labels"),
-        f"<h2>The label graph</h2><p>{html.escape(graph.describe(threshold))}</p>",
-        _picture(_draw_graph(graph, threshold), "label graph"),
-        f"<h2>Rejected: {len(report['rejected'])}</h2>",
-        _table(["split", "image", "reason"], rejected) if rejected else "<p>No file was rejected.</p>",
+        f"<h1>{html.escape(name)}</h1>", f"<div>{summary}</div>",
+        f"<h2>Rejected: {len(rejected)}</h2>",
+        _listed(["split", "image", "reason"], rejected, len(rejected)) or "<p>No file was rejected.</p>",
         f"<h2>Same bytes: {report['num_duplicates']} groups, {report['duplicates_across_splits']} across splits</h2>",
-        _table(["images"], same[:LISTED]) if same else "<p>No two files are the same.</p>",
+        _listed(["images"], same, report["num_duplicates"]) or "<p>No two files are the same.</p>",
+        f"<h2>Splits that share photos: {len(shared)}</h2>" if shared else "",
+        _listed(["splits", "photos"], shared, len(shared)),
+        "<h2>Labels</h2><p>Images that show a label; in brackets those where nobody knows.</p>",
+        f"<div>{''.join(_table(['label', *splits], part, mark_zeros=True) for part in _parts(counts))}</div>",
+        "<h2>Which labels occur together</h2><p>P(column | row), from the training split.</p>",
+        _picture(_draw_cooccurrence, "co-occurrence of labels", graph),
+        f"<h2>The label graph</h2><p>{html.escape(graph.describe(threshold))}</p>",
+        _picture(_draw_graph, "label graph", graph, threshold),
     ]  # fmt: skip
     title = html.escape(f"Audit of {name}")
     return (
@@ -61,34 +69,53 @@ def _count(split, label):
     return f"{split['present'][label]}{f' ({unknown})' if unknown else ''}"
 
 
-def _table(head, rows):
+def _names(group):
+    return ", ".join(f"{photo['image']} ({', '.join(photo['splits'])})" for photo in group)
+
+
+def _parts(rows):
+    return [rows[start : start + ROWS_A_TABLE] for start in range(0, len(rows), ROWS_A_TABLE)]
+
+
+def _listed(head, rows, count):
+    """The first rows as a table, and how many there are besides; empty where there is none."""
+    more = f"<p>{count - LISTED} more are in audit.json.</p>" if count > LISTED else ""
+    return f"<div>{_table(head, rows[:LISTED])}</div>{more}" if rows else ""
+
+
+def _table(head, rows, mark_zeros=False):
+    # A column is one of numbers by its first cell.
+    kinds = ["number" if str(cell)[:1].isdigit() else "" for cell in rows[0]]
+
     def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(cell(tag, str(text), kind) for text, kind in zip(cells, kinds, strict=True)) + "</tr>"
 
-    return f"<div><table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
+    def cell(tag, text, kind):
+        kind += " none" if mark_zeros and text.split()[0] == "0" else ""
+        return f'<{tag} class="{kind}">{html.escape(text)}</{tag}>'
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
-def _draw_cooccurrence(graph):
-    size = min(16.0, 3 + 0.22 * len(graph.labels))
-    figure = Figure((size, size), layout="constrained")
+def _draw_cooccurrence(figure, graph):
+    count = len(graph.labels)
+    figure.set_size_inches([np.clip(3 + 0.2 * count, 5, 11)] * 2)
     axes = figure.subplots()
     probability = graph.cooccurrence / np.maximum(graph.counts, 1)[:, None]
     image = axes.imshow(probability, vmin=0, vmax=1, cmap="viridis")
-    places = range(len(graph.labels))
-    axes.set_xticks(places, graph.labels, rotation=90, fontsize=7)
-    axes.set_yticks(places, graph.labels, fontsize=7)
+    font = {"fontsize": 8 if count <= 40 else 6}
+    axes.set_xticks(range(count), graph.labels, rotation=90, **font)
+    axes.set_yticks(range(count), graph.labels, **font)
     figure.colorbar(image, shrink=0.6)
-    return figure
 
 
-def _draw_graph(graph, threshold):
-    size = min(14.0, 5 + 0.1 * len(graph.labels))
-    figure = Figure((size, size), layout="constrained")
+def _draw_graph(figure, graph, threshold):
+    figure.set_size_inches([np.clip(5 + 0.1 * len(graph.labels), 5, 11)] * 2)
     axes = figure.subplots()
     angles = 2 * np.pi * np.arange(len(graph.labels)) / len(graph.labels)
     places = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     for source, target in np.argwhere(graph.edges(threshold)):
-        arrow = {"arrowstyle": "->", "alpha": 0.5, "color": "tab:blue", "shrinkA": 8, "shrinkB": 8}
+        arrow = {"arrowstyle": "->", "alpha": 0.6, "color": "tab:blue", "shrinkA": 8, "shrinkB": 8}
         axes.annotate("", places[target], places[source], arrowprops=arrow)
     axes.scatter(*places.T, s=20 + 200 * graph.counts / max(1, graph.counts.max()), color="tab:orange", zorder=3)
     for label, (x, y), angle in zip(graph.labels, places * 1.08, np.degrees(angles), strict=True):
@@ -97,13 +124,23 @@ def _draw_graph(graph, threshold):
             x, y, label, fontsize=8, rotation=angle + 180 * flipped, rotation_mode="anchor", va="center",
             ha="right" if flipped else "left",
         )  # fmt: skip
-    axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
+    axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
     axes.axis("off")
-    return figure
 
 
-def _picture(figure, description):
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{description}" src="data:image/png;base64,{encoded}">'
+def _picture(draw, description, *arguments):
+    """What `draw(figure, *arguments)` draws, for a light screen and for a dark one."""
+    light, dark = (_drawn(draw, theme, arguments) for theme in (LIGHT, DARK))
+    return (
+        f'<div><picture><source media="(prefers-color-scheme:dark)" srcset="{dark}">'
+        f'<img alt="{description}" src="{light}"></picture></div>'
+    )
+
+
+def _drawn(draw, theme, arguments):
+    with matplotlib.rc_context(dict.fromkeys(INKED, theme["ink"])):
+        figure = Figure(facecolor=theme["paper"])
+        draw(figure, *arguments)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,33 @@
+"""Numbers from a stranger's file: of the shape that the labels ask for, finite, and counts where counts are meant."""
+
+import numpy as np
+
+from msrn_tf.errors import UserError
+
+
+def numbers(value, shape, what):
+    """`value` as float64 of that shape, in which None is any size.
+
+    Raises:
+        UserError: it is something else, or not finite; the sentence starts with `what`.
+    """
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} is no array of numbers") from error
+    if array.ndim != len(shape) or any(
+        size not in (None, found) for size, found in zip(shape, array.shape, strict=True)
+    ):
+        wanted = " × ".join("any" if size is None else str(size) for size in shape) or "one number"
+        raise UserError(f"{what} has shape {list(array.shape)}; {wanted} is needed")
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} holds NaN or infinite numbers")
+    return array
+
+
+def counts(value, shape, what):
+    """`value` as int64 counts; as `numbers`."""
+    array = numbers(value, shape, what)
+    if array.size and (array.min() < 0 or array.max() > 2**53):
+        raise UserError(f"{what} holds {array.min():g} to {array.max():g}; those are no counts")
+    return array.astype(np.int64)
