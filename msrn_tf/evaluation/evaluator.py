@@ -29,11 +29,13 @@ class Evaluator:
         self._forward = tf.function(self._global_scores, reduce_retracing=True)
 
     def _global_scores(self, images):
-        scores = self.strategy.run(lambda batch: tf.sigmoid(self.model(batch, training=False)), args=(images,))
+        scores = self.strategy.run(
+            lambda batch: self.model.calibrated(self.model(batch, training=False)), args=(images,)
+        )
         return self.strategy.gather(scores, axis=0)
 
     def scores(self, examples, progress=None):
-        """Probabilities float32 `[images, C]`, in the order of the examples.
+        """Calibrated probabilities float32 `[images, C]`, in the order of the examples.
 
         Args:
             examples: list of `Example`.
