@@ -14,10 +14,13 @@ class Calibration:
     Attributes:
         slopes: C floats above 0.
         intercepts: C floats.
+        dataset, split: what it, and the model's thresholds, were fitted to, so that nobody measures them there.
     """
 
     slopes: Sequence[float]
     intercepts: Sequence[float]
+    dataset: str = ""
+    split: str = ""
 
     def __post_init__(self):
         for name in ("slopes", "intercepts"):
@@ -36,4 +39,4 @@ class Calibration:
 
     @property
     def is_identity(self):
-        return self == self.identity(len(self.slopes))
+        return set(self.slopes) <= {1.0} and set(self.intercepts) <= {0.0}
