@@ -99,6 +99,7 @@ def model_card(model, found, max_pixels):
         "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
         "labels": list(model.labels),
         "thresholds": list(model.thresholds),
+        "calibration": dataclasses.asdict(model.calibration),
         "image_size": model.image_size,
         "largest_photo_pixels": max_pixels,
         "compute_dtype": model.compute_dtype,

@@ -106,8 +106,8 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
 
 
 def ranked_labels(model, logits, valid):
-    """The labels of each photo, best first, and their order `[batch, C]`; scores of 0 where not valid."""
-    scores = tf.sigmoid(logits) * tf.cast(valid, tf.float32)[:, None]
+    """The labels of each photo, best first, and their order `[batch, C]`; calibrated scores, 0 where not valid."""
+    scores = model.calibrated(logits) * tf.cast(valid, tf.float32)[:, None]
     scores, order = tf.math.top_k(scores, k=len(model.labels))
     thresholds = tf.gather(tf.constant(model.thresholds, tf.float32), order)
     ranked = {

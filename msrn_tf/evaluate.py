@@ -11,9 +11,13 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
+from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.measurement import THRESHOLDS, Protocol, measure
+from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.training.distribution import make_strategy
 
 FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
@@ -24,44 +28,131 @@ class EvaluationConfig:
 
     model: str = option("", "model.keras, as msrn_tf.train writes it")
     split: str = option("test", "split to measure on")
-    batch_size: int = option(32, "images at a time", low=1)
+    baseline: str = option("", "another model.keras, to compare with on the same photos")
+    thresholds: str = option(
+        "model", "the model's own (0.5 until calibrated), 0.5, or best F1 on --calibration_split", choices=THRESHOLDS
+    )
+    calibration_split: str = option("", "split for --thresholds=calibrated; never the one that is measured on")
+    i_know_this_is_optimistic: bool = option(False, "allow thresholds that were fitted to the photos measured on")
+    image_sizes: tuple[int, ...] = option((), "sizes in pixels to warp photos to and average over; empty: the model's")
+    flip: bool = option(False, "average over photos and their mirror images")
+    bootstrap: int = option(1000, "resamples for 95 % intervals; 0: none", low=0)
+    seed: int = option(0, "of the resamples", low=0)
+    batch_size: int = option(32, "images at a time, over all devices", low=1)
+    strategy: str = option("mirrored", "all devices of this machine, or one", choices=("mirrored", "one"))
+    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1)
     output: str = option("", "file for the metrics (.json)")
+    report: str = option("", "file for a page about the model (.html)")
+    report_photos: int = option(2, "photos of each kind and label in the report", low=1)
+    report_maps: int = option(40, "photos that the report checks heat-maps on; 0: none", low=0)
 
 
 def main(data, config):
     """Evaluates as configured."""
-    if not config.model:
-        raise UserError("--model is missing: give the model.keras to evaluate")
-    if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
-        raise UserError(f"--output={config.output}: its folder does not exist")
-    model = load_model(config.model)
+    check_flags(config)
+    strategy = make_strategy(config.strategy, config.num_cpu_replicas)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; "
+            f"use a multiple"
+        )
     reader = open_dataset(data.dataset, data.data_dir)
-    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
-    with ProgressBar("evaluating", len(examples)) as bar:
-        metrics = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).metrics(examples, bar.update)
+    protocol = Protocol(
+        data.dataset,
+        config.split,
+        config.thresholds,
+        config.calibration_split,
+        config.image_sizes,
+        config.flip,
+        config.i_know_this_is_optimistic,
+    )
+    examples = read_split(reader, config.split, data.drop_unlabelled)
+
+    def measured(path, flag):
+        with strategy.scope():
+            model = load_model(path, flag)
+        evaluator = Evaluator(model, config.batch_size, strategy, data.max_pixels, config.image_sizes, config.flip)
+        ordered = in_label_order(examples, reader.labels, model.labels)
+        with ProgressBar(f"evaluating {flag}", len(examples) * len(evaluator.image_sizes)) as bar:
+            return measure(evaluator, ordered, protocol, reader, bar.update)
+
+    found = measured(config.model, "--model")
+    metrics = found.metrics
+    if config.bootstrap:
+        with ProgressBar("bootstrap", config.bootstrap, "resamples") as bar:
+            metrics["intervals"] = metric_intervals(
+                found.scores, found.targets, found.model.labels, found.thresholds, config.bootstrap, config.seed,
+                bar.update,
+            )  # fmt: skip
+    if config.baseline:
+        other = measured(config.baseline, "--baseline")
+        order = [other.model.labels.index(label) for label in found.model.labels]
+        with ProgressBar("comparing", config.bootstrap, "resamples") as bar:
+            metrics["comparison"] = {"baseline": other.metrics["mAP"]} | paired_comparison(
+                found.scores, other.scores[:, order], found.targets, found.model.labels, config.bootstrap, config.seed,
+                bar.update,
+            )  # fmt: skip
     print_metrics(metrics)
     if config.output:
-        temporary = config.output + ".tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(metrics, file, indent=2)
-        os.replace(temporary, config.output)
+        write_beside(config.output, json.dumps(metrics, indent=2, ensure_ascii=False))
         print(f"written to {config.output}")
 
 
+def check_flags(config):
+    """Refuses what cannot work, before anything is loaded. Raises `UserError`."""
+    if not config.model:
+        raise UserError("--model is missing: give the model.keras to evaluate")
+    for flag in ("output", "report"):
+        path = getattr(config, flag)
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            raise UserError(f"--{flag}={path}: its folder does not exist")
+    if any(size < 32 for size in config.image_sizes):
+        raise UserError(f"--image_sizes={','.join(map(str, config.image_sizes))}: must be 32 or more each")
+    if config.baseline and not config.bootstrap:
+        raise UserError("--bootstrap=0: --baseline compares over resamples; leave one of them out")
+
+
 def print_metrics(metrics):
-    """A table of average precision by label, and the summary figures."""
-    table = Table("label", "AP %")
-    table.columns[1].justify = "right"
+    """A table of average precision by label, and the summary figures, with 95 % intervals where there are."""
+    intervals = metrics.get("intervals", {})
+    table = Table("label", "photos", "AP %", *(["95 % interval"] if intervals else []))
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def row(name, photos, value, ends):
+        cells = [name, photos, "no positive" if value is None else f"{value:.2f}"]
+        table.add_row(*cells, *([f"{ends[0]:.1f}–{ends[1]:.1f}" if ends else ""] if intervals else []))
+
     for label, value in metrics["AP"].items():
-        table.add_row(label, "no positive" if value is None else f"{value:.2f}")
+        row(label, str(metrics["positives"][label]), value, intervals.get("AP", {}).get(label))
     table.add_section()
-    table.add_row("mAP", "-" if metrics["mAP"] is None else f"{metrics['mAP']:.2f}")
+    row("mAP", str(metrics["num_images"]), metrics["mAP"], intervals.get("mAP"))
     Console().print(table)
     for suffix, title in (("", "at thresholds"), ("_top3", "top 3")):
         print(f"{title:14}" + "  ".join(f"{name} {metrics[name + suffix]:.2f}" for name in FIGURES))
+    if intervals:
+        print("95 % interval " + "  ".join(f"{name} {intervals[name][0]:.1f}–{intervals[name][1]:.1f}"
+                                           for name in ("mAP", "CF1", "OF1") if intervals[name]))  # fmt: skip
     print(f"ranking       coverage error {metrics['coverage_error']:.3f}  LRAP "
           f"{metrics['label_ranking_average_precision']:.4f}  ranking loss {metrics['label_ranking_loss']:.4f}  "
           f"Hamming loss {metrics['hamming_loss']:.4f}  on {metrics['num_images']} images")  # fmt: skip
+    print(f"calibration   expected error {metrics['expected_calibration_error']:.4f}  "
+          f"mean over labels {metrics['classwise_calibration_error']:.4f}")  # fmt: skip
+    for name, text in metrics["protocol"].items():
+        print(f"{name:14}{text}")
+    if "comparison" in metrics:
+        print_comparison(metrics["mAP"], metrics["comparison"])
+
+
+def print_comparison(mean, comparison):
+    """The difference to the baseline and which labels are surely better or worse."""
+    low, high = comparison["interval"]
+    verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"
+    print(f"baseline      mAP {comparison['baseline']:.2f}; model − baseline {comparison['mAP_difference']:+.2f} "
+          f"(95 % interval {low:+.2f} to {high:+.2f}, paired bootstrap): {verdict}")  # fmt: skip
+    for name in ("gained", "lost"):
+        labels = [f"{label} {comparison['AP_difference'][label][0]:+.1f}" for label in comparison[name]]
+        print(f"{name:14}{', '.join(labels) or 'no label surely'}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from export.inference_model import inference_model
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps
 from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import save_model
 from msrn_tf.predict import predict_photos
 from msrn_tf.visualization.heatmaps import combine_scales
@@ -28,7 +29,10 @@ from msrn_tf.visualization.heatmaps import combine_scales
 
 @pytest.fixture(scope="module")
 def model():
-    return small_model()
+    """Calibrated, so that every comparison below is of calibrated scores."""
+    model = small_model()
+    model.calibration = Calibration(np.linspace(0.4, 1.6, len(LABELS)), np.linspace(-1, 1, len(LABELS)))
+    return model
 
 
 @pytest.fixture(scope="module")

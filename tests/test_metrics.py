@@ -109,3 +109,59 @@ def test_thresholds_decide_what_is_predicted():
 def test_top_k_takes_the_best_labels_of_each_image():
     assert metrics.top_k(np.array([[0.1, 0.9, 0.5, 0.7]]), 3).tolist() == [[False, True, True, True]]
     assert metrics.top_k(np.array([[0.1, 0.9]]), 3).all()
+
+
+# Adversarial cases
+
+
+@pytest.mark.parametrize("kind", ["one score for all", "ties", "all present", "none present", "one known", "infinite"])
+def test_every_metric_survives_adversarial_cases_and_equals_scikit_learn_where_that_is_defined(kind, rng):
+    scores, targets = rng.random((60, 4)), (rng.random((60, 4)) < 0.3).astype(np.int8)
+    if kind == "one score for all":
+        scores[:] = 0.5
+    elif kind == "ties":
+        scores = np.round(scores)
+    elif kind == "infinite":
+        scores[::7] = np.inf
+    elif kind == "one known":
+        targets[1:] = -1
+    else:
+        targets[:] = kind == "all present"
+    result = metrics.evaluate_scores(scores, targets, list("abcd"))
+    for c, label in enumerate("abcd"):
+        known = targets[:, c] >= 0
+        if (targets[known, c] == 1).any():
+            expected = sklearn.metrics.average_precision_score(targets[known, c], np.minimum(scores[known, c], 9))
+            assert result["AP"][label] == pytest.approx(100 * expected, abs=1e-9)
+        else:
+            assert result["AP"][label] is None
+    figures = [value for name, value in result.items() if name not in ("AP", "mAP", "mAP_11point")]
+    assert np.isfinite(figures).all()
+    if kind not in ("one known", "infinite"):
+        assert result["coverage_error"] == pytest.approx(sklearn.metrics.coverage_error(targets, scores))
+        expected = sklearn.metrics.label_ranking_average_precision_score(targets, scores)
+        assert result["label_ranking_average_precision"] == pytest.approx(expected)
+        assert result["label_ranking_loss"] >= sklearn.metrics.label_ranking_loss(targets, scores) - 1e-12
+
+
+def test_all_unknown_gives_no_average_precision_and_no_errors():
+    result = metrics.evaluate_scores(np.random.default_rng(0).random((5, 3)), np.full((5, 3), -1), list("abc"))
+    assert result["mAP"] is None and result["hamming_loss"] == 0 and result["OF1"] == 0
+    assert result["label_ranking_loss"] == 0 and result["coverage_error"] == 0
+
+
+@pytest.mark.parametrize("kind", ["random", "ties", "no positive", "unknown"])
+def test_the_curve_ends_at_full_recall_and_equals_scikit_learns(kind, rng):
+    scores, targets = rng.random(80), (rng.random(80) < 0.4).astype(np.int8)
+    scores = np.round(scores, 1) if kind == "ties" else scores
+    if kind == "no positive":
+        assert metrics.precision_recall_curve(scores, 0 * targets) == (None, None, None)
+        return
+    if kind == "unknown":
+        targets[:20] = -1
+    known = targets >= 0
+    precision, recall, thresholds = sklearn.metrics.precision_recall_curve(targets[known], scores[known])
+    found = metrics.precision_recall_curve(scores, targets)
+    for ours, theirs in zip(found, (precision[:-1], recall[:-1], thresholds), strict=True):
+        np.testing.assert_allclose(ours, theirs[::-1], atol=1e-12)
+    assert found[1][-1] == 1

@@ -12,6 +12,7 @@ MODULES = sorted(ROOT.glob("msrn_tf/**/*.py")) + sorted(ROOT.glob("export/**/*.p
 ALLOWED = {
     "arrays": set(),
     "errors": set(),
+    "files": {"errors"},
     "progress": set(),
     "quiet_import": set(),
     "flagfile": set(),

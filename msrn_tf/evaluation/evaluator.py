@@ -2,14 +2,13 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from msrn_tf.data.decoding import MAX_PIXELS
-from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
 from msrn_tf.errors import UserError
-from msrn_tf.evaluation.metrics import evaluate_scores
 
 
 class Evaluator:
@@ -20,30 +19,46 @@ class Evaluator:
         batch_size: int, over all replicas; must be divisible by their number.
         strategy: a `tf.distribute.Strategy`; the current one where not given.
         max_pixels: int. Larger photos are refused.
+        image_sizes: ints. Test-time augmentation: logits are the mean over photos warped to these sizes; the model's
+            own size where not given.
+        flip: bool. Test-time augmentation: and the mean over photos and their mirror images.
     """
 
-    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS):
+    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS, image_sizes=(), flip=False):
         self.model = model
         self.batch_size, self.max_pixels = batch_size, max_pixels
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._forward = tf.function(self._global_scores, reduce_retracing=True)
+        self.image_sizes, self.flip = tuple(image_sizes) or (model.image_size,), flip
+        self._forward = tf.function(self._global_logits, reduce_retracing=True)
 
-    def _global_scores(self, images):
-        scores = self.strategy.run(lambda batch: tf.sigmoid(self.model(batch, training=False)), args=(images,))
-        return self.strategy.gather(scores, axis=0)
+    def _global_logits(self, images):
+        return self.strategy.gather(self.strategy.run(self._replica_logits, args=(images,)), axis=0)
+
+    def _replica_logits(self, images):
+        logits = self.model(images, training=False)
+        if self.flip:
+            logits = (logits + self.model(images[:, :, ::-1], training=False)) / 2
+        return logits
 
     def scores(self, examples, progress=None):
-        """Probabilities float32 `[images, C]`, in the order of the examples.
+        """Calibrated probabilities float32 `[images, C]` of the logits below."""
+        return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(examples, progress)))
+
+    def logits(self, examples, progress=None):
+        """Logits float32 `[images, C]`, in the order of the examples.
 
         Args:
             examples: list of `Example`.
-            progress: called with the number of images done, after each batch.
+            progress: called with the number of images done, after each batch; with several sizes, each counts.
 
         Raises:
             UserError: a photo cannot be decoded; nothing is left out of a measurement in silence.
         """
         try:
-            return self._scores(examples, progress)
+            return np.mean(
+                [self._logits(examples, size, i * len(examples), progress) for i, size in enumerate(self.image_sizes)],
+                axis=0,
+            )
         except tf.errors.InvalidArgumentError:
             for example in examples:
                 reason = why_not_decoded(example, self.max_pixels)
@@ -54,12 +69,12 @@ class Evaluator:
                     ) from None
             raise
 
-    def _scores(self, examples, progress):
+    def _logits(self, examples, image_size, num_before, progress):
 
         def shard(context):
             dataset = evaluation_batches(
                 examples,
-                image_size=self.model.image_size,
+                image_size=image_size,
                 batch_size=self.batch_size,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
                 max_pixels=self.max_pixels,
@@ -70,13 +85,8 @@ class Evaluator:
         for images, _ in self.strategy.distribute_datasets_from_function(shard):
             rows.append(self._forward(images).numpy())
             if progress:
-                progress(min(len(examples), sum(map(len, rows))))
+                progress(num_before + min(len(examples), sum(map(len, rows))))
         return np.concatenate(rows)[: len(examples)]
-
-    def metrics(self, examples, progress=None):
-        """The metrics of DESIGN §4, at the model's thresholds."""
-        scores = self.scores(examples, progress)
-        return evaluate_scores(scores, targets_of(examples), self.model.labels, self.model.thresholds)
 
 
 def in_label_order(examples, labels, model_labels):

@@ -49,7 +49,7 @@ def average_precision(scores, targets):
 
     Σ over distinct scores of (recall gained) · (precision there), best score first.
     """
-    precision, recall = _precision_recall_curve(scores, targets)
+    precision, recall, _ = precision_recall_curve(scores, targets)
     if precision is None:
         return np.nan
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
@@ -57,13 +57,33 @@ def average_precision(scores, targets):
 
 def average_precision_11point(scores, targets):
     """VOC 2007's average precision of one label: mean over recall 0, 0.1, …, 1 of the best precision from there on."""
-    precision, recall = _precision_recall_curve(scores, targets)
+    precision, recall, _ = precision_recall_curve(scores, targets)
     if precision is None:
         return np.nan
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
     # The devkit's comparison is recall ≥ t in floating point, with t = 0, 0.1, … as MATLAB counts it.
     first = np.searchsorted(recall, np.arange(11) / 10 - 1e-12)
     return float(np.mean(np.append(best_from_here, 0.0)[np.minimum(first, len(recall))]))
+
+
+def precision_recall_curve(scores, targets):
+    """Precision, recall and score at each distinct score of the known targets, best first.
+
+    Without a present target there is no recall: (None, None, None).
+    """
+    known = targets >= 0
+    scores, present = scores[known], targets[known] == 1
+    if not present.any():
+        return None, None, None
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(present[order])
+    ends = last_of_each_score(scores)
+    return hits[ends] / (ends + 1), hits[ends] / hits[-1], scores[ends]
+
+
+def last_of_each_score(ordered):
+    """Of scores in their order, the index of the last one of each value: where ties end."""
+    return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
 
 
 def precision_and_recall(predicted, targets):
@@ -74,14 +94,19 @@ def precision_and_recall(predicted, targets):
     """
     known, present = targets >= 0, targets == 1
     predicted = predicted & known
-    correct = (predicted & present).sum(axis=0)
-    predictions, positives = predicted.sum(axis=0), present.sum(axis=0)
+    correct, predictions, positives = (x.sum(axis=0) for x in (predicted & present, predicted, present))
+    return {name: float(value) for name, value in figures_of_counts(correct, predictions, positives).items()}
+
+
+def figures_of_counts(correct, predictions, positives):
+    """CP … OF1 in percent from counts by label, `[..., C]`: arrays `[...]`."""
     counted = positives > 0
-    cp = _ratio(correct, predictions)[counted].mean() if counted.any() else 0.0
-    cr = _ratio(correct, positives)[counted].mean() if counted.any() else 0.0
-    op, or_ = _ratio(correct.sum(), predictions.sum()), _ratio(correct.sum(), positives.sum())
+    num_labels = np.maximum(counted.sum(axis=-1), 1)
+    cp = (ratio(correct, predictions) * counted).sum(axis=-1) / num_labels
+    cr = (ratio(correct, positives) * counted).sum(axis=-1) / num_labels
+    op, or_ = (ratio(correct.sum(axis=-1), counts.sum(axis=-1)) for counts in (predictions, positives))
     figures = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": or_, "OF1": _harmonic(op, or_)}
-    return {name: 100 * float(value) for name, value in figures.items()}
+    return {name: 100 * value for name, value in figures.items()}
 
 
 def top_k(scores, k):
@@ -134,28 +159,16 @@ def hamming_loss(predicted, targets):
     return float(((predicted != (targets == 1)) & known).sum() / max(1, known.sum()))
 
 
-def _precision_recall_curve(scores, targets):
-    """Precision and recall at each distinct score of the known targets, best first; (None, None) without a positive."""
-    known = targets >= 0
-    scores, present = scores[known], targets[known] == 1
-    if not present.any():
-        return None, None
-    order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(present[order])
-    last_of_score = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    hits = hits[last_of_score]
-    return hits / (last_of_score + 1), hits / hits[-1]
-
-
 def _mean_percent(values):
     values = np.asarray(values)
     return float(100 * np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _ratio(numerator, denominator):
+def ratio(numerator, denominator):
+    """numerator / denominator, and 0 where the denominator is."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
 def _harmonic(a, b):
-    return 2 * a * b / (a + b) if a + b else 0.0
+    return ratio(2 * a * b, a + b)

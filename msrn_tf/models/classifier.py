@@ -1,11 +1,13 @@
 """What every model here has in common: it takes pixels, knows its labels, and is saved whole."""
 
+import dataclasses
 import functools
 
 import keras
 import numpy as np
 from keras import ops
 
+from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
 
 
@@ -17,7 +19,8 @@ class MultiLabelClassifier(keras.Model):
         labels: sequence of C label names, in the order of the logits.
         image_size: int. Height and width that the model was made for; other sizes run too.
         mean, std: three floats each, for RGB pixels 0–255.
-        thresholds: C probabilities above which a label counts as present. Defaults to 0.5 each.
+        thresholds: C calibrated probabilities from which a label counts as present. Defaults to 0.5 each.
+        calibration: `Calibration`, or its fields as a dict. Defaults to none: slopes of 1, intercepts of 0.
 
     Call arguments:
         images: `[batch, height, width, 3]`, RGB pixels 0–255, uint8 or float.
@@ -26,7 +29,7 @@ class MultiLabelClassifier(keras.Model):
         Logits `[batch, C]`, float32.
     """
 
-    def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, **kwargs):
+    def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, calibration=None, **kwargs):
         super().__init__(**kwargs)
         self.backbone = backbone
         self.labels = tuple(labels)
@@ -34,10 +37,12 @@ class MultiLabelClassifier(keras.Model):
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.thresholds = tuple(thresholds) if thresholds is not None else (0.5,) * len(self.labels)
-        if len(self.thresholds) != len(self.labels):
-            raise ValueError(
-                f"`thresholds` must have {len(self.labels)} entries, one a label. Received: {len(self.thresholds)}"
-            )
+        if isinstance(calibration, dict):
+            calibration = Calibration(**calibration)
+        self.calibration = calibration or Calibration.identity(len(self.labels))
+        for name, values in (("thresholds", self.thresholds), ("calibration", self.calibration.slopes)):
+            if len(values) != len(self.labels):
+                raise ValueError(f"`{name}` must have {len(self.labels)} entries, one a label. Received: {len(values)}")
         scale = 1.0 / np.asarray(self.std)
         self._recomputed_taps = None
         self.normalize = keras.layers.Rescaling(
@@ -64,9 +69,17 @@ class MultiLabelClassifier(keras.Model):
         """
         return self.call(images, training=training), ops.zeros(())
 
+    def calibrated(self, logits):
+        """Calibrated probabilities `[batch, C]` of logits: what thresholds apply to, here and in every export."""
+        slopes, intercepts = (
+            ops.convert_to_tensor(values, "float32")
+            for values in (self.calibration.slopes, self.calibration.intercepts)
+        )
+        return ops.sigmoid(ops.cast(logits, "float32") * slopes + intercepts)
+
     def probabilities(self, images):
-        """Scores `[batch, C]` in [0, 1] as a NumPy array."""
-        return ops.convert_to_numpy(ops.sigmoid(self(images, training=False)))
+        """Calibrated probabilities `[batch, C]` as a NumPy array."""
+        return ops.convert_to_numpy(self.calibrated(self(images, training=False)))
 
     def backbone_variables(self):
         """Trainable variables that learn at the backbone's rate."""
@@ -85,6 +98,7 @@ class MultiLabelClassifier(keras.Model):
             "mean": list(self.mean),
             "std": list(self.std),
             "thresholds": list(self.thresholds),
+            "calibration": dataclasses.asdict(self.calibration),
         }
 
     @classmethod

@@ -1,0 +1,113 @@
+"""`python -m msrn_tf.calibrate`: thresholds and probabilities that fit, stored in `model.keras`.
+
+Probabilities are calibrated first (Platt scaling by label), then each label gets the threshold for its best F1, or for
+a wanted precision or recall. Every export of the model takes both along. Use a split that was neither trained on nor
+will be measured on.
+"""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from msrn_tf import command_line
+from msrn_tf.config import DataConfig, option
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.calibration import METHODS
+from msrn_tf.evaluation.calibrator import calibrate
+from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.thresholds import ThresholdGoal
+from msrn_tf.files import write_beside
+from msrn_tf.models.factory import load_model, save_model
+from msrn_tf.progress import ProgressBar
+
+FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationConfig:
+    """Calibration"""
+
+    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    split: str = option("val", "split to fit to")
+    output: str = option("", "model file to write; empty: --model is replaced")
+    target_precision: float = option(0.0, "precision that each label shall have; 0: best F1", low=0.0, high=1.0)
+    target_recall: float = option(0.0, "recall that each label shall have; 0: best F1", low=0.0, high=1.0)
+    probabilities: str = option(
+        "platt", "slope and intercept by label, one temperature for all, or none", choices=METHODS
+    )
+    min_positives: int = option(
+        10, "labels with fewer positives keep the threshold and temperature of all labels", low=1
+    )
+    batch_size: int = option(32, "images at a time", low=1)
+    json: str = option("", "file for the figures (.json)")
+
+
+def main(data, config):
+    """Calibrates as configured."""
+    if not config.model:
+        raise UserError("--model is missing: give the model.keras to calibrate")
+    if config.target_precision and config.target_recall:
+        raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
+    output = config.output or config.model
+    if not os.path.isdir(os.path.dirname(output) or "."):
+        raise UserError(f"--output={output}: its folder does not exist")
+    model = load_model(config.model)
+    reader = open_dataset(data.dataset, data.data_dir)
+    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    with ProgressBar("calibrating", len(examples)) as bar:
+        logits = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).logits(examples, bar.update)
+    goal = ThresholdGoal(config.target_precision, config.target_recall, config.min_positives)
+    result = calibrate(logits, targets_of(examples), goal, config.probabilities)
+    model.calibration = dataclasses.replace(result.calibration, dataset=data.dataset, split=config.split)
+    model.thresholds = tuple(map(float, result.thresholds.values))
+    print_result(model.labels, result)
+    save_model(model, output)
+    if config.json:
+        write_beside(config.json, json.dumps(as_json(model, result), indent=2, ensure_ascii=False))
+    print(f"written to {output}: thresholds and calibration of {len(examples)} photos of {data.dataset}:{config.split}")
+
+
+def print_result(labels, result):
+    """Threshold and F1 of each label, and the figures before and after."""
+    table = Table("label", "photos", "threshold", "precision %", "recall %", "F1 % at 0.5", "F1 %", "note")
+    for column in table.columns[1:7]:
+        column.justify = "right"
+    for c, label in enumerate(labels):
+        values = [
+            result.after["precision"][c],
+            result.after["recall"][c],
+            result.before["F1"][c],
+            result.after["F1"][c],
+        ]
+        table.add_row(
+            label, str(result.positives[c]), f"{result.thresholds.values[c]:.3f}", *(f"{v:.1f}" for v in values),
+            result.note(c),
+        )  # fmt: skip
+    Console().print(table)
+    print("each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
+    for title, figures in (("before", result.before), ("after", result.after)):
+        errors = f"expected calibration error {figures['ECE']:.4f}, mean over labels {figures['classwise_ECE']:.4f}"
+        print(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")
+
+
+def as_json(model, result):
+    """The figures for a program: thresholds, calibration, before and after."""
+    return {
+        "thresholds": dict(zip(model.labels, model.thresholds, strict=True)),
+        "calibration": dataclasses.asdict(model.calibration),
+        "kept_global_threshold": [model.labels[c] for c in np.flatnonzero(result.thresholds.is_global)],
+        "goal_out_of_reach": [model.labels[c] for c in np.flatnonzero(~result.thresholds.reached)],
+    } | {
+        name: {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in figures.items()}
+        for name, figures in (("before", result.before), ("after", result.after))
+    }
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=CalibrationConfig)

@@ -1,0 +1,133 @@
+"""A model measured on a split by a stated protocol: what `msrn_tf.evaluate` prints, stores and draws."""
+
+import dataclasses
+
+import numpy as np
+
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.readers import read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.calibration import classwise_calibration_error, expected_calibration_error
+from msrn_tf.evaluation.evaluator import in_label_order
+from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.evaluation.thresholds import DEFAULT, ThresholdGoal, fit_thresholds
+
+THRESHOLDS = ("model", "fixed", "calibrated")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Scores of one model on one split, and its metrics.
+
+    Attributes:
+        model: `MultiLabelClassifier`.
+        examples: the N examples, targets in the order of the model's labels.
+        logits, scores: float `[N, C]`; scores are calibrated probabilities.
+        targets: int8 `[N, C]`.
+        thresholds: float `[C]`.
+        metrics: the metrics file (DESIGN §4), a dict.
+    """
+
+    model: object
+    examples: list
+    logits: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray
+    thresholds: np.ndarray
+    metrics: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How scores are made and decided upon.
+
+    Attributes:
+        dataset, split: what is measured on.
+        thresholds: one of `THRESHOLDS`.
+        calibration_split: where `calibrated` thresholds come from.
+        image_sizes, flip: test-time augmentation, as in `Evaluator`.
+        may_be_optimistic: allow thresholds and calibration that were fitted to photos which are measured on.
+    """
+
+    dataset: str
+    split: str
+    thresholds: str = "model"
+    calibration_split: str = ""
+    image_sizes: tuple = ()
+    flip: bool = False
+    may_be_optimistic: bool = False
+
+    def describe(self, model):
+        """Sentences that a table's caption needs: name → text."""
+        fitted = model.calibration.split and f"{model.calibration.dataset}:{model.calibration.split}"
+        sizes = self.image_sizes or (model.image_size,)
+        return {
+            "data": f"{self.dataset}, split {self.split}; unknown targets are left out of every figure",
+            "images": f"warped to {', '.join(f'{size}×{size}' for size in sizes)}"
+            + (", and mirrored" if self.flip else "")
+            + ("; mean of the logits" if self.flip or len(sizes) > 1 else "; no test-time augmentation"),
+            "thresholds": {
+                "model": f"those in the model, fitted to {fitted}" if fitted else "0.5 for every label",
+                "fixed": "0.5 for every label, as papers do",
+                "calibrated": f"best F1 for each label on {self.dataset}:{self.calibration_split}",
+            }[self.thresholds],
+            "probabilities": f"calibrated on {fitted}"
+            if not model.calibration.is_identity
+            else "sigmoid of the logits, not calibrated",
+        }
+
+
+def measure(evaluator, examples, protocol, reader, progress=None):
+    """A `Measurement` of the evaluator's model.
+
+    Args:
+        evaluator: `Evaluator`, with the protocol's test-time augmentation.
+        examples: of the split, in the order of the model's labels.
+        protocol: `Protocol`.
+        reader: of the data set, for a further split where the protocol names one.
+        progress: as in `Evaluator.logits`.
+
+    Raises:
+        UserError: thresholds or calibration were fitted to photos of this split.
+    """
+    model = evaluator.model
+    thresholds = _thresholds(evaluator, examples, protocol, reader)
+    logits, targets = evaluator.logits(examples, progress), targets_of(examples)
+    scores = np.asarray(model.calibrated(logits))
+    metrics = evaluate_scores(scores, targets, model.labels, thresholds)
+    metrics |= {
+        "expected_calibration_error": expected_calibration_error(scores, targets),
+        "classwise_calibration_error": classwise_calibration_error(scores, targets),
+        "positives": dict(zip(model.labels, (targets == 1).sum(axis=0).tolist(), strict=True)),
+        "thresholds": dict(zip(model.labels, map(float, thresholds), strict=True)),
+        "protocol": protocol.describe(model),
+    }
+    return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
+
+
+def _thresholds(evaluator, examples, protocol, reader):
+    model, split = evaluator.model, protocol.calibration_split
+    if protocol.thresholds == "calibrated":
+        if not split:
+            raise UserError("--calibration_split is missing: --thresholds=calibrated needs a split to find them on")
+        others = in_label_order(read_split(reader, split), reader.labels, model.labels)
+        _refuse_shared_photos(examples, others, protocol, f"--calibration_split={split}")
+        scores = evaluator.scores(others)
+        return fit_thresholds(scores, targets_of(others), ThresholdGoal()).values
+    fitted = model.calibration
+    if fitted.split and fitted.dataset == protocol.dataset:
+        try:
+            others = read_split(reader, fitted.split)
+        except UserError:  # another data set of this kind, without such a split
+            others = []
+        _refuse_shared_photos(examples, others, protocol, f"--model: was calibrated on split {fitted.split}, which")
+    return np.array(model.thresholds if protocol.thresholds == "model" else [DEFAULT] * len(model.labels))
+
+
+def _refuse_shared_photos(examples, others, protocol, subject):
+    shared = len({example.image_id for example in examples} & {example.image_id for example in others})
+    if shared and not protocol.may_be_optimistic:
+        raise UserError(
+            f"{subject} holds {shared} of the {len(examples)} photos of --split={protocol.split}: the figures would be "
+            "better than the model is; use another split, or --i_know_this_is_optimistic"
+        )
