@@ -1,4 +1,4 @@
-"""`python -m export.ondevice`: names what is in photos with a .tflite, as a phone or a board does: without TensorFlow."""
+"""`python -m export.ondevice`: names what is in photos with a .tflite, without TensorFlow, as a phone or a board does."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""`python -m export.tflite`: `model.keras` → a quantized .tflite with labels and thresholds in it, for phones and boards."""
+"""`python -m export.tflite`: `model.keras` → a quantized .tflite with labels and thresholds in it, for devices."""
 
 import dataclasses
 import os
@@ -37,8 +37,8 @@ class TFLiteConfig:
     with_attention: bool = option(False, "a second output with heat-maps, for export.ondevice; not for MediaPipe")
     calibration: str = option(
         "",
-        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare or "
-        "a .tfrecord; empty: --calibration_split of --dataset",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare "
+        "or a .tfrecord; empty: --calibration_split of --dataset",
     )
     calibration_split: str = option("val", "split to take them from, of a data set or a prepared folder")
     calibration_images: int = option(200, "how many of them", low=1)

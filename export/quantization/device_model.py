@@ -1,8 +1,8 @@
 """An inference model laid out for TFLite: one photo of fixed size, nothing but built-in operations, little memory.
 
-Semantic attention (`msrn_tf.layers.semantic_attention` has the equation) walks over labels, a few at a time. Positions stay
-`[N, D]` with channels innermost, as convolutions leave them, so that every step is elementwise or a sum over positions:
-what XNNPACK computes with vector instructions, without a transposition, and in memory that fits a cache.
+Semantic attention (`msrn_tf.layers.semantic_attention` has the equation) walks over labels, a few at a time. Positions
+stay `[N, D]` with channels innermost, as convolutions leave them, so that every step is elementwise or a sum over
+positions: what XNNPACK computes with vector instructions, without a transposition, and in memory that fits a cache.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ BLOCK_ELEMENTS = 1 << 19
 """Weights computed at a time, in numbers: 2 MiB of float32."""
 
 SMALLEST_SUM = 1 / 128
-"""Of the largest sum there can be: two steps of its int8 form, in which a smaller one could become 0 and be divided by."""
+"""Of the largest sum there can be: two steps of its int8 form, in which a smaller one could be 0, and DIV ends the run."""
 
 
 class UnrolledAttention:

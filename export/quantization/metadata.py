@@ -1,9 +1,9 @@
 """Metadata of a .tflite as the TFLite schema has it, for MediaPipe Tasks, Android Studio and `export.ondevice`.
 
-A FlatBuffer (`metadata_schema.fbs` of MediaPipe and TFLite Support, identifier M001) lies in the model as a buffer of the name
-TFLITE_METADATA; the files that it names are a ZIP after the model's last byte. Written here slot by slot: the writer of
-mediapipe 1.2 cannot be imported, and tflite-support does not install beside TensorFlow 2.21. The tests read it with
-MediaPipe's generated classes.
+A FlatBuffer (`metadata_schema.fbs` of MediaPipe and TFLite Support, identifier M001) lies in the model as a buffer of
+the name TFLITE_METADATA; the files that it names are a ZIP after the model's last byte. Written here slot by slot: the
+writer of mediapipe 1.2 cannot be imported, and tflite-support does not install beside TensorFlow 2.21. The tests read
+it with MediaPipe's generated classes.
 """
 
 import io

@@ -1,8 +1,8 @@
 """What each mode does to which operation: recipes of litert-quantizer, by operation and by scope (docs/ondevice.md).
 
-`int8` computes the backbone, the projections and dense layers in integers. The image's normalisation, semantic attention and
-what follows it stay in float: TFLite's integer softmax has a step of 1/256, of which 784 weights of about 1/784 leave
-nothing, and what is small needs no integers to be fast.
+`int8` computes the backbone, the projections and dense layers in integers. The image's normalisation, semantic
+attention and what follows it stay in float: TFLite's integer softmax has a step of 1/256, of which 784 weights of about
+1/784 leave nothing, and what is small needs no integers to be fast.
 """
 
 import dataclasses
