@@ -14,13 +14,14 @@ import time
 import grpc
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
 
+from export.heatmap_files import open_upright, write_heatmap
 from export.serving.warm_up import predict_request
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -28,7 +29,6 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.predict import print_rows
 from msrn_tf.progress import ProgressBar
-from msrn_tf.visualization.heatmaps import enlarge, overlay
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_WAIT_SECONDS = 0.1
@@ -182,7 +182,7 @@ def ask(client, paths, heatmaps=""):
         if heatmaps:
             shown = labels[: max(1, len(row["present"]))]
             row["heatmaps"] = [
-                _write_heatmap(path, label, outputs["attention"][index, place], heatmaps)
+                write_heatmap(path, label, outputs["attention"][index, place], heatmaps)
                 for place, label in enumerate(shown)
             ]
         rows.append(row)
@@ -196,21 +196,9 @@ def read_photo(path):
     if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
         with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             stream = io.BytesIO()
-            _open_upright(path).save(stream, "PNG")
+            open_upright(path).save(stream, "PNG")
             return stream.getvalue()
     return encoded
-
-
-def _open_upright(path):
-    return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-
-
-def _write_heatmap(path, label, attention, folder):
-    photo = _open_upright(path)
-    name = os.path.splitext(os.path.basename(path))[0]
-    file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
-    overlay(photo, enlarge(attention, photo.size)).save(file, quality=92)
-    return file
 
 
 def _credentials(config):

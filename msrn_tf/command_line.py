@@ -18,6 +18,15 @@ from msrn_tf.errors import UserError
 USAGE_STATUS = 2
 
 
+def option(default, help, *, choices=None, low=None, high=None, may_change=False):
+    """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
+
+    `may_change`: whether a run that goes on from a checkpoint may have another value than before.
+    """
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
 def run(main, *, usage, configs=(), extra_flags=None, positional=None):
     """Defines flags, parses the command line and calls `main`; does not return.
 

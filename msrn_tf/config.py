@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from msrn_tf.command_line import option
 from msrn_tf.data.augmentation import AUGMENTATIONS, MIXES
 from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.readers import DATASETS
@@ -12,15 +13,6 @@ from msrn_tf.training.distribution import STRATEGIES
 from msrn_tf.training.losses import LOSSES
 from msrn_tf.training.optimizers import OPTIMIZERS
 from msrn_tf.training.schedules import SCHEDULES
-
-
-def option(default, help, *, choices=None, low=None, high=None, may_change=False):
-    """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
-
-    `may_change`: whether a run that goes on from a checkpoint may have another value than before.
-    """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "may_change": may_change}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)

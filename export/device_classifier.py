@@ -1,0 +1,129 @@
+"""A multi-label .tflite of `export.tflite` on a device: labels and scores of photos.
+
+One file to copy: it needs `pip install ai-edge-litert pillow numpy` and nothing else of this project.
+
+    classifier = DeviceClassifier("model.tflite")
+    for label, score, is_present in classifier.classify("photo.jpg"):
+        print(label, score, is_present)
+"""
+
+import io
+import time
+import zipfile
+
+import numpy as np
+from PIL import Image, ImageOps
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:  # TensorFlow has the same interpreter, until it is removed there
+    from tensorflow.lite import Interpreter
+
+LABELS_FILE, THRESHOLDS_FILE = "labels.txt", "thresholds.txt"
+
+
+class DeviceClassifier:
+    """A .tflite, ready to run.
+
+    Args:
+        path: file that `export.tflite` wrote.
+        num_threads: int.
+        content: bytes of the file, where they are at hand.
+
+    Attributes:
+        labels: names, in the order of scores. `thresholds`: the score from which each is present.
+        image_size: int, pixels.
+        seconds: dict of stage (`read`, `run`) → seconds that the last photo took.
+
+    Raises:
+        ValueError: the file is no .tflite, is cut short, or lacks what this class needs.
+    """
+
+    def __init__(self, path, num_threads=2, content=None):
+        if content is None:
+            with open(path, "rb") as file:
+                content = file.read()
+        if content[4:8] != b"TFL3":
+            raise ValueError(f"{path}: is no .tflite (its bytes 4 to 8 are not TFL3)")
+        self.labels, self.thresholds = read_labels(path, content)
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: cannot be run ({' '.join(str(error).split())[:200]})") from error
+        (self._input, *others) = self._interpreter.get_input_details()
+        shape = tuple(self._input["shape"])
+        if others or len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or self._input["dtype"] != np.uint8:
+            raise ValueError(f"{path}: does not take one uint8 RGB photo; export it with export.tflite")
+        self.image_size = int(shape[1])
+        outputs = self._interpreter.get_output_details()
+        self._scores = next((output for output in outputs if len(output["shape"]) == 2), None)
+        self._attention = next((output for output in outputs if len(output["shape"]) == 4), None)
+        count = self._scores["shape"][1] if self._scores else 0
+        if count != len(self.labels):
+            raise ValueError(f"{path}: has {count} scores and {len(self.labels)} labels in its {LABELS_FILE}")
+        self.seconds = {}
+
+    @property
+    def has_attention(self):
+        """Whether the model was exported with heat-maps."""
+        return self._attention is not None
+
+    def classify(self, photo):
+        """`[(label, score, is present), …]`, best first, of a photo: path, file or `PIL.Image`."""
+        scores = self.scores(self.pixels(photo))
+        present = scores >= self.thresholds
+        return [(self.labels[c], float(scores[c]), bool(present[c])) for c in np.argsort(-scores, kind="stable")]
+
+    def pixels(self, photo):
+        """uint8 `[size, size, 3]`: upright, RGB, warped to the model's size.
+
+        Raises:
+            ValueError: it is no photo that Pillow can read.
+        """
+        started = time.perf_counter()
+        try:
+            image = photo if isinstance(photo, Image.Image) else Image.open(photo)
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            resized = upright.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{photo}: is no photo that can be read ({error})") from error
+        self.seconds["read"] = time.perf_counter() - started
+        return np.asarray(resized)
+
+    def scores(self, pixels):
+        """float32 `[labels]` of uint8 `[size, size, 3]`."""
+        started = time.perf_counter()
+        self._interpreter.set_tensor(self._input["index"], pixels[None])
+        self._interpreter.invoke()
+        scores = self._output(self._scores)
+        self.seconds["run"] = time.perf_counter() - started
+        return scores
+
+    def attention(self):
+        """float32 `[labels, h, w]` in [0, 1]: where the model looked in the photo it saw last."""
+        return self._output(self._attention)
+
+    def _output(self, details):
+        values = self._interpreter.get_tensor(details["index"])[0]
+        scale, zero_point = details["quantization"]
+        return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
+
+
+def read_labels(path, content):
+    """Labels, and thresholds as an array, from the ZIP that follows the model's bytes.
+
+    Raises:
+        ValueError: there is no such ZIP, or it is not whole.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            labels = archive.read(LABELS_FILE).decode().splitlines()
+            thresholds = np.array(archive.read(THRESHOLDS_FILE).decode().split(), np.float32)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: holds no {LABELS_FILE} and {THRESHOLDS_FILE}: it has no metadata, or is cut short; export it anew"
+        ) from error
+    if len(labels) != len(thresholds):
+        raise ValueError(f"{path}: has {len(labels)} labels and {len(thresholds)} thresholds; export it anew")
+    return labels, thresholds

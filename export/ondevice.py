@@ -1,0 +1,106 @@
+"""`python -m export.ondevice`: names what is in photos with a .tflite, without TensorFlow, as a phone or a board does."""
+
+import dataclasses
+import json
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from export.device_classifier import DeviceClassifier
+from export.heatmap_files import write_heatmap
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+from msrn_tf.data.photos import find_photos
+from msrn_tf.errors import UserError
+from msrn_tf.progress import ProgressBar
+from msrn_tf.quiet_import import captured_native_stderr
+
+STAGES = ("read", "run")
+
+
+@dataclasses.dataclass(frozen=True)
+class OnDeviceConfig:
+    """On the device"""
+
+    model: str = option("", "the .tflite of export.tflite")
+    threads: int = option(2, "threads that the interpreter uses", low=1)
+    top_k: int = option(5, "labels to print for a photo", low=1)
+    json: bool = option(False, "print a JSON line a photo instead of a table")
+    heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention")
+
+
+def main(arguments, config):
+    """Classifies as configured. Photos that cannot be read are named at the end, and the exit status is then 2."""
+    if not config.model:
+        raise UserError("--model is missing: give the .tflite to run")
+    paths = find_photos(arguments)
+    classifier = open_classifier(config.model, config.threads)
+    if config.heatmaps:
+        if not classifier.has_attention:
+            raise UserError(f"--heatmaps: {config.model} has none; export it with export.tflite --with_attention")
+        os.makedirs(config.heatmaps, exist_ok=True)
+    rows, bad = [], []
+    with ProgressBar("classifying", len(paths), "photos") as bar:
+        for done, path in enumerate(paths, 1):
+            try:
+                rows.append(classify(classifier, path, config.heatmaps))
+            except ValueError as error:
+                bad.append(str(error))
+            bar.update(done)
+    print_rows(rows, config)
+    for message in bad:
+        print(f"error: {message}", file=sys.stderr)
+    if bad:
+        sys.exit(UserError.exit_status)
+
+
+def open_classifier(path, num_threads, flag="--model"):
+    """The classifier of a .tflite; `UserError` where it cannot be used."""
+    if not os.path.isfile(path):
+        raise UserError(f"{flag}={path}: no such file; export.tflite writes one")
+    try:
+        with captured_native_stderr():
+            return DeviceClassifier(path, num_threads)
+    except ValueError as error:
+        raise UserError(f"{flag}={error}") from error
+
+
+def classify(classifier, path, heatmaps=""):
+    """One photo's row: labels best first, scores, which are present, milliseconds by stage, heat-map files."""
+    answer = classifier.classify(path)
+    present = [label for label, _, is_present in answer if is_present]
+    row = {
+        "photo": path,
+        "labels": [label for label, _, _ in answer],
+        "scores": [round(score, 6) for _, score, _ in answer],
+        "present": present,
+        "milliseconds": {stage: round(1000 * classifier.seconds[stage], 2) for stage in STAGES},
+    }
+    if heatmaps:
+        maps = classifier.attention()
+        shown = present or row["labels"][:1]
+        row["heatmaps"] = [
+            write_heatmap(path, label, maps[classifier.labels.index(label)], heatmaps) for label in shown
+        ]
+    return row
+
+
+def print_rows(rows, config):
+    """The table, or a JSON line a photo."""
+    if config.json:
+        for row in rows:
+            print(json.dumps(row | {key: row[key][: config.top_k] for key in ("labels", "scores")}))
+        return
+    table = Table("photo", f"best {config.top_k} labels (present ones marked *)", "read ms", "run ms", highlight=False)
+    for row in rows:
+        best = zip(row["labels"][: config.top_k], row["scores"], strict=False)
+        names = [f"{'*' if label in row['present'] else ''}{label} {score:.3f}" for label, score in best]
+        times = [f"{row['milliseconds'][stage]:.1f}" for stage in STAGES]
+        table.add_row(os.path.basename(row["photo"]), "  ".join(names), *times)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(OnDeviceConfig,), positional="PHOTO_OR_DIR...")

@@ -1,0 +1,1 @@
+"""Quantized models for devices: attention in built-in operations, calibration photos, recipes, comparison."""

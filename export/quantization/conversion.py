@@ -1,0 +1,96 @@
+"""From a trained model to the bytes of a .tflite, in one of the modes of `recipes`."""
+
+import contextlib
+import io
+import warnings
+
+import tensorflow as tf
+from litert_quantizer import calibrator, quantizer, recipe_manager
+from litert_quantizer.utils import qsv_utils
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from export.quantization.device_model import DeviceModel
+from export.quantization.recipes import MODES, recipe
+from msrn_tf.progress import ProgressBar
+from msrn_tf.quiet_import import captured_native_stderr
+
+SIGNATURE = "serving_default"
+CALIBRATION_THREADS = 2
+
+
+def convert(model, mode, photos=(), with_attention=False, prepare=lambda content: content):
+    """The bytes of a quantized model, whose operations are all built in.
+
+    Args:
+        model: trained `MSRN` or `PooledClassifier`.
+        mode: key of `recipes.MODES`.
+        photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated.
+        with_attention: bool. A second output with heat-maps.
+        prepare: function of the bytes that TensorFlow's converter wrote, before litert-quantizer moves the weights
+            behind the model: the place to put metadata into it.
+    """
+    device_model = DeviceModel(model, with_attention, in_integers=mode == "int8_full")
+    if mode == "int8_full":
+        return prepare(_converted(device_model, photos))
+    content = prepare(_converted(device_model))
+    return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
+
+
+def quantize(content, recipe, photos=(), update_ranges=qsv_utils.min_max_update):
+    """A float model's bytes, quantized by a recipe of litert-quantizer.
+
+    `update_ranges`: how the ranges of activations of several photos become one: by default from the smallest value of
+    all to the largest.
+    """
+    work = quantizer.Quantizer(bytearray(content), recipe)
+    ranges = measured_ranges(content, recipe, photos, update_ranges) if work.need_calibration else None
+    with _without_messages():
+        result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def measured_ranges(content, recipe, photos, update_ranges=qsv_utils.min_max_update):
+    """What the float model's activations are on photos, as litert-quantizer takes it."""
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe)
+    # `Quantizer.calibrate` would count its photos first, and offers a running mean of their ranges alone.
+    with _without_messages():
+        measured = calibrator.Calibrator(
+            bytes(content),
+            num_threads=CALIBRATION_THREADS,
+            mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
+            qsv_update_func=update_ranges,
+        )
+    with ProgressBar("calibrating", len(photos), "photos") as bar:
+        for done, photo in enumerate(photos, 1):
+            with _without_messages():
+                measured.calibrate({SIGNATURE: [{"image": photo}]}, manager)
+            bar.update(done)
+    return measured.get_model_qsvs()
+
+
+@contextlib.contextmanager
+def _without_messages():
+    """Holds back litert-quantizer's bars, one a photo, and its warning that it keeps activations."""
+    with captured_native_stderr(), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _converted(device_model, calibration_photos=None):
+    """TensorFlow's converter: in float, or with photos in integers alone (uint8 in, uint8 out)."""
+    traced = device_model.function.get_concrete_function()
+    names, frozen = sorted(traced.structured_outputs), convert_variables_to_constants_v2(traced)
+    # Once more as a function, for a signature with names; the converter itself would keep variables in the model.
+    signature = tf.function(
+        lambda image: dict(zip(names, frozen(image), strict=True)), input_signature=[device_model.spec]
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.get_concrete_function()], tf.Module())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if calibration_photos is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ({"image": photo} for photo in calibration_photos)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    with captured_native_stderr():
+        return converter.convert()

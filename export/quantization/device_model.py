@@ -1,0 +1,112 @@
+"""An inference model laid out for TFLite: one photo of fixed size, nothing but built-in operations, little memory.
+
+Semantic attention (`msrn_tf.layers.semantic_attention` has the equation) walks over labels, a few at a time. Positions
+stay `[N, D]` with channels innermost, as convolutions leave them, so that every step is elementwise or a sum over
+positions: what XNNPACK computes with vector instructions, without a transposition, and in memory that fits a cache.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from export.inference_model import inference_model
+from export.signatures import combined_maps
+from msrn_tf.models.msrn import MSRN
+
+BLOCK_ELEMENTS = 1 << 19
+"""Weights computed at a time, in numbers: 2 MiB of float32."""
+
+SMALLEST_SUM = 1 / 128
+"""Of the largest sum there can be: two steps of its int8 form, in which a smaller one could be 0, and DIV ends the run."""
+
+
+class UnrolledAttention:
+    """`SemanticAttention` for one photo and semantics that are constants, label after label.
+
+    Per label and channel, with m the largest of p·e over positions (it lies where p is largest or smallest)::
+
+        w = exp(p·e − m)        r = Σₙ w·p / Σₙ w
+
+    Args:
+        semantics: array `[K, D]`. What the calls name `semantics` are its first rows.
+        in_integers: bool. Keeps Σₙ w from rounding to 0 in int8.
+    """
+
+    def __init__(self, semantics, in_integers=False):
+        self._semantics, self._in_integers = semantics, in_integers
+
+    def __call__(self, positions, semantics):
+        """`[1, K, D]` of positions `[1, N, D]` and the semantics `[K, D]`."""
+        extremes = _extremes(positions)
+        parts = [self._aggregate(positions, block, extremes) for block in self._blocks(semantics, positions)]
+        return tf.expand_dims(tf.concat(parts, axis=0), 0)
+
+    def evidence_maps(self, positions, semantics, gradients):
+        """`SemanticAttention.evidence_maps`: `[1, K, N]`.
+
+        The weights are computed anew around the mean: TFLite would keep those of every label from the first pass to
+        the second if they were the same.
+        """
+        deviation = positions - tf.reduce_mean(positions, axis=1, keepdims=True)
+        extremes = _extremes(deviation)
+        maps, start = [], 0
+        for block in self._blocks(semantics, positions):
+            gradient = tf.transpose(gradients[:, start : start + len(block)], (1, 0, 2))
+            weights = _weights(deviation, block, extremes)
+            scaled = gradient / tf.reduce_sum(weights, axis=1, keepdims=True)
+            maps.append(tf.reduce_sum(weights * deviation * scaled, axis=-1))
+            start += len(block)
+        return tf.expand_dims(tf.concat(maps, axis=0), 0)
+
+    def _aggregate(self, positions, block, extremes):
+        weights = _weights(positions, block, extremes)
+        sums = tf.reduce_sum(weights, axis=1)
+        if self._in_integers:
+            sums = tf.maximum(sums, SMALLEST_SUM * positions.shape[1])
+        return tf.reduce_sum(weights * positions, axis=1) / sums
+
+    def _blocks(self, semantics, positions):
+        """The semantics as constant blocks `[labels, 1, D]`."""
+        values = self._semantics[: semantics.shape[0], None]
+        size = max(1, BLOCK_ELEMENTS // (positions.shape[1] * positions.shape[2]))
+        return np.split(values, range(size, len(values), size))
+
+
+def _extremes(positions):
+    return tf.reduce_max(positions, axis=1, keepdims=True), tf.reduce_min(positions, axis=1, keepdims=True)
+
+
+def _weights(positions, block, extremes):
+    """exp(p·e − max), not yet divided by its sum: `[labels, N, D]`."""
+    largest = tf.maximum(extremes[0] * block, extremes[1] * block)
+    return tf.exp(positions * block - largest)
+
+
+class DeviceModel(tf.Module):
+    """What is converted: uint8 pixels of one photo to calibrated scores, and with attention to heat-maps.
+
+    Args:
+        model: trained `MSRN` or `PooledClassifier`.
+        with_attention: bool. A second output: one map a label in [0, 1], `[1, C, h, w]`.
+        in_integers: bool. Whether attention is going to be computed in int8.
+    """
+
+    def __init__(self, model, with_attention=False, in_integers=False):
+        super().__init__()
+        self.model = inference_model(model)
+        if isinstance(self.model, MSRN):
+            self.model.attention = UnrolledAttention(np.asarray(self.model.semantics()[0]), in_integers)
+        size = model.image_size
+        self.spec = tf.TensorSpec((1, size, size, 3), tf.uint8, "image")
+        self.function = tf.function(self._explain if with_attention else self._classify, input_signature=[self.spec])
+
+    def _classify(self, image):
+        return {"scores": _scores(self.model, self.model(image, training=False))}
+
+    def _explain(self, image):
+        return self._classify(image) | {"attention": combined_maps(self.model.attention_maps(image))}
+
+
+def _scores(model, logits):
+    """Calibrated probabilities, as `model.probabilities` has them."""
+    calibrated = getattr(model, "calibrated", tf.sigmoid)
+    return calibrated(logits)

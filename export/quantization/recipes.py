@@ -1,0 +1,72 @@
+"""What each mode does to which operation: recipes of litert-quantizer, by operation and by scope (docs/ondevice.md).
+
+`int8` computes the backbone, the projections and dense layers in integers. The image's normalisation, semantic
+attention and what follows it stay in float: TFLite's integer softmax has a step of 1/256, of which 784 weights of about
+1/784 leave nothing, and what is small needs no integers to be fast.
+"""
+
+import dataclasses
+
+from litert_quantizer import algorithm_manager, qtyping, recipe_manager
+
+Operation = qtyping.TFLOperationName
+Algorithm = algorithm_manager.AlgorithmName
+
+WEIGHTED = (Operation.CONV_2D, Operation.DEPTHWISE_CONV_2D, Operation.FULLY_CONNECTED)
+"""Operations that hold nearly all weights and nearly all work."""
+
+INTEGER_SCOPES = ("backbone", "tap_convolution", "tap_pool", "projection")
+"""Parts of the network, by the names of their outputs, that `int8` computes in integers; and dense layers anywhere."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """One way of quantizing.
+
+    Attributes:
+        meaning: for `--help` and the model's description.
+        calibrated: bool. Whether photos are needed.
+        warning: what a person should know before using it; may be empty.
+    """
+
+    meaning: str
+    calibrated: bool = False
+    warning: str = ""
+
+
+MODES = {
+    "none": Mode("float32"),
+    "dynamic": Mode("int8 weights; activations are quantized as they come"),
+    "float16": Mode("float16 weights, float32 computation: half the size, for GPU delegates"),
+    "int8": Mode("int8 backbone and dense layers, float attention", calibrated=True),
+    "int8_full": Mode(
+        "int8 everywhere, for accelerators that take nothing else",
+        calibrated=True,
+        warning="int8_full computes attention in steps of 1/256 of its range; look at the loss printed below",
+    ),
+    "int16x8": Mode(
+        "int8 weights, int16 activations, float attention",
+        calibrated=True,
+        warning="int16x8 has no fast kernels: it took 180 times as long as int8 on a CPU",
+    ),
+}
+
+
+def recipe(mode):
+    """The recipe of a mode that litert-quantizer carries out: all but `none` and `int8_full`."""
+    manager = recipe_manager.RecipeManager()
+    if mode == "dynamic":
+        for operation in WEIGHTED:
+            manager.add_dynamic_config(".*", operation, 8)
+    elif mode == "float16":
+        for operation in WEIGHTED:
+            manager.add_weight_only_config(".*", operation, 16, algorithm_key=Algorithm.FLOAT_CASTING)
+    else:
+        _add_static(manager, activation_bits={"int8": 8, "int16x8": 16}[mode])
+    return manager.get_quantization_recipe()
+
+
+def _add_static(manager, activation_bits):
+    for scope in INTEGER_SCOPES:
+        manager.add_static_config(scope, Operation.ALL_SUPPORTED, activation_bits, 8)
+    manager.add_static_config(".*", Operation.FULLY_CONNECTED, activation_bits, 8)

@@ -1,0 +1,150 @@
+"""`python -m export.tflite`: `model.keras` → a quantized .tflite with labels and thresholds in it, for devices."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from export.device_classifier import DeviceClassifier
+from export.quantization.calibration import calibration_examples, calibration_photos
+from export.quantization.conversion import convert
+from export.quantization.metadata import with_files, with_metadata
+from export.quantization.recipes import MODES
+from export.serving.warm_up import example_photo
+from msrn_tf import command_line
+from msrn_tf.config import DataConfig, option
+from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.data.example import targets_of
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.models.factory import load_model
+from msrn_tf.models.msrn import MSRN
+from msrn_tf.progress import ProgressBar
+from msrn_tf.quiet_import import captured_native_stderr
+
+TOLERANCE = 1e-4
+BATCH_SIZE = 16
+FEW_PHOTOS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class TFLiteConfig:
+    """Export"""
+
+    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    output: str = option("", "the .tflite to write")
+    quantize: str = option("dynamic", "; ".join(f"{name}: {m.meaning}" for name, m in MODES.items()), choices=[*MODES])
+    with_attention: bool = option(False, "a second output with heat-maps, for export.ondevice; not for MediaPipe")
+    calibration: str = option(
+        "",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare "
+        "or a .tfrecord; empty: --calibration_split of --dataset",
+    )
+    calibration_split: str = option("val", "split to take them from, of a data set or a prepared folder")
+    calibration_images: int = option(200, "how many of them", low=1)
+    seed: int = option(0, "of the choice among them", low=0)
+
+
+def main(data, config):
+    """Exports as configured."""
+    for flag in ("model", "output"):
+        if not getattr(config, flag):
+            raise UserError(f"--{flag} is missing: give the model.keras and the .tflite to write")
+    if not os.path.isdir(os.path.dirname(config.output) or "."):
+        raise UserError(f"--output={config.output}: its folder does not exist")
+    model, mode = load_model(config.model), MODES[config.quantize]
+    check(model, config)
+    if mode.warning:
+        print(f"warning: {mode.warning}")
+    photos, targets = read_photos(model, data, config)
+    content = tflite_bytes(model, config.quantize, photos, config.with_attention)
+    with captured_native_stderr():
+        classifier = DeviceClassifier(config.output, content=content)
+    differences = Differences.measured(model, classifier, photos, targets)
+    if config.quantize == "none" and differences.largest > TOLERANCE:
+        raise UserError(
+            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
+        )
+    temporary = config.output + ".tmp"
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.replace(temporary, config.output)
+    print(differences.sentence())
+    print(f"written to {config.output}: {config.quantize}, {len(model.labels)} labels, {model.image_size} pixels, "
+          f"{len(content) / 1e6:.2f} MB; its float32 weights take {4 * model_weights(model) / 1e6:.2f} MB")  # fmt: skip
+
+
+def check(model, config):
+    """Refuses what cannot be exported."""
+    if config.with_attention and not isinstance(model, MSRN):
+        raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
+    if config.with_attention and config.quantize == "int8_full":
+        raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")
+
+
+def read_photos(model, data, config):
+    """`(photos, targets)`: what to calibrate on and to compare on; a drawn photo where nothing is calibrated."""
+    if not MODES[config.quantize].calibrated and not config.calibration:
+        return [evaluation_pixels(example_photo(model.image_size), model.image_size)[None].numpy()], None
+    examples = calibration_examples(
+        config.calibration, data, config.calibration_split, model.labels, config.calibration_images, config.seed
+    )
+    if len(examples) < min(FEW_PHOTOS, config.calibration_images):
+        print(f"warning: --calibration has {len(examples)} photos only; a few hundred give better ranges")
+    return calibration_photos(examples, model.image_size, data.max_pixels), targets_of(examples)
+
+
+def tflite_bytes(model, mode, photos=(), with_attention=False):
+    """The whole .tflite, with metadata."""
+    description = (
+        f"{model.name}, multi-label image classification with {len(model.labels)} labels "
+        f"(Qu et al., arXiv 2106.11596); {MODES[mode].meaning}"
+    )
+    content = convert(
+        model, mode, photos, with_attention, lambda content: with_metadata(content, model, description, with_attention)
+    )
+    return with_files(content, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Differences:
+    """How far a .tflite's scores are from the trained model's, on some photos; mAP of both where these have labels."""
+
+    largest: float
+    mean: float
+    num_photos: int
+    mean_precisions: tuple | None = None
+
+    @classmethod
+    def measured(cls, model, classifier, photos, targets=None):
+        expected, found = [], []
+        with ProgressBar("comparing", len(photos), "photos") as bar:
+            for start in range(0, len(photos), BATCH_SIZE):
+                batch = np.concatenate(photos[start : start + BATCH_SIZE])
+                expected += [*model.probabilities(batch)]
+                found += [classifier.scores(pixels) for pixels in batch]
+                bar.update(len(found))
+        difference = np.abs(np.array(found) - np.array(expected))
+        precisions = None
+        if targets is not None and (targets == 1).any():
+            both = (evaluate_scores(scores, targets, model.labels)["mAP"] for scores in (expected, found))
+            precisions = tuple(both)
+        return cls(float(difference.max()), float(difference.mean()), len(photos), precisions)
+
+    def sentence(self):
+        """For a person."""
+        text = f"scores differ by at most {self.largest:.1e}, on average {self.mean:.1e}, on {self.num_photos} photos"
+        if self.mean_precisions:
+            before, after = self.mean_precisions
+            text += f"; mAP on them {after:.2f} where the model has {before:.2f}"
+        return text
+
+
+def model_weights(model):
+    """Numbers in a model's weights, without those over the label graph, which an export leaves out."""
+    left_out = ("label_encoder", "diff_pool", "word_vectors", "adjacency")
+    return sum(int(np.prod(v.shape)) for v in model.variables if not any(name in v.path for name in left_out))
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=TFLiteConfig)
