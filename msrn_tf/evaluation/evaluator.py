@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data import pipeline
 from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
+from msrn_tf.data.pipeline import why_not_decoded
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.metrics import evaluate_scores
 
@@ -20,11 +21,12 @@ class Evaluator:
         batch_size: int, over all replicas; must be divisible by their number.
         strategy: a `tf.distribute.Strategy`; the current one where not given.
         max_pixels: int. Larger photos are refused.
+        pipeline: what gives `evaluation_batches`: the module, or a cache of feature maps.
     """
 
-    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS):
+    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS, pipeline=pipeline):
         self.model = model
-        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self.batch_size, self.max_pixels, self.pipeline = batch_size, max_pixels, pipeline
         self.strategy = strategy or tf.distribute.get_strategy()
         self._forward = tf.function(self._global_scores, reduce_retracing=True)
 
@@ -57,7 +59,7 @@ class Evaluator:
     def _scores(self, examples, progress):
 
         def shard(context):
-            dataset = evaluation_batches(
+            dataset = self.pipeline.evaluation_batches(
                 examples,
                 image_size=self.model.image_size,
                 batch_size=self.batch_size,

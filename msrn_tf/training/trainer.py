@@ -8,8 +8,9 @@ import time
 
 import tensorflow as tf
 
+from msrn_tf.data import pipeline
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import InputPlan, epoch_order, training_batches, why_not_decoded
+from msrn_tf.data.pipeline import InputPlan, epoch_order, why_not_decoded
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -55,14 +56,15 @@ class Trainer:
         run_log: `RunLog`.
         workdir: the run's folder.
         stop: `StopSignals`, or None.
+        pipeline: what gives `training_batches` and `evaluation_batches`: the module, or a `FeatureCache`.
     """
 
-    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None):
+    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None, pipeline=pipeline):
         self.train_step, self.checkpoints, self.run_log, self.workdir = train_step, checkpoints, run_log, workdir
         self.model, self.optimizer, self.strategy = train_step.model, train_step.optimizer, train_step.strategy
         self.batch_size = train_step.batch_size
-        self.stop = stop
-        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy)
+        self.stop, self.pipeline = stop, pipeline
+        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy, pipeline=pipeline)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
         self._bad_images = {}
@@ -142,7 +144,7 @@ class Trainer:
         while True:
             sound = self._without_bad_images(examples)
             batches = self._distributed(
-                lambda shard, sound=sound, first=done: training_batches(
+                lambda shard, sound=sound, first=done: self.pipeline.training_batches(
                     sound,
                     plan.inputs,
                     batch_size=self.batch_size,
