@@ -6,13 +6,11 @@ versions without failing a request. SIGTERM: what was accepted is answered, then
 
 import concurrent.futures
 import dataclasses
-import json
 import logging
 import os
 import signal
 import sys
 import threading
-import time
 
 import grpc
 from google.protobuf import text_format
@@ -21,7 +19,6 @@ from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import (
     model_service_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2,
     prediction_service_pb2_grpc,
 )
@@ -31,16 +28,16 @@ from export.serving import servicer
 from export.serving.admission import Admission
 from export.serving.batching import BatchingOptions
 from export.serving.errors import ServingError
+from export.serving.log import write_log
 from export.serving.metrics import ServerMetrics
 from export.serving.ssl_config import server_credentials
 from export.serving.versions import ModelManager
-from export.serving.warm_up import read_warm_up_requests
+from export.serving.warm_up import warm_up
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.errors import UserError
 
 logger = logging.getLogger("export.serve")
-STANDARD_FIELDS = set(vars(logging.makeLogRecord({})))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,17 +162,6 @@ class Server:
                 logger.exception("looking for versions failed")
 
 
-def warm_up(version):
-    """Sends a version its own warm-up requests; one that fails keeps it from being served."""
-    for request in read_warm_up_requests(version.folder):
-        signature = request.model_spec.signature_name or servicer.DEFAULT_SIGNATURE
-        if isinstance(request, predict_pb2.PredictRequest):
-            inputs = servicer.tensor_inputs(version.signature_defs[signature], request.inputs)
-        else:
-            inputs = servicer.example_inputs(version.signature_defs[signature], request)
-        version.run(signature, inputs)
-
-
 def _model_server_config(config):
     if bool(config.model_config_file) == bool(config.model_base_path):
         raise UserError("--model_base_path or --model_config_file is needed, one of the two")
@@ -197,33 +183,9 @@ def _model_server_config(config):
     return result
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event, and what the event is about."""
-
-    def format(self, record):
-        extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
-        line = {"time": round(time.time(), 3), "level": record.levelname, "event": record.getMessage()} | extra
-        if record.exc_info:
-            line["error"] = repr(record.exc_info[1])
-        return json.dumps(line)
-
-
-class NotRequests(logging.Filter):
-    """Keeps the lines of single requests out."""
-
-    def filter(self, record):
-        return record.getMessage() != "request"
-
-
 def main(config):
     """Serves until SIGTERM or SIGINT."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    if not config.log_requests:
-        handler.addFilter(NotRequests())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    write_log(sys.stderr, config.log_requests)
     server = Server(config)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,28 +24,32 @@ def signatures(model, max_pixels=MAX_PIXELS):
     """
     size = model.image_size
     photos = tf.TensorSpec((None,), tf.string, "image_bytes")
+    pixels = tf.TensorSpec((None, size, size, 3), tf.uint8, "image")
+    # Functions of their own: traced and written once, and not for every signature again.
+    decode = _once(lambda encoded: decode_photos(encoded, size, max_pixels), photos)
+    forward = _once(lambda images: model(images, training=False), pixels)
 
     def serving_default(image_bytes):
-        images, valid = decode_photos(image_bytes, size, max_pixels)
-        return ranked_labels(model, model(images, training=False), valid)[0]
+        images, valid = decode(image_bytes)
+        return ranked_labels(model, forward(images), valid)[0]
 
     def serving_pixels(image):
         valid = tf.ones(tf.shape(image)[:1], tf.bool)
-        return ranked_labels(model, model(image, training=False), valid)[0]
+        return ranked_labels(model, forward(image), valid)[0]
 
     def classify(inputs):
         images, valid = decode_photos(inputs, size, max_pixels, are_examples=True)
-        ranked, _ = ranked_labels(model, model(images, training=False), valid)
+        ranked, _ = ranked_labels(model, forward(images), valid)
         return {"classes": ranked["labels"], "scores": ranked["scores"]}
 
     def explain(image_bytes):
-        images, valid = decode_photos(image_bytes, size, max_pixels)
-        ranked, order = ranked_labels(model, model(images, training=False), valid)
+        images, valid = decode(image_bytes)
+        ranked, order = ranked_labels(model, forward(images), valid)
         maps = combined_maps(model.attention_maps(images)) * tf.cast(valid, tf.float32)[:, None, None, None]
         return ranked | {"attention": tf.gather(maps, order, batch_dims=1)}
 
     def embed(image_bytes):
-        images, valid = decode_photos(image_bytes, size, max_pixels)
+        images, valid = decode(image_bytes)
         semantics, _, _ = model.semantics()
         features = model.aggregate(model.feature_maps(images, training=False), semantics)[:, : len(model.labels)]
         features = tf.cast(features, tf.float32) * tf.cast(valid, tf.float32)[:, None, None]
@@ -54,12 +58,16 @@ def signatures(model, max_pixels=MAX_PIXELS):
 
     found = {
         "serving_default": (serving_default, photos),
-        "serving_pixels": (serving_pixels, tf.TensorSpec((None, size, size, 3), tf.uint8, "image")),
+        "serving_pixels": (serving_pixels, pixels),
         "classify": (classify, tf.TensorSpec((None,), tf.string, "inputs")),
     }
     if isinstance(model, MSRN):
         found |= {"explain": (explain, photos), "embed": (embed, photos)}
     return found
+
+
+def _once(function, spec):
+    return tf.function(function, input_signature=[spec], autograph=False)
 
 
 def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False):

@@ -183,10 +183,6 @@ def check_training(data, model, optimization, run):
             "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
         ),
         (
-            optimization.jit_compile and run.num_cpu_replicas > 1,
-            "--jit_compile: works on one replica only; leave out --num_cpu_replicas",
-        ),
-        (
             not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
             f"--strides={','.join(map(str, model.strides))}: must be some of {','.join(map(str, STRIDES))}, in order",
         ),

@@ -18,7 +18,7 @@ from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.training import run_directory
-from msrn_tf.training.checkpoints import RunCheckpoints
+from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, worker_index
 from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.interruption import StopSignals
@@ -34,6 +34,15 @@ SAMPLE_PICTURES = 6
 def main(data, model_config, optimization, run):
     """Trains as configured; the dataclasses are those of `msrn_tf.config`."""
     check_training(data, model_config, optimization, run)
+    with StopSignals() as stop:
+        try:
+            _train(data, model_config, optimization, run, stop)
+        except Interrupted as interrupted:
+            who = stop.received or "another worker"
+            print(f"{interrupted} by {who}; the same command goes on from there")
+
+
+def _train(data, model_config, optimization, run, stop):
     configs = (data, model_config, optimization, run)
     goes_on = run_directory.is_started(run.workdir)
     if goes_on:
@@ -58,7 +67,7 @@ def main(data, model_config, optimization, run):
     with strategy.scope():
         model = create_model(model_config, reader.labels, data.image_size, label_graph, run.sync_batch_norm)
         transfer = []
-        if model_config.init_from and not goes_on:
+        if model_config.init_from and not checkpoint_paths(run.workdir):
             transfer = transfer_weights(load_model(model_config.init_from, "--init_from"), model).describe()
         train_step = make_train_step(optimization, model, strategy, len(train_examples))
     worker = worker_index(strategy)
@@ -99,16 +108,10 @@ def main(data, model_config, optimization, run):
         profile_steps=run.profile_steps,
         backbone_factor=optimization.backbone_factor,
     )
-    with StopSignals() as stop:
-        try:
-            trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop, pipeline)
-            best = trainer.fit(train_examples, val_examples, plan)
-        except Interrupted as interrupted:
-            if is_chief:
-                print(f"{interrupted} by {stop.received}; the same command goes on from there")
-            return
+    trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop, pipeline)
+    best = trainer.fit(train_examples, val_examples, plan)
     if is_chief:
-        print_end(data, run, best)
+        print_end(data, run, best, reader.splits)
 
 
 def open_pipeline(data, model, train_examples, val_examples):
@@ -127,8 +130,12 @@ def sample_pictures(model, examples):
     if not hasattr(model, "attention_maps"):
         return None
     few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
-    images, _ = next(iter(evaluation_batches(few, image_size=model.image_size, batch_size=len(few))))
-    return lambda: {"predictions": contact_sheet(model, images)}
+
+    def pictures():
+        images, _ = next(iter(evaluation_batches(few, image_size=model.image_size, batch_size=len(few))))
+        return {"predictions": contact_sheet(model, images)}
+
+    return pictures
 
 
 if __name__ == "__main__":

@@ -1,21 +1,57 @@
 """Running a command in a process of its own, as a person does."""
 
+import multiprocessing
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = [
     "--backbone=resnet_tiny", "--channels=8", "--head=elementwise", "--image_size=32", "--batch_size=16", "--epochs=1",
     "--decay_epochs=1", "--augment=flip",
 ]  # fmt: skip
+PRELOADED = ("tensorflow", "keras_hub.models", "msrn_tf.training.setup")
 
 
 def command(module, *arguments, cwd=None):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=cwd)
+    """Runs `python -m module` to its end; the `CompletedProcess`.
+
+    Its process is a fork of one that has imported `PRELOADED` and run nothing: importing TensorFlow takes longer than
+    most of what is tested. (What a server or an interrupted run is started with are processes from the very start.)
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [os.path.join(folder, name) for name in ("stdout", "stderr")]
+        where = os.path.abspath(cwd or os.curdir)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = forks().Process(
+            target=run_as_command, args=(module, [*map(str, arguments)], where, environment, outputs)
+        )
+        process.start()
+        process.join()
+        stdout, stderr = (pathlib.Path(path).read_text() for path in outputs)
+    return subprocess.CompletedProcess([module, *arguments], process.exitcode, stdout, stderr)
+
+
+def forks():
+    os.environ["PYTHONPATH"] = str(ROOT)  # where the process to fork from finds what it imports
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def run_as_command(module, arguments, where, environment, outputs):
+    for path, stream in zip(outputs, (1, 2), strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    if strangers := [name for name in PRELOADED if name not in sys.modules]:
+        sys.exit(f"not imported beforehand: {', '.join(strangers)}")
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(where)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def assert_refused(run, *words):

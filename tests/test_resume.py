@@ -2,18 +2,17 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from running import ROOT, SMALL, assert_refused, command
+from processes import Running
+from running import SMALL, assert_refused, command
 
 from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
@@ -26,25 +25,19 @@ def arguments(voc, workdir, *more):
     return ["--dataset=voc2007", f"--data_dir={voc}", f"--workdir={workdir}", *RUN, *more]
 
 
-def start(*flags):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "msrn_tf.train", *map(str, flags)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-
-
 def index_files(workdir):
     return sorted(pathlib.Path(workdir).glob("checkpoints/ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]))
 
 
-def wait_for_checkpoints(process, workdir, count):
-    """Until the newest checkpoint's number is at least `count`, or the process has ended."""
-    while process.poll() is None:
-        files = index_files(workdir)
-        if files and int(files[-1].stem.split("-")[1]) >= count:
-            return
-        time.sleep(0.01)
+def newest_number(workdir):
+    """The newest checkpoint's number, 0 where there is none."""
+    files = index_files(workdir)
+    return int(files[-1].stem.split("-")[1]) if files else 0
+
+
+def unfinished(workdir):
+    """What a checkpoint is being written to."""
+    return list(pathlib.Path(workdir).glob("checkpoints/*_temp"))
 
 
 def final_state(workdir):
@@ -69,28 +62,30 @@ def undisturbed(small_voc, tmp_path_factory):
     return workdir
 
 
-def kill_and_go_on(small_voc, workdir, kills, seed):
-    """Kills the run `kills` times, each some moments after it has written one more checkpoint, and lets it end."""
-    moment = random.Random(seed)
+def kill(process, workdir, moment):
+    """Kills a run after its next checkpoint: at a random moment, or `"inside"` the writing of another one."""
+    before = newest_number(workdir)
+    process.wait_for(lambda: newest_number(workdir) > before)
+    if moment == "inside":
+        process.wait_for(lambda: unfinished(workdir))
+    else:
+        time.sleep(moment)
+    process.kill()
+
+
+def test_a_run_killed_inside_the_writing_of_a_checkpoint_goes_on_to_the_same_bits(small_voc, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
     flags = arguments(small_voc, workdir, "--checkpoint_steps=1")
-    for _ in range(kills):
-        files = index_files(workdir)
-        newest = int(files[-1].stem.split("-")[1]) if files else 0
-        process = start(*flags)
-        wait_for_checkpoints(process, workdir, newest + 1)
-        time.sleep(moment.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    for _ in range(10):  # a checkpoint may be finished between the look and the kill
+        kill(Running("msrn_tf.train", *flags), workdir, "inside")
+        if unfinished(workdir):
+            break
+    assert unfinished(workdir)
     run = command("msrn_tf.train", *flags)
     assert run.returncode == 0, run.stderr
-    return run
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(small_voc, undisturbed, tmp_path):
-    run = kill_and_go_on(small_voc, tmp_path / "run", kills=1, seed=1)
-    assert "goes on" in run.stdout
-    assert_identical(final_state(tmp_path / "run"), final_state(undisturbed))
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert "goes on" in run.stdout and not unfinished(workdir)
+    assert_identical(final_state(workdir), final_state(undisturbed))
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     expected = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2]
     for record, undisturbed_record in zip(records, expected, strict=True):
@@ -100,8 +95,17 @@ def test_a_killed_run_goes_on_to_the_same_bits(small_voc, undisturbed, tmp_path)
 
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_change_nothing(small_voc, undisturbed, tmp_path):
-    kill_and_go_on(small_voc, tmp_path / "run", kills=10, seed=2)
-    assert_identical(final_state(tmp_path / "run"), final_state(undisturbed))
+    workdir, random_moment = tmp_path / "run", random.Random(2)
+    flags = arguments(small_voc, workdir, "--checkpoint_steps=1")
+    moments = [random_moment.uniform(0, 0.3) for _ in range(6)] + ["inside"] * 4
+    cut_short = []
+    for moment in random_moment.sample(moments, 10):
+        kill(Running("msrn_tf.train", *flags), workdir, moment)
+        cut_short.append(bool(unfinished(workdir)))
+    assert any(cut_short)
+    run = command("msrn_tf.train", *flags)
+    assert run.returncode == 0, run.stderr
+    assert_identical(final_state(workdir), final_state(undisturbed))
 
 
 def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_passed_over(
@@ -109,12 +113,11 @@ def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_
 ):
     workdir = tmp_path / "run"
     flags = arguments(small_voc, workdir, "--checkpoint_steps=3")
-    process = start(*flags)
-    wait_for_checkpoints(process, workdir, 1)
+    process = Running("msrn_tf.train", *flags)
+    process.wait_for(lambda: newest_number(workdir))
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert "by SIGTERM; the same command goes on from there" in output
+    assert process.wait() == 0, process.stderr()
+    assert "by SIGTERM; the same command goes on from there" in process.stdout()
     assert len(index_files(workdir)) == 2
 
     newest = index_files(workdir)[-1].with_suffix(".data-00000-of-00001")

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, input_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
+from export.serving.requests import classify_signature, example_inputs, predict_signature, tensor_inputs
 from export.signatures import EXAMPLE_FEATURE
 
 WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -81,3 +82,14 @@ def read_warm_up_requests(folder):
         if kind in ("predict_log", "classify_log"):
             requests.append(getattr(log, kind).request)
     return requests
+
+
+def warm_up(version):
+    """Sends a `ServedVersion` its own warm-up requests; one that fails keeps it from being served."""
+    for request in read_warm_up_requests(version.folder):
+        if isinstance(request, predict_pb2.PredictRequest):
+            name, signature = predict_signature(version.signature_defs, request.model_spec)
+            version.run(name, tensor_inputs(signature, request.inputs))
+        else:
+            name, signature = classify_signature(version.signature_defs, request.model_spec)
+            version.run(name, example_inputs(signature, request.input))

@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from msrn_tf.errors import UserError
 
+FOLDER = "checkpoints"
+SUMMED = ("loss", "classification_loss", "group_loss", "gradient_norm")
+
 
 class RunCheckpoints:
     """The last `keep` checkpoints of a run, in `WORKDIR/checkpoints`.
@@ -27,7 +30,7 @@ class RunCheckpoints:
     """
 
     def __init__(self, workdir, model, optimizer, moving_average=None, *, keep=3, worker=0):
-        self.folder = os.path.join(workdir, "checkpoints")
+        self.workdir, self.folder = workdir, os.path.join(workdir, FOLDER)
         self.epoch = tf.Variable(1, dtype=tf.int64)
         self.batch = tf.Variable(0, dtype=tf.int64)
         self.best_map = tf.Variable(-1.0, dtype=tf.float64)
@@ -57,7 +60,7 @@ class RunCheckpoints:
         try:
             self._manager.save()
             if self._is_chief:  # one that a killed process wrote is unknown to the manager
-                for path in self.paths()[self._keep :]:
+                for path in checkpoint_paths(self.workdir)[self._keep :]:
                     for file in glob.glob(f"{path}.*"):
                         os.remove(file)
         except (tf.errors.OpError, OSError) as error:
@@ -81,28 +84,25 @@ class RunCheckpoints:
             UserError: there are checkpoints and none is whole.
         """
         warnings = []
-        for path in self.paths():
+        for path in checkpoint_paths(self.workdir):
             try:
                 self._checkpoint.restore(path).assert_consumed()
                 return path, warnings
             except (tf.errors.OpError, AssertionError, ValueError, TypeError) as error:
                 warnings.append(f"{path}: damaged ({reason_of(error)}); going back to the one before it")
         if warnings:
-            workdir = os.path.dirname(self.folder)
-            raise UserError(f"{self.folder}: no checkpoint can be read; delete {workdir} to start again")
+            raise UserError(f"{self.folder}: no checkpoint can be read; delete {self.workdir} to start again")
         return None, []
 
-    def paths(self):
-        """Checkpoints in the folder, newest first."""
-        numbered = [
-            (int(match[1]), path.removesuffix(".index"))
-            for path in glob.glob(os.path.join(self.folder, "ckpt-*.index"))
-            if (match := re.search(r"ckpt-(\d+)\.index$", path))
-        ]
-        return [path for _, path in sorted(numbered, reverse=True)]
 
-
-SUMMED = ("loss", "classification_loss", "group_loss", "gradient_norm")
+def checkpoint_paths(workdir):
+    """A run's checkpoints, newest first."""
+    numbered = [
+        (int(match[1]), path.removesuffix(".index"))
+        for path in glob.glob(os.path.join(workdir, FOLDER, "ckpt-*.index"))
+        if (match := re.search(r"ckpt-(\d+)\.index$", path))
+    ]
+    return [path for _, path in sorted(numbered, reverse=True)]
 
 
 def reason_of(error):

@@ -42,6 +42,24 @@ def worker_index(strategy):
     return resolver.task_id or 0 if resolver else 0
 
 
+def has_workers(strategy):
+    """Whether several processes train together."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def any_worker(strategy, *wishes):
+    """Each wish, a bool, as soon as one worker has it: all of them act at the same step."""
+    return tuple(map(any, zip(*of_all_workers(strategy, *wishes), strict=True)))
+
+
+def of_all_workers(strategy, *numbers):
+    """A few whole numbers of each worker, known to all: a list of tuples."""
+    if not has_workers(strategy):
+        return [numbers]
+    rows = strategy.run(lambda: tf.constant([numbers], tf.int64))
+    return [tuple(map(int, row)) for row in strategy.gather(rows, axis=0).numpy()]
+
+
 def _split_cpu(num_devices):
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:

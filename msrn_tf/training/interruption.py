@@ -1,10 +1,12 @@
 """Stopping when asked: SIGTERM (a machine that is taken away) and SIGINT (Ctrl-C)."""
 
+import os
 import signal
+import sys
 
 
 class StopSignals:
-    """A context manager in which the two signals only set `received`; a second SIGINT interrupts at once."""
+    """A context manager in which the two signals only set `received` and say so; a second SIGINT interrupts at once."""
 
     def __init__(self):
         self.received = None
@@ -21,3 +23,5 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        # Not by print: the signal may have come while something was printed.
+        os.write(sys.stderr.fileno(), f"{self.received}: ends as soon as a checkpoint is written\n".encode())

@@ -7,18 +7,25 @@ import zlib
 from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.flagfile import changed_flags, flagfile_text
+from msrn_tf.training.checkpoints import FOLDER, checkpoint_paths
 
-FLAGS, DATA = "flags.cfg", os.path.join("checkpoints", "data.json")
+FLAGS, DATA, MODEL = "flags.cfg", os.path.join(FOLDER, "data.json"), "model.keras"
 
 
 def is_started(workdir):
-    """Whether the folder holds a run."""
-    return os.path.exists(os.path.join(workdir, FLAGS))
+    """Whether the folder holds a run. Raises `UserError` where it holds what may be the end of another."""
+    if os.path.exists(os.path.join(workdir, FLAGS)):
+        return True
+    if os.path.exists(os.path.join(workdir, MODEL)) or checkpoint_paths(workdir):
+        raise UserError(
+            f"--workdir={workdir}: holds a model, and no {FLAGS} that says of which run; give another folder"
+        )
+    return False
 
 
 def start(workdir, configs, train_examples, labels):
     """Makes the folder and says in it which run it is; the last file to appear is `flags.cfg`."""
-    os.makedirs(os.path.join(workdir, "checkpoints"), exist_ok=True)
+    os.makedirs(os.path.join(workdir, FOLDER), exist_ok=True)
     with open(os.path.join(workdir, DATA), "w", encoding="utf-8") as file:
         json.dump(_fingerprint(train_examples, labels), file)
     path = os.path.join(workdir, FLAGS)

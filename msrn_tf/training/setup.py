@@ -87,8 +87,12 @@ def make_train_step(config, model, strategy, num_examples):
         num_examples: int, size of the training split.
 
     Raises:
-        UserError: the batch size is no multiple of replicas × accumulation steps.
+        UserError: the batch size is no multiple of replicas × accumulation steps, or XLA is asked for on several.
     """
+    if config.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise UserError(
+            f"--jit_compile: works on one replica, and here are {strategy.num_replicas_in_sync}; use --strategy=one"
+        )
     part = strategy.num_replicas_in_sync * config.accumulation_steps
     if config.batch_size % part:
         raise UserError(

@@ -55,11 +55,13 @@ def memory_estimate(model_config, optimization, model, images):
     return fixed, activations * (4 if model.compute_dtype == "float32" else 2)
 
 
-def print_end(data, run, best):
-    """The best epoch, and the commands that come next."""
+def print_end(data, run, best, splits):
+    """The best epoch, and the commands that come next. `splits`: those of the data set."""
     path = os.path.join(run.workdir, "model.keras")
+    folder = f" --data_dir={data.data_dir}" if data.data_dir else ""
+    split = "test" if "test" in splits else data.val_split
+    name = os.path.basename(os.path.abspath(run.workdir))
     print(f"best       epoch {best['epoch']}, validation mAP {best['val_mAP']:.2f}: {path}")
-    print(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset} "
-          f"{f'--data_dir={data.data_dir} ' if data.data_dir else ''}--split=test")  # fmt: skip
-    heatmaps = os.path.join(run.workdir, "heatmaps")
-    print(f"           python -m msrn_tf.predict --model={path} --heatmaps={heatmaps} PHOTO...")
+    print(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
+    print(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
+    print(f"           python -m export.saved_model --model={path} --output=serving/{name}")

@@ -10,13 +10,15 @@ import tensorflow as tf
 
 from msrn_tf.data import pipeline
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import InputPlan, epoch_order, why_not_decoded
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.models.factory import save_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.training.batches import TrainingBatches
 from msrn_tf.training.checkpoints import SUMMED, reason_of
+from msrn_tf.training.distribution import any_worker, has_workers, of_all_workers
 
 STEPS_BETWEEN_CHECKS = 10
 
@@ -67,7 +69,6 @@ class Trainer:
         self.evaluator = Evaluator(self.model, self.batch_size, self.strategy, pipeline=pipeline)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
-        self._bad_images = {}
 
     def fit(self, train_examples, val_examples, plan):
         """Trains from where the checkpoints are to the end of the last epoch.
@@ -88,16 +89,21 @@ class Trainer:
                 f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it goes "
                 "on from the last checkpoint"
             ) from error
+        finally:
+            self._end_profile()
 
     def _fit(self, train_examples, val_examples, plan):
         if len(train_examples) < self.batch_size:
             raise UserError(f"--batch_size={self.batch_size}: more than the {len(train_examples)} training images")
         self._check_same_position()
         self._last_checkpoint = time.monotonic()
+        if any_worker(self.strategy, self._is_stopping()) == (True,):
+            raise Interrupted("stopped before the first step")
+        batches = TrainingBatches(train_examples, plan, self.strategy, self.batch_size, self.pipeline)
         for epoch in range(int(self.checkpoints.epoch), plan.epochs + 1):
-            record = self._train_epoch(train_examples, epoch, plan)
+            record = self._train_epoch(batches, epoch, plan)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
-            with averaged():
+            with self._stopped_while_validating(epoch), averaged():
                 record |= self._validate(val_examples, record, plan.epochs)
                 record["best"] = record["val_mAP"] > float(self.checkpoints.best_map)
                 if record["best"]:
@@ -111,92 +117,29 @@ class Trainer:
             self._save_checkpoint()
         return self.run_log.best()
 
-    def _train_epoch(self, examples, epoch, plan):
-        steps = len(examples) // self.batch_size
-        first = int(self.checkpoints.batch)
+    def _train_epoch(self, batches, epoch, plan):
+        steps, first = batches.steps, int(self.checkpoints.batch)
         sums = {name: float(self.checkpoints.sums[name]) for name in SUMMED}
-        batches = self._batches(examples, epoch, first, plan)
         started = time.perf_counter()
         pending = []
         with ProgressBar(f"epoch {epoch}/{plan.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
-            for step, batch in enumerate(batches, first + 1):
+            for step, batch in enumerate(batches.of_epoch(epoch, first), first + 1):
                 with self._profiled((epoch - 1) * steps + step, plan):
                     pending.append(self.train_step(*batch))
                 if step % STEPS_BETWEEN_CHECKS == 0 or step == steps or self._acts_now(plan, step):
                     last_loss = self._collect(pending, sums, (epoch - 1) * steps + step)
                     rate = (step - first) * self.batch_size / (time.perf_counter() - started)
                     bar.update(step, f"loss {last_loss:.4f}, {rate:.1f} images/s")
-                    if step < steps:
-                        self._checkpoint_where_due(epoch, step, sums, plan)
+                    self._checkpoint_where_due(epoch, step, steps, sums, plan)
         seconds = time.perf_counter() - started
         return {
             "epoch": epoch,
             "step": epoch * steps,
             **{name: total / steps for name, total in sums.items()},
             **self._learning_rates(plan),
-            "bad_images": len(self._bad_images),
+            "bad_images": len(batches.bad),
             "images_per_second": (steps - first) * self.batch_size / seconds,
         }
-
-    def _batches(self, examples, epoch, first, plan):
-        """The epoch's batches from number `first`; for a photo that cannot be decoded, the next one stands in."""
-        done = first
-        while True:
-            sound = self._without_bad_images(examples)
-            batches = self._distributed(
-                lambda shard, sound=sound, first=done: self.pipeline.training_batches(
-                    sound,
-                    plan.inputs,
-                    batch_size=self.batch_size,
-                    seed=plan.seed,
-                    epoch=epoch,
-                    first_batch=first,
-                    shard=shard,
-                )
-            )
-            try:
-                for batch in batches:
-                    yield batch
-                    done += 1
-                return
-            except tf.errors.InvalidArgumentError:
-                if not self._find_bad_images(sound, epoch, done, plan):
-                    raise
-
-    def _find_bad_images(self, examples, epoch, batch, plan):
-        """Remembers the photos of a batch that cannot be decoded; returns how many there are."""
-        order, positions = epoch_order(len(examples), self.batch_size, plan.seed, epoch)
-        found = {}
-        for index in order[positions[batch]]:
-            reason = why_not_decoded(examples[index], plan.inputs.max_pixels)
-            if reason:
-                found[int(index)] = reason
-                name = examples[index].image_path or examples[index].image_id
-                if not plan.skip_bad_images:
-                    raise UserError(
-                        f"{name}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
-                    )
-                print(f"skipped    {name}: {reason}", flush=True)
-        self._bad_images |= found
-        if len(self._bad_images) == len(examples):
-            raise UserError("none of the training photos can be decoded")
-        return len(found)
-
-    def _without_bad_images(self, examples):
-        sound, count = list(examples), len(examples)
-        for index in self._bad_images:
-            stand_in = next(n % count for n in range(index + 1, index + count) if n % count not in self._bad_images)
-            sound[index] = examples[stand_in]
-        return sound
-
-    def _distributed(self, make_dataset):
-        """`make_dataset(shard)`, whose batches are a worker's part of the global batch, split over its replicas."""
-        images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
-        return self.strategy.distribute_datasets_from_function(
-            lambda context: make_dataset((context.input_pipeline_id, context.num_input_pipelines)).rebatch(
-                images_per_replica, drop_remainder=True
-            )
-        )
 
     def _learning_rates(self, plan):
         """Of both groups, at the last step."""
@@ -211,7 +154,12 @@ class Trainer:
             tf.profiler.experimental.start(os.path.join(self.workdir, "tensorboard"))
             self._is_profiling = True
         yield
-        if self._is_profiling and step == last:
+        if step == last:
+            self._end_profile()
+
+    def _end_profile(self):
+        """Also where the run ends before the last planned step."""
+        if self._is_profiling:
             tf.profiler.experimental.stop()
             self._is_profiling = False
 
@@ -228,7 +176,9 @@ class Trainer:
                     "lower --learning_rate, or set --clip_norm or --warmup_epochs"
                 )
             for name in SUMMED:
-                sums[name] += float(scalars[name])
+                value = float(scalars[name])
+                # A gradient that overflowed in float16 changed nothing: its step was left out.
+                sums[name] += value if math.isfinite(value) else 0.0
         pending.clear()
         return loss
 
@@ -236,43 +186,39 @@ class Trainer:
 
     def _acts_now(self, plan, step):
         """Whether a signal or the count of steps asks for a checkpoint. Several workers agree on signals less often."""
-        signalled = bool(self.stop and self.stop.received) and not self._has_workers()
+        signalled = self._is_stopping() and not has_workers(self.strategy)
         return signalled or bool(plan.checkpoint_steps and step % plan.checkpoint_steps == 0)
 
-    def _checkpoint_where_due(self, epoch, step, sums, plan):
-        stopping, late = self._agree(
-            bool(self.stop and self.stop.received),
-            time.monotonic() - self._last_checkpoint > 60 * plan.checkpoint_minutes > 0,
-        )
+    def _checkpoint_where_due(self, epoch, step, steps, sums, plan):
+        """Writes what is due, also after the last step where the run stops: validation would keep it waiting."""
+        is_late = time.monotonic() - self._last_checkpoint > 60 * plan.checkpoint_minutes > 0
+        stopping, late = any_worker(self.strategy, self._is_stopping(), is_late)
         counted = plan.checkpoint_steps and step % plan.checkpoint_steps == 0
-        if not (stopping or late or counted):
-            return
         self._advance(epoch, step, sums)
-        self._save_checkpoint()
+        if stopping or (step < steps and (late or counted)):
+            self._save_checkpoint()
         if stopping:
             raise Interrupted(f"stopped in epoch {epoch} after step {step}")
 
-    def _has_workers(self):
-        return isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    def _is_stopping(self):
+        return bool(self.stop and self.stop.received)
 
-    def _agree(self, *wishes):
-        """Each wish, as soon as one worker has it: all workers act at the same step."""
-        if not self._has_workers():
-            return wishes
-        votes = self.strategy.run(lambda: tf.constant(wishes, tf.float32))
-        return tuple(bool(vote) for vote in self.strategy.reduce("SUM", votes, axis=None).numpy())
+    @contextlib.contextmanager
+    def _stopped_while_validating(self, epoch):
+        """A stop signal meanwhile: the epoch's training is in the checkpoint, and is validated when the run goes on."""
+        try:
+            yield
+        except Interrupted:
+            self._save_checkpoint()
+            raise Interrupted(f"stopped in epoch {epoch} while validating") from None
 
     def _check_same_position(self):
         """Refuses to train on where workers restored different checkpoints."""
-        if not self._has_workers():
-            return
-        epoch, batch = int(self.checkpoints.epoch), int(self.checkpoints.batch)
-        votes = self.strategy.run(lambda: tf.constant([[epoch, batch]], tf.int64))
-        positions = self.strategy.gather(votes, axis=0).numpy()
-        if (positions != positions[0]).any():
+        positions = of_all_workers(self.strategy, int(self.checkpoints.epoch), int(self.checkpoints.batch))
+        if len(set(positions)) > 1:
             raise UserError(
                 f"--workdir={self.workdir}: the workers start in different places (epoch, step: "
-                f"{', '.join(str(tuple(map(int, position))) for position in positions)}); give a folder that all share"
+                f"{', '.join(map(str, positions))}); give a folder that all share"
             )
 
     def _advance(self, epoch, batch, sums):
@@ -287,7 +233,14 @@ class Trainer:
 
     def _validate(self, examples, record, epochs):
         with ProgressBar(f"validating {record['epoch']}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
-            scores = self.evaluator.scores(examples, bar.update)
+
+            def progress(done):
+                bar.update(done)
+                # Several workers validate to the end together: none may leave the others waiting.
+                if self._is_stopping() and not has_workers(self.strategy):
+                    raise Interrupted
+
+            scores = self.evaluator.scores(examples, progress)
         targets = targets_of(examples)
         if self.is_chief:
             self.run_log.write_predictions(record["step"], self.model.labels, scores, targets)

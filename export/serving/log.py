@@ -1,0 +1,30 @@
+"""The server's log: a JSON object a line, about requests and versions, never with what a request holds."""
+
+import json
+import logging
+import time
+
+STANDARD_FIELDS = set(vars(logging.makeLogRecord({})))
+
+
+def write_log(stream, with_requests):
+    """Lets `export.serve` log to a stream, single requests only where asked."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    if not with_requests:
+        handler.addFilter(lambda record: record.getMessage() != "request")
+    logger = logging.getLogger("export.serve")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, and what the event is about."""
+
+    def format(self, record):
+        extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+        line = {"time": round(time.time(), 3), "level": record.levelname, "event": record.getMessage()} | extra
+        if record.exc_info:
+            line["error"] = repr(record.exc_info[1])
+        return json.dumps(line)

@@ -1,0 +1,114 @@
+"""What a request holds, checked against a signature, with TF-Serving's messages where it is wrong."""
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+
+from export.serving.errors import ServingError, invalid
+from export.signatures import CLASSIFY_METHOD
+
+DEFAULT_SIGNATURE = "serving_default"
+MAX_ELEMENTS = 1 << 28
+"""A `TensorProto` of a few bytes may ask for any number of equal elements; more than these are refused."""
+
+
+def predict_signature(signature_defs, spec):
+    """`(name, SignatureDef)` that a `ModelSpec` asks Predict for."""
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    if name not in signature_defs:
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+    return name, signature_defs[name]
+
+
+def classify_signature(signature_defs, spec):
+    """`(name, SignatureDef)` that a `ModelSpec` asks Classify for."""
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    if name not in signature_defs:
+        raise invalid(f"No signature was found with the name: {name}")
+    method = signature_defs[name].method_name
+    if method != CLASSIFY_METHOD:
+        raise invalid(f"Expected classification signature method_name to be {CLASSIFY_METHOD}. Was: {method}")
+    return name, signature_defs[name]
+
+
+def tensor_inputs(signature, given):
+    """Arrays by alias of a map of `TensorProto`s."""
+    if len(given) != len(signature.inputs):
+        sent, known = sorted(given), sorted(signature.inputs)
+        extra, missing = sorted(set(sent) - set(known)), sorted(set(known) - set(sent))
+        raise invalid(
+            f"input size does not match signature: {len(sent)}!={len(known)} len({{{','.join(sent)}}}) != "
+            f"len({{{','.join(known)}}}). Sent extra: {{{','.join(extra)}}}. "
+            f"Missing but required: {{{','.join(missing)}}}."
+        )
+    arrays = {}
+    for position, (alias, proto) in enumerate(given.items()):
+        if alias not in signature.inputs:
+            raise invalid(
+                f"input tensor alias not found in signature: {alias}. Inputs expected to be in the set "
+                f"{{{','.join(sorted(signature.inputs))}}}."
+            )
+        info = signature.inputs[alias]
+        if proto.dtype != info.dtype:
+            raise invalid(
+                f"Expects arg[{position}] to be {_type_name(info.dtype)} but {_type_name(proto.dtype)} is provided"
+            )
+        arrays[alias] = _array(alias, proto)
+        _check_shape(alias, arrays[alias].shape, [dimension.size for dimension in info.tensor_shape.dim])
+    return arrays
+
+
+def example_inputs(signature, given):
+    """The array by alias of serialised examples that an `Input` stands for, each with the context, if there is one."""
+    kind = given.WhichOneof("kind")
+    context = given.example_list_with_context.context.SerializeToString() if kind != "example_list" else b""
+    examples = getattr(given, kind).examples if kind else []
+    if not examples:
+        raise invalid("Input is empty")
+    # Messages in a row are a message with the features of all of them.
+    serialised = [context + example.SerializeToString() for example in examples]
+    return {next(iter(signature.inputs)): np.array(serialised, object)}
+
+
+def output_names(signature, output_filter):
+    """The outputs that are asked for; all where the filter is empty."""
+    names = list(output_filter)
+    for alias in names:
+        if alias not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{','.join(sorted(signature.outputs))}}}."
+            )
+    if len(set(names)) != len(names):
+        raise invalid(f"duplicate output tensor alias: {next(name for name in names if names.count(name) > 1)}")
+    return names or sorted(signature.outputs)
+
+
+def _array(alias, proto):
+    sizes = [dimension.size for dimension in proto.tensor_shape.dim]
+    elements = 1
+    for size in sizes:
+        elements *= size
+        if size < 0 or elements > MAX_ELEMENTS:
+            raise invalid(f"tensor parsing error: {alias}")
+    try:
+        return tf.make_ndarray(proto)
+    except Exception as error:  # bytes from a stranger
+        raise invalid(f"tensor parsing error: {alias}") from error
+
+
+def _check_shape(alias, shape, expected):
+    if not shape:
+        raise invalid("Batching Run() input tensors must have at least one dimension")
+    fits = len(shape) == len(expected) and all(
+        wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True)
+    )
+    if not fits:
+        raise invalid(f"input {alias} has shape {list(shape)}; {expected} is needed (-1: any)")
+
+
+def _type_name(number):
+    """As TF-Serving writes it: `float`, `uint8`, `string`."""
+    names = types_pb2.DataType.DESCRIPTOR.values_by_number
+    return names[number].name.removeprefix("DT_").lower() if number in names else f"type {number}"

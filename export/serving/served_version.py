@@ -1,0 +1,101 @@
+"""One version of a model: loaded and warmed up before it serves, unloaded when nobody uses it."""
+
+import logging
+import os
+import threading
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+
+from export.serving.batching import Batcher
+
+State = get_model_status_pb2.ModelVersionStatus.State
+logger = logging.getLogger("export.serve")
+
+
+class ServedVersion:
+    """One version of a model, from its folder to answers.
+
+    Attributes:
+        state: of `ModelVersionStatus`; `error`: why it is not served.
+        signature_defs: `SignatureDef`s by name, as `GetModelMetadata` gives them.
+    """
+
+    def __init__(self, name, version, folder, options, observe_batch):
+        self.name, self.version, self.folder = name, version, folder
+        self._options, self._observe_batch = options, observe_batch
+        self.state, self.error = State.START, ""
+        self._users, self._changed = 0, threading.Condition()
+
+    def load(self, warm_up):
+        """Loads and warms up; afterwards the state is AVAILABLE, or END with `error`."""
+        self.state, self._stamp = State.LOADING, self._newest_change()
+        try:
+            content = saved_model_pb2.SavedModel()
+            with open(os.path.join(self.folder, "saved_model.pb"), "rb") as file:
+                content.ParseFromString(file.read())
+            signature_defs = content.meta_graphs[0].signature_def
+            self.signature_defs = {key: value for key, value in signature_defs.items() if not key.startswith("__")}
+            self._model = tf.saved_model.load(self.folder)
+            self._batchers = {
+                key: Batcher(self._function(key), self._options, self._observe_batch) for key in self.signature_defs
+            }
+            warm_up(self)
+            self.state = State.AVAILABLE
+            logger.info("version available", extra={"model": self.name, "version": self.version})
+        except Exception as error:  # a stranger's folder: anything may be wrong with it
+            self.state, self.error = State.END, f"{type(error).__name__}: {str(error)[:300]}"
+            logger.error(
+                "version cannot be loaded", extra={"model": self.name, "version": self.version, "error": self.error}
+            )
+
+    def may_load_again(self):
+        """Whether it was unloaded, or failed while its files were still being copied: they have changed since."""
+        return self.state == State.END and (not self.error or self._stamp != self._newest_change())
+
+    def unload(self):
+        """Waits until nobody uses the version, and forgets it."""
+        with self._changed:
+            self.state = State.UNLOADING
+            self._changed.wait_for(lambda: self._users == 0)
+        for batcher in self._batchers.values():
+            batcher.close()
+        self._model, self._batchers = None, {}
+        self.state = State.END
+        logger.info("version unloaded", extra={"model": self.name, "version": self.version})
+
+    def acquire(self):
+        """Keeps the version loaded until `release`; False where it is leaving, or is not there yet."""
+        with self._changed:
+            if self.state != State.AVAILABLE:
+                return False
+            self._users += 1
+            return True
+
+    def release(self):
+        """Ends what `acquire` began."""
+        with self._changed:
+            self._users -= 1
+            self._changed.notify_all()
+
+    def run(self, signature, inputs, seconds=None):
+        """Outputs of a signature, by name."""
+        return self._batchers[signature].run(inputs, seconds)
+
+    def queue_length(self):
+        """Requests that wait."""
+        return sum(len(batcher) for batcher in self._batchers.values()) if self.state == State.AVAILABLE else 0
+
+    def _newest_change(self):
+        paths = (os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return max((os.stat(path).st_mtime_ns for path in paths), default=0)
+
+    def _function(self, key):
+        function = self._model.signatures[key]
+
+        def call(inputs):
+            outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
+            return {name: value.numpy() for name, value in outputs.items()}
+
+        return call
