@@ -40,7 +40,7 @@ class TrainingDataConfig(DataConfig):
     """Data"""
 
     train_split: str = option("train", "split to train on; label counts come from it")
-    val_split: str = option("val", "split that chooses the best model")
+    val_split: str = option("val", "split that chooses the best model; empty: none, the last epoch's model is kept")
     image_size: int = option(448, "height and width in pixels that images are warped to", low=32)
     augment: str = option("multi_scale_crop", "augmentation in training", choices=AUGMENTATIONS)
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)

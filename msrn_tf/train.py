@@ -54,7 +54,7 @@ def _train(data, model_config, optimization, run, stop):
 
     reader = open_dataset(data.dataset, data.data_dir)
     train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
-    val_examples = read_split(reader, data.val_split, data.drop_unlabelled)
+    val_examples = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else []
     check_positives(reader.labels, targets_of(train_examples), data.train_split)
     if goes_on:
         run_directory.check_same_data(run.workdir, train_examples, reader.labels)
@@ -119,15 +119,13 @@ def open_pipeline(data, model, train_examples, val_examples):
     if not data.cache_features:
         return pipeline_of_images, []
     cache = FeatureCache(data.cache_features, model, data.max_pixels)
-    return cache, [
-        cache.add(train_examples, augment=data.augment, training=True),
-        cache.add(val_examples, training=False),
-    ]
+    lines = [cache.add(train_examples, augment=data.augment, training=True)]
+    return cache, lines + ([cache.add(val_examples, training=False)] if val_examples else [])
 
 
 def sample_pictures(model, examples):
     """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
-    if not hasattr(model, "attention_maps"):
+    if not hasattr(model, "attention_maps") or not examples:
         return None
     few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
 

@@ -105,9 +105,9 @@ class Trainer:
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with self._stopped_while_validating(epoch), averaged():
                 record |= self._validate(val_examples, record, plan.epochs)
-                record["best"] = record["val_mAP"] > float(self.checkpoints.best_map)
+                record["best"] = not val_examples or record["val_mAP"] > float(self.checkpoints.best_map)
                 if record["best"]:
-                    self.checkpoints.best_map.assign(record["val_mAP"])
+                    self.checkpoints.best_map.assign(record.get("val_mAP", -1.0))
                     if self.is_chief:
                         save_model(self.model, os.path.join(self.workdir, "model.keras"))
             if self.is_chief:
@@ -232,6 +232,9 @@ class Trainer:
         self._last_checkpoint = time.monotonic()
 
     def _validate(self, examples, record, epochs):
+        """What to add to the epoch's record: metrics, or nothing where there is nothing to validate on."""
+        if not examples:
+            return {}
         with ProgressBar(f"validating {record['epoch']}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
 
             def progress(done):
@@ -254,9 +257,13 @@ def _as_it_is():
 
 
 def _summary(record, epochs):
-    return (
-        f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.4f}  val mAP {record['val_mAP']:.2f}  "
-        f"CF1 {record['val_CF1']:.2f}  OF1 {record['val_OF1']:.2f}  {record['images_per_second']:.1f} images/s"
-        f"{f'  {bad} photos skipped' if (bad := record['bad_images']) else ''}"
-        f"{'  best so far' if record['best'] else ''}"
-    )
+    metrics = [f"val {name} {record[f'val_{name}']:.2f}" for name in ("mAP", "CF1", "OF1") if f"val_{name}" in record]
+    parts = [
+        f"epoch {record['epoch']}/{epochs}",
+        f"loss {record['loss']:.4f}",
+        *metrics,
+        f"{record['images_per_second']:.1f} images/s",
+        *([f"{record['bad_images']} photos skipped"] if record["bad_images"] else []),
+        *(["best so far"] if metrics and record["best"] else []),
+    ]
+    return "  ".join(parts)
