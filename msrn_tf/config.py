@@ -8,8 +8,10 @@ from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.readers import DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
+from msrn_tf.models.backbones import STRIDES
 from msrn_tf.models.label_encoder import ENCODERS
 from msrn_tf.training.distribution import STRATEGIES
+from msrn_tf.training.feature_cache import CACHED_AUGMENTATIONS
 from msrn_tf.training.losses import LOSSES
 from msrn_tf.training.optimizers import OPTIMIZERS
 from msrn_tf.training.schedules import SCHEDULES
@@ -30,7 +32,7 @@ class TrainingDataConfig(DataConfig):
     """Data"""
 
     train_split: str = option("train", "split to train on; label counts come from it")
-    val_split: str = option("val", "split that chooses the best model")
+    val_split: str = option("val", "split that chooses the best model; empty: none, the last epoch's model is kept")
     image_size: int = option(448, "height and width in pixels that images are warped to", low=32)
     augment: str = option("multi_scale_crop", "augmentation in training", choices=AUGMENTATIONS)
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
@@ -38,6 +40,12 @@ class TrainingDataConfig(DataConfig):
         "skip", "training photos that cannot be decoded: count and skip, or end the run", choices=("skip", "fail")
     )
     cache_images: bool = option(False, "keep the photos' encoded bytes in memory", may_change=True)
+    cache_features: str = option(
+        "",
+        "folder to keep the frozen backbone's feature maps in: computed once, for --freeze_backbone with "
+        "--augment=none or flip",
+        may_change=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +75,8 @@ class ModelConfig:
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
     channels: int = option(512, "width of label semantics and projected feature maps", low=1)
-    pool_ratio: float = option(0.2, "groups = int(pool_ratio · labels), at least 1", low=0.0, high=1.0)
+    pool_ratio: float = option(0.2, "groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0)
+    strides: tuple[int, ...] = option((8, 16, 32), "strides of the feature maps that labels attend to")
     tap_pooling: str = option(
         "auto", "2×2 maximum of feature maps; auto: where 7×7 remain", choices=("auto", "published", "none")
     )
@@ -164,6 +173,23 @@ def check_training(data, model, optimization, run):
         (
             optimization.jit_compile and run.sync_batch_norm,
             "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+        ),
+        (
+            not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
+            f"--strides={','.join(map(str, model.strides))}: must be some of {','.join(map(str, STRIDES))}, in order",
+        ),
+        (
+            data.cache_features and not model.freeze_backbone,
+            "--cache_features: needs --freeze_backbone, which keeps the feature maps as they are",
+        ),
+        (
+            data.cache_features and (data.augment not in CACHED_AUGMENTATIONS or data.mix != "none"),
+            f"--cache_features: goes with --augment={' or '.join(CACHED_AUGMENTATIONS)} and --mix=none alone, of which "
+            f"every variant can be kept; given --augment={data.augment} --mix={data.mix}",
+        ),
+        (
+            data.cache_features and model.mixed_precision != "none",
+            f"--cache_features: keeps float32; leave out --mixed_precision={model.mixed_precision}",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
+from msrn_tf.data import pipeline as pipeline_of_images
 from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
@@ -19,6 +20,7 @@ from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, worker_index
+from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.interruption import StopSignals
 from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import check_positives, make_train_step, prepare_label_graph
@@ -52,7 +54,7 @@ def _train(data, model_config, optimization, run, stop):
 
     reader = open_dataset(data.dataset, data.data_dir)
     train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
-    val_examples = read_split(reader, data.val_split, data.drop_unlabelled)
+    val_examples = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else []
     check_positives(reader.labels, targets_of(train_examples), data.train_split)
     if goes_on:
         run_directory.check_same_data(run.workdir, train_examples, reader.labels)
@@ -79,6 +81,7 @@ def _train(data, model_config, optimization, run, stop):
     )
     is_chief = worker == 0
     run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, val_examples))
+    pipeline, cached = open_pipeline(data, model, train_examples, val_examples)
     path, damaged = checkpoints.restore() if goes_on else (None, [])
     if is_chief:
         if not goes_on:
@@ -86,6 +89,8 @@ def _train(data, model_config, optimization, run, stop):
             label_graph.save(os.path.join(run.workdir, "label_graph.npz"))
         run_log.keep_before(int(checkpoints.epoch))
         print_start(configs, strategy, model, label_graph, train_examples, val_examples)
+        for line in cached:
+            print(f"cache      {line}")
         for line in transfer:
             print(f"transfer   {line}")
         for warning in [*warnings, *damaged]:
@@ -103,14 +108,24 @@ def _train(data, model_config, optimization, run, stop):
         profile_steps=run.profile_steps,
         backbone_factor=optimization.backbone_factor,
     )
-    best = Trainer(train_step, checkpoints, run_log, run.workdir, stop).fit(train_examples, val_examples, plan)
+    trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop, pipeline)
+    best = trainer.fit(train_examples, val_examples, plan)
     if is_chief:
         print_end(data, run, best, reader.splits)
 
 
+def open_pipeline(data, model, train_examples, val_examples):
+    """`(pipeline, lines)`: what gives the batches, with sentences for a person where it is a cache of feature maps."""
+    if not data.cache_features:
+        return pipeline_of_images, []
+    cache = FeatureCache(data.cache_features, model, data.max_pixels)
+    lines = [cache.add(train_examples, augment=data.augment, training=True)]
+    return cache, lines + ([cache.add(val_examples, training=False)] if val_examples else [])
+
+
 def sample_pictures(model, examples):
     """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
-    if not hasattr(model, "attention_maps"):
+    if not hasattr(model, "attention_maps") or not examples:
         return None
     few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
 

@@ -66,7 +66,7 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
 
         image = decode_crop(encoded, box if plan.augment in CROPPED else None, plan.max_pixels)
         image = resize(image, plan.image_size, antialias=False)
-        return augment(image, _stateless_seed(seed, epoch, position, 1)), target
+        return augment(image, augmentation_seed(seed, epoch, position)), target
 
     sources, read = _sources([examples[index] for index in order[positions]])
     dataset = tf.data.Dataset.zip(sources, tf.data.Dataset.from_tensor_slices(positions))
@@ -89,10 +89,11 @@ def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):
         `(order, positions)`: a permutation, int `[num_examples]`; int64 `[batches, batch size / workers]`.
     """
     order = np.random.default_rng((seed, epoch)).permutation(num_examples)
-    return order, _shard_positions(num_examples // batch_size, batch_size, shard)
+    return order, shard_positions(num_examples // batch_size, batch_size, shard)
 
 
-def _shard_positions(num_batches, batch_size, shard):
+def shard_positions(num_batches, batch_size, shard):
+    """The positions of an epoch's order that a worker loads, int64 `[batches, batch size / workers]`."""
     index, count = shard
     return np.arange(num_batches * batch_size).reshape(num_batches, count, batch_size // count)[:, index]
 
@@ -107,7 +108,7 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pi
         tf.zeros([image_size, image_size, 3], tf.uint8),
         tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8)),
     )
-    positions = _shard_positions(-(-len(examples) // batch_size), batch_size, shard).reshape(-1)
+    positions = shard_positions(-(-len(examples) // batch_size), batch_size, shard).reshape(-1)
     mine = [examples[position] for position in positions if position < len(examples)]
     dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
     if mine:
@@ -200,6 +201,11 @@ def _read_record(source):
     first = tf.raw_ops.TakeDataset(input_dataset=records, count=tf.constant(1, tf.int64), **kind)
     record = tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0]
     return tf.io.parse_single_example(record, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})["image/encoded"]
+
+
+def augmentation_seed(seed, epoch, position):
+    """What decides how the photo at a position of an epoch is augmented, int `[2]`."""
+    return _stateless_seed(seed, epoch, position, 1)
 
 
 def _stateless_seed(seed, epoch, position, use):

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data import pipeline
 from msrn_tf.data.decoding import MAX_PIXELS
-from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
+from msrn_tf.data.pipeline import why_not_decoded
 from msrn_tf.errors import UserError
 
 
@@ -22,11 +23,14 @@ class Evaluator:
         image_sizes: ints. Test-time augmentation: logits are the mean over photos warped to these sizes; the model's
             own size where not given.
         flip: bool. Test-time augmentation: and the mean over photos and their mirror images.
+        pipeline: what gives `evaluation_batches`: the module, or a cache of feature maps.
     """
 
-    def __init__(self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS, image_sizes=(), flip=False):
+    def __init__(
+        self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS, image_sizes=(), flip=False, pipeline=pipeline
+    ):
         self.model = model
-        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self.batch_size, self.max_pixels, self.pipeline = batch_size, max_pixels, pipeline
         self.strategy = strategy or tf.distribute.get_strategy()
         self.image_sizes, self.flip = tuple(image_sizes) or (model.image_size,), flip
         self._forward = tf.function(self._global_logits, reduce_retracing=True)
@@ -72,7 +76,7 @@ class Evaluator:
     def _logits(self, examples, image_size, num_before, progress):
 
         def shard(context):
-            dataset = evaluation_batches(
+            dataset = self.pipeline.evaluation_batches(
                 examples,
                 image_size=image_size,
                 batch_size=self.batch_size,

@@ -79,7 +79,8 @@ class MLPHead(keras.layers.Layer):
 class ElementwiseHead(keras.layers.Layer):
     """The small head: each label's logit is the dot product of its own features and its own weight vector.
 
-    The group part is brought back to labels with the assignment S, set beside the label part, tanh follows::
+    The group part, where there are groups, is brought back to labels with the assignment S, set beside the label part,
+    tanh follows::
 
         x[b,c]     = tanh([label[b,c] ; Σₘ S[c,m] · group[b,m]])
         logit[b,c] = Σ_f x[b,c,f] · W[c,f] + B[c]
@@ -90,7 +91,7 @@ class ElementwiseHead(keras.layers.Layer):
 
     Call arguments:
         aggregated: `[batch, C + m, F]`, labels first, then groups.
-        assignment: `[C, m]`, the soft assignment of labels to groups.
+        assignment: `[C, m]`, the soft assignment of labels to groups; m may be 0.
 
     Returns:
         Logits `[batch, C]`, float32.
@@ -102,7 +103,8 @@ class ElementwiseHead(keras.layers.Layer):
         self.dropout = dropout
 
     def build(self, aggregated_shape, assignment_shape=None):
-        width = 2 * aggregated_shape[-1]
+        has_groups = bool(assignment_shape[-1])
+        width = (1 + has_groups) * aggregated_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.num_labels, width),
@@ -114,15 +116,17 @@ class ElementwiseHead(keras.layers.Layer):
 
     def call(self, aggregated, assignment, training=None):
         labels, groups = aggregated[:, : self.num_labels], aggregated[:, self.num_labels :]
-        groups = ops.matmul(ops.cast(assignment, groups.dtype), groups)
-        x = ops.tanh(ops.concatenate([labels, groups], axis=-1))
+        if assignment.shape[-1]:
+            groups = ops.matmul(ops.cast(assignment, groups.dtype), groups)
+            labels = ops.concatenate([labels, groups], axis=-1)
+        x = ops.tanh(labels)
         x = ops.cast(self.drop(x, training=training), "float32")
         return ops.sum(x * ops.cast(self.kernel, "float32"), axis=-1) + ops.cast(self.bias, "float32")
 
     def label_gradients(self, aggregated, assignment=None):
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
-        return ops.cast(self.kernel[:, : self.kernel.shape[1] // 2], "float32") * (1 - ops.square(x))
+        return ops.cast(self.kernel[:, : x.shape[-1]], "float32") * (1 - ops.square(x))
 
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)

@@ -42,7 +42,7 @@ APPLICATIONS = {
 BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *APPLICATIONS)
 
 
-def build_backbone(name, weights="", dtype=None):
+def build_backbone(name, weights="", dtype=None, strides=STRIDES):
     """The backbone's taps as a model, and how its input is normalised.
 
     Args:
@@ -52,9 +52,10 @@ def build_backbone(name, weights="", dtype=None):
             Keras (`.weights.h5`, `.h5`, `.keras`; also a model of this package), or for a ResNet of torchvision or timm
             (`.pth`, `.safetensors`); empty: random weights.
         dtype: dtype policy of its layers.
+        strides: of the taps, some of `STRIDES`.
 
     Returns:
-        `(taps, normalization)`: a model `[batch, height, width, 3]` → three maps at strides 8, 16, 32, and the
+        `(taps, normalization)`: a model `[batch, height, width, 3]` → a list of maps, one a stride, and the
         `PixelNormalization` that its weights were trained with.
 
     Raises:
@@ -64,7 +65,7 @@ def build_backbone(name, weights="", dtype=None):
         network, normalization = _resnet(name, dtype), IMAGENET
         if weights:
             normalization = load_resnet_weights(network, name, weights) or normalization
-        return pyramid_taps(network), normalization
+        return pyramid_taps(network, strides), normalization
     if name not in APPLICATIONS:
         raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
     function_name, normalization = APPLICATIONS[name]
@@ -73,16 +74,16 @@ def build_backbone(name, weights="", dtype=None):
         network = application(weights=None, include_top=False, input_shape=(None, None, 3))
     if weights:
         normalization = load_application_weights(network, application, weights) or normalization
-    return strided_taps(network), normalization
+    return strided_taps(network, strides), normalization
 
 
-def pyramid_taps(backbone):
-    """Taps of a KerasHub `FeaturePyramidBackbone`: its `pyramid_outputs` at strides 8, 16, 32."""
+def pyramid_taps(backbone, strides=STRIDES):
+    """Taps of a KerasHub `FeaturePyramidBackbone`: its `pyramid_outputs` at these strides."""
     outputs = backbone.pyramid_outputs
-    return keras.Model(backbone.input, [outputs[f"P{level}"] for level in (3, 4, 5)], name="backbone")
+    return keras.Model(backbone.input, [outputs[f"P{int(math.log2(stride))}"] for stride in strides], name="backbone")
 
 
-def strided_taps(network):
+def strided_taps(network, strides=STRIDES):
     """Taps of any functional image network: the last layer whose output is image size / stride, for each stride.
 
     Raises:
@@ -91,12 +92,18 @@ def strided_taps(network):
     size = 16 * STRIDES[-1]
     shapes = _layer_shapes(network, size)
     taps = []
-    for stride in STRIDES:
+    for stride in strides:
         matching = [layer for layer, shape in shapes if shape[1:3] == (size // stride, size // stride)]
         if not matching:
             raise UserError(f"backbone {network.name} has no feature map at stride {stride}")
         taps.append(matching[-1].output)
     return keras.Model(network.input, taps, name="backbone")
+
+
+def tap_shapes(taps, images_shape=(None, None, None, 3)):
+    """Shapes of a backbone's maps, a list also where there is one."""
+    shapes = taps.compute_output_shape(images_shape)
+    return shapes if isinstance(shapes, list) else [shapes]
 
 
 def freeze(taps, *, everything=False, batch_norm=False, stride=0):

@@ -15,7 +15,7 @@ class MultiLabelClassifier(keras.Model):
     """A backbone with its pixel normalisation, and a head that subclasses define.
 
     Args:
-        backbone: functional model from normalised images to maps at strides 8, 16, 32 (`models.backbones`).
+        backbone: functional model from normalised images to maps at strides of 8, 16, 32 (`models.backbones`).
         labels: sequence of C label names, in the order of the logits.
         image_size: int. Height and width that the model was made for; other sizes run too.
         mean, std: three floats each, for RGB pixels 0–255.
@@ -50,11 +50,14 @@ class MultiLabelClassifier(keras.Model):
         )
 
     def taps(self, images, training=None):
-        """The backbone's three feature maps, at strides 8, 16 and 32, for images of pixels 0–255."""
+        """The backbone's feature maps for images of pixels 0–255; a list of feature maps is taken as they are."""
+        if isinstance(images, list | tuple):
+            return list(images)
         normalized = self.normalize(images)
         if training and self._recomputed_taps is not None:
             return self._recomputed_taps(normalized)
-        return self.backbone(normalized, training=training)
+        maps = self.backbone(normalized, training=training)
+        return list(maps) if isinstance(maps, list | tuple) else [maps]
 
     def recompute_backbone(self):
         """From now on training keeps few of the backbone's activations and computes the others twice."""

@@ -7,7 +7,7 @@ import zipfile
 import keras
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import build_backbone, freeze
+from msrn_tf.models.backbones import STRIDES, build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
@@ -24,7 +24,8 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         synchronized_batch_norm: bool. Batch-norm statistics over all replicas.
     """
     policy = "float32" if config.mixed_precision == "none" else f"mixed_{config.mixed_precision}"
-    taps, normalization = build_backbone(config.backbone, config.backbone_weights, policy)
+    strides = config.strides if config.model == "msrn" else STRIDES[-1:]
+    taps, normalization = build_backbone(config.backbone, config.backbone_weights, policy, strides)
     if synchronized_batch_norm:
         taps = _with_synchronized_batch_norm(taps)
     freeze(taps, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride)
@@ -43,7 +44,8 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
             adjacency=label_graph.adjacency(config.graph_threshold),
             word_vectors=label_graph.word_vectors,
             train_word_vectors=config.word_vectors == "learned",
-            num_groups=max(1, int(config.pool_ratio * len(labels))),
+            num_groups=max(1, int(config.pool_ratio * len(labels))) if config.pool_ratio else 0,
+            strides=strides,
             channels=config.channels,
             encoder=config.encoder,
             head=config.head,

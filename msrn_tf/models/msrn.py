@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from msrn_tf.layers import DiffPool, ElementwiseHead, MLPHead, SemanticAttention
-from msrn_tf.models.backbones import STRIDES
+from msrn_tf.models.backbones import STRIDES, tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.label_encoder import LabelEncoder
 
@@ -22,11 +22,12 @@ class MSRN(MultiLabelClassifier):
         word_vectors: `[C, V]`, or None where the weights are loaded afterwards.
         word_vector_size: int. V; taken from `word_vectors` where they are given.
         train_word_vectors: bool. Whether the word vectors are learnt with the rest. Defaults to False.
-        num_groups: int. m, the number of groups of labels.
+        num_groups: int. m, the number of groups of labels; 0: labels alone.
         channels: int. D, the width of semantics and projected maps. Defaults to 512.
         encoder: `"gat"` or `"gcn"`, the layers that carry word vectors over the label graph.
         head: `"mlp"` (the published one) or `"elementwise"` (small).
         head_units: int. Hidden width of the `mlp` head. Defaults to 2048.
+        strides: of the backbone's maps that are attended to, some of 8, 16, 32.
         tap_pooling: `"published"` (2×2 maximum of every tap), `"none"`, or `"auto"`: only where at least 7×7
             positions remain at `image_size`.
         dropout: float. Rate of dropout in the head, in training. Defaults to 0, the published value.
@@ -48,13 +49,14 @@ class MSRN(MultiLabelClassifier):
         encoder="gat",
         head="mlp",
         head_units=2048,
+        strides=STRIDES,
         tap_pooling="auto",
         dropout=0.0,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        if not 1 <= num_groups <= len(self.labels):
-            raise ValueError(f"`num_groups` must be 1 to {len(self.labels)}, the labels. Received: {num_groups}")
+        if not 0 <= num_groups <= len(self.labels):
+            raise ValueError(f"`num_groups` must be 0 to {len(self.labels)}, the labels. Received: {num_groups}")
         if head not in ("mlp", "elementwise"):
             raise ValueError(f"`head` must be 'mlp' or 'elementwise'. Received: head={head}")
         if tap_pooling not in ("published", "none", "auto"):
@@ -68,6 +70,7 @@ class MSRN(MultiLabelClassifier):
         self.encoder = encoder
         self.head_name = head
         self.head_units = head_units
+        self.strides = tuple(strides)
         self.tap_pooling = tap_pooling
         self.dropout = dropout
         self._initial_adjacency = adjacency
@@ -75,28 +78,31 @@ class MSRN(MultiLabelClassifier):
 
     def build(self, images_shape):
         self._build_semantics()
-        widths = [shape[-1] for shape in self.backbone.output_shape]
+        widths = [shape[-1] for shape in tap_shapes(self.backbone)]
         # Taps at strides 8 and 16 pass a 1×1 convolution of their own width (published name: conv_buffer).
         self.tap_convolutions = [
-            keras.layers.Conv2D(width, 1, dtype=self.dtype_policy, name=f"tap_convolution{i + 1}")
-            for i, width in enumerate(widths[:2])
+            self._convolution(width, width, f"tap_convolution{i + 1}")
+            for i, (stride, width) in enumerate(zip(self.strides, widths, strict=True))
+            if stride < STRIDES[-1]
         ]
         self.tap_pools = [
             keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, name=f"tap_pool{i + 1}")
             if self._pools(stride)
             else None
-            for i, stride in enumerate(STRIDES)
+            for i, stride in enumerate(self.strides)
         ]
         self.projections = [
-            keras.layers.Conv2D(self.channels, 1, dtype=self.dtype_policy, name=f"projection{i + 1}")
-            for i in range(len(STRIDES))
+            self._convolution(width, self.channels, f"projection{i + 1}") for i, width in enumerate(widths)
         ]
-        for layer, width in zip([*self.tap_convolutions, *self.projections], [*widths[:2], *widths], strict=True):
-            layer.build((None, None, None, width))
         nodes = len(self.labels) + self.num_groups
         self.attention = SemanticAttention(dtype=self.dtype_policy, name="attention")
         self.attention.build((None, None, self.channels), (nodes, self.channels))
-        self._build_head((None, nodes, len(STRIDES) * self.channels))
+        self._build_head((None, nodes, len(self.strides) * self.channels))
+
+    def _convolution(self, width, channels, name):
+        layer = keras.layers.Conv2D(channels, 1, dtype=self.dtype_policy, name=name)
+        layer.build((None, None, None, width))
+        return layer
 
     def _build_semantics(self):
         num_labels = len(self.labels)
@@ -114,8 +120,9 @@ class MSRN(MultiLabelClassifier):
         # The label graph is tiny and its softmax sensitive: float32 under every dtype policy.
         self.label_encoder = LabelEncoder(self.channels, self.encoder, dtype="float32", name="label_encoder")
         self.label_encoder.build(shape, (num_labels, num_labels))
-        self.diff_pool = DiffPool(self.num_groups, dtype="float32", name="diff_pool")
-        self.diff_pool.build((num_labels, self.channels), (num_labels, num_labels))
+        if self.num_groups:
+            self.diff_pool = DiffPool(self.num_groups, dtype="float32", name="diff_pool")
+            self.diff_pool.build((num_labels, self.channels), (num_labels, num_labels))
 
     def _build_head(self, aggregated_shape):
         num_labels = len(self.labels)
@@ -145,24 +152,27 @@ class MSRN(MultiLabelClassifier):
         return self.head(aggregated, assignment, training=training), group_loss
 
     def aggregate(self, maps, semantics):
-        """What each semantics vector gathers at the three scales, side by side: `[batch, C + m, 3D]`."""
+        """What each semantics vector gathers at each scale, side by side: `[batch, C + m, scales · D]`."""
         return ops.concatenate([self.attention(_flatten_positions(m), semantics) for m in maps], axis=-1)
 
     def semantics(self):
         """Label and group semantics `[C + m, D]`, labels first, the assignment S `[C, m]`, and the group loss."""
         labels = self.label_encoder(self.word_vectors, self.adjacency)
+        if not self.num_groups:
+            return labels, ops.zeros((len(self.labels), 0)), ops.zeros(())
         groups, assignment, group_loss = self.diff_pool(labels, self.adjacency)
         return ops.concatenate([labels, groups], axis=0), assignment, group_loss
 
     def feature_maps(self, images, training=None):
-        """The three projected maps `[batch, h, w, D]`, at strides 8, 16 and 32 or twice that where they are pooled."""
+        """The projected maps `[batch, h, w, D]`, at the model's strides or twice that where they are pooled."""
         taps = self.taps(images, training=training)
-        taps = [convolution(tap) for convolution, tap in zip(self.tap_convolutions, taps[:2], strict=True)] + taps[2:]
+        inner = len(self.tap_convolutions)
+        taps = [conv(tap) for conv, tap in zip(self.tap_convolutions, taps[:inner], strict=True)] + taps[inner:]
         taps = [pool(tap) if pool else tap for pool, tap in zip(self.tap_pools, taps, strict=True)]
         return [projection(tap) for projection, tap in zip(self.projections, taps, strict=True)]
 
     def attention_maps(self, images):
-        """What in the picture spoke for each label, at each scale: three arrays `[batch, C, h, w]`, not negative.
+        """What in the picture spoke for each label, at each scale: arrays `[batch, C, h, w]`, not negative.
 
         `SemanticAttention.evidence_maps` for the gradient of each label's logit by its own features, where positive.
         """
@@ -191,6 +201,7 @@ class MSRN(MultiLabelClassifier):
             "encoder": self.encoder,
             "head": self.head_name,
             "head_units": self.head_units,
+            "strides": list(self.strides),
             "tap_pooling": self.tap_pooling,
             "dropout": self.dropout,
         }

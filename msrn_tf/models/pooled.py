@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from msrn_tf.models.backbones import tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
 
 
@@ -24,7 +25,7 @@ class PooledClassifier(MultiLabelClassifier):
         self.dropout = dropout
 
     def build(self, images_shape):
-        channels = self.backbone.output_shape[-1][-1]
+        channels = tap_shapes(self.backbone)[-1][-1]
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
         self.head = keras.layers.Dense(len(self.labels), dtype="float32", name="head")
         self.head.build((None, channels))

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from msrn_tf.data.pipeline import epoch_order, training_batches, why_not_decoded
+from msrn_tf.data import pipeline
+from msrn_tf.data.pipeline import epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 
 
@@ -17,13 +18,15 @@ class TrainingBatches:
         plan: `FitPlan`.
         strategy: `tf.distribute.Strategy`.
         batch_size: int, over all replicas.
+        pipeline: what gives `training_batches`: the module, or a `FeatureCache`.
 
     Attributes:
         bad: indices of the photos that could not be decoded so far.
     """
 
-    def __init__(self, examples, plan, strategy, batch_size):
+    def __init__(self, examples, plan, strategy, batch_size, pipeline=pipeline):
         self.examples, self.plan, self.strategy, self.batch_size = examples, plan, strategy, batch_size
+        self.pipeline = pipeline
         self.steps = len(examples) // batch_size
         self.bad = set()
 
@@ -49,7 +52,7 @@ class TrainingBatches:
         images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
 
         def of_worker(context):
-            dataset = training_batches(
+            dataset = self.pipeline.training_batches(
                 examples,
                 self.plan.inputs,
                 batch_size=self.batch_size,

@@ -59,9 +59,10 @@ def print_end(data, run, best, splits):
     """The best epoch, and the commands that come next. `splits`: those of the data set."""
     path = os.path.join(run.workdir, "model.keras")
     folder = f" --data_dir={data.data_dir}" if data.data_dir else ""
-    split = "test" if "test" in splits else data.val_split
+    split = "test" if "test" in splits else data.val_split or data.train_split
     name = os.path.basename(os.path.abspath(run.workdir))
-    print(f"best       epoch {best['epoch']}, validation mAP {best['val_mAP']:.2f}: {path}")
+    chosen = f"validation mAP {best['val_mAP']:.2f}" if "val_mAP" in best else "the last"
+    print(f"best       epoch {best['epoch']}, {chosen}: {path}")
     print(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
     print(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
     print(f"           python -m export.saved_model --model={path} --output=serving/{name}")

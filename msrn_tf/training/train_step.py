@@ -48,7 +48,15 @@ class TrainStep:
 
     @tf.function(autograph=False)
     def __call__(self, images, targets):
-        """`images` uint8 and `targets` `[batch, C]`, distributed. Returns a dict of scalars: losses, gradient norm."""
+        """One step.
+
+        Args:
+            images: uint8, or feature maps of a cache, distributed.
+            targets: `[batch, C]`, distributed.
+
+        Returns:
+            A dict of scalars of the whole batch: losses, gradient norm.
+        """
         scalars = self.strategy.run(self._replica_step, args=(images, targets))
         if self.moving_average is not None:
             self.moving_average.update(self.optimizer.iterations - 1)
@@ -59,12 +67,12 @@ class TrainStep:
 
     def _replica_step(self, images, targets):
         variables = self.model.trainable_variables
-        parts = zip(tf.split(images, self.accumulation_steps), tf.split(targets, self.accumulation_steps), strict=True)
+        parts = iter(_split((images, targets), self.accumulation_steps))
         gradients, scalars = self._gradients(*next(parts))
         for part in parts:
             # One part after the other: run side by side they would need the memory of the whole batch.
             with tf.control_dependencies(gradients):
-                more_gradients, more_scalars = self._gradients(*map(tf.identity, part))
+                more_gradients, more_scalars = self._gradients(*tf.nest.map_structure(tf.identity, part))
             gradients = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
             scalars = {name: scalars[name] + more_scalars[name] for name in scalars}
         gradients = all_reduce(gradients)
@@ -86,3 +94,9 @@ class TrainStep:
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return tf.convert_to_tensor(self.optimizer.dynamic_scale)
         return 1.0
+
+
+def _split(batch, count):
+    """`count` equal parts of a nest of tensors."""
+    pieces = [tf.split(tensor, count) for tensor in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]

@@ -8,6 +8,7 @@ import time
 
 import tensorflow as tf
 
+from msrn_tf.data import pipeline
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
@@ -57,14 +58,15 @@ class Trainer:
         run_log: `RunLog`.
         workdir: the run's folder.
         stop: `StopSignals`, or None.
+        pipeline: what gives `training_batches` and `evaluation_batches`: the module, or a `FeatureCache`.
     """
 
-    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None):
+    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None, pipeline=pipeline):
         self.train_step, self.checkpoints, self.run_log, self.workdir = train_step, checkpoints, run_log, workdir
         self.model, self.optimizer, self.strategy = train_step.model, train_step.optimizer, train_step.strategy
         self.batch_size = train_step.batch_size
-        self.stop = stop
-        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy)
+        self.stop, self.pipeline = stop, pipeline
+        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy, pipeline=pipeline)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
 
@@ -97,15 +99,15 @@ class Trainer:
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
             raise Interrupted("stopped before the first step")
-        batches = TrainingBatches(train_examples, plan, self.strategy, self.batch_size)
+        batches = TrainingBatches(train_examples, plan, self.strategy, self.batch_size, self.pipeline)
         for epoch in range(int(self.checkpoints.epoch), plan.epochs + 1):
             record = self._train_epoch(batches, epoch, plan)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with self._stopped_while_validating(epoch), averaged():
                 record |= self._validate(val_examples, record, plan.epochs)
-                record["best"] = record["val_mAP"] > float(self.checkpoints.best_map)
+                record["best"] = not val_examples or record["val_mAP"] > float(self.checkpoints.best_map)
                 if record["best"]:
-                    self.checkpoints.best_map.assign(record["val_mAP"])
+                    self.checkpoints.best_map.assign(record.get("val_mAP", -1.0))
                     if self.is_chief:
                         save_model(self.model, os.path.join(self.workdir, "model.keras"))
             if self.is_chief:
@@ -230,6 +232,9 @@ class Trainer:
         self._last_checkpoint = time.monotonic()
 
     def _validate(self, examples, record, epochs):
+        """What to add to the epoch's record: metrics, or nothing where there is nothing to validate on."""
+        if not examples:
+            return {}
         with ProgressBar(f"validating {record['epoch']}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
 
             def progress(done):
@@ -252,9 +257,13 @@ def _as_it_is():
 
 
 def _summary(record, epochs):
-    return (
-        f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.4f}  val mAP {record['val_mAP']:.2f}  "
-        f"CF1 {record['val_CF1']:.2f}  OF1 {record['val_OF1']:.2f}  {record['images_per_second']:.1f} images/s"
-        f"{f'  {bad} photos skipped' if (bad := record['bad_images']) else ''}"
-        f"{'  best so far' if record['best'] else ''}"
-    )
+    metrics = [f"val {name} {record[f'val_{name}']:.2f}" for name in ("mAP", "CF1", "OF1") if f"val_{name}" in record]
+    parts = [
+        f"epoch {record['epoch']}/{epochs}",
+        f"loss {record['loss']:.4f}",
+        *metrics,
+        f"{record['images_per_second']:.1f} images/s",
+        *([f"{record['bad_images']} photos skipped"] if record["bad_images"] else []),
+        *(["best so far"] if metrics and record["best"] else []),
+    ]
+    return "  ".join(parts)

@@ -1,0 +1,162 @@
+"""Feature maps kept on a disk: the same batches, the same training, as from the photos themselves."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
+from msrn_tf.data import pipeline
+from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.pipeline import InputPlan
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.models.factory import create_model
+from msrn_tf.training import feature_cache
+from msrn_tf.training.checkpoints import RunCheckpoints
+from msrn_tf.training.feature_cache import FeatureCache
+from msrn_tf.training.run_log import RunLog
+from msrn_tf.training.setup import make_train_step, prepare_label_graph
+from msrn_tf.training.trainer import FitPlan, Trainer
+
+SIZE = 64
+PLAN = InputPlan(SIZE, augment="flip")
+BATCHING = {"batch_size": 4, "seed": 3}
+CONFIG = ModelConfig(
+    backbone="resnet_tiny", freeze_backbone=True, channels=16, head="elementwise", dropout=0.3, strides=(16, 32)
+)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [draw_example("train", number) for number in range(18)]
+
+
+@pytest.fixture(scope="module")
+def make_model(examples):
+    def make():
+        tf.keras.utils.set_random_seed(0)
+        graph, _ = prepare_label_graph(CONFIG, DEMO_LABELS, examples, 0)
+        return create_model(CONFIG, DEMO_LABELS, SIZE, graph)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def cache(model, examples, tmp_path_factory):
+    cache = FeatureCache(str(tmp_path_factory.mktemp("cache")), model)
+    cache.add(examples[:12], augment="flip", training=True)
+    cache.add(examples[12:], training=False)
+    return cache
+
+
+def assert_same_batches(images, features, model):
+    count = 0
+    for (pixels, targets), (maps, same_targets) in zip(images, features, strict=True):
+        for expected, kept in zip(model.taps(pixels, training=False), maps, strict=True):
+            np.testing.assert_allclose(kept, expected, atol=1e-5)
+        np.testing.assert_array_equal(targets, same_targets)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("first_batch, shard", [(0, (0, 1)), (1, (1, 2))])
+def test_training_batches_hold_what_the_backbone_makes_of_the_same_photos(cache, examples, first_batch, shard):
+    for epoch in (1, 2):
+        choice = BATCHING | {"epoch": epoch, "first_batch": first_batch, "shard": shard}
+        images = pipeline.training_batches(examples[:12], PLAN, **choice)
+        features = cache.training_batches(examples[:12], PLAN, **choice)
+        assert assert_same_batches(images, features, cache.model) == 3 - first_batch
+
+
+def test_evaluation_gives_the_same_scores_and_leaves_out_nobody(cache, examples):
+    photos = examples[12:]
+    scores = Evaluator(cache.model, 4).scores(photos)
+    assert scores.shape == (6, len(DEMO_LABELS))
+    np.testing.assert_allclose(Evaluator(cache.model, 4, pipeline=cache).scores(photos), scores, atol=1e-6)
+    *_, (_, targets) = cache.evaluation_batches(photos, image_size=SIZE, batch_size=4)
+    assert (targets.numpy()[2:] == -1).all()
+
+
+def train(model, training, validation, folder, source=pipeline, **changes):
+    optimization = OptimizationConfig(
+        epochs=1, batch_size=4, learning_rate=0.01, optimizer="adamw", decay_epochs=[1], **changes
+    )
+    step = make_train_step(optimization, model, tf.distribute.get_strategy(), len(training))
+    checkpoints = RunCheckpoints(str(folder), model, step.optimizer, step.moving_average)
+    trainer = Trainer(step, checkpoints, RunLog(str(folder), False), str(folder), pipeline=source)
+    return trainer.fit(training, validation, FitPlan(optimization.epochs, seed=3, inputs=PLAN)), trainer
+
+
+def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(cache, make_model, examples, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "maps").mkdir()
+    start = cache.model.get_weights()
+    models = make_model(), cache.model
+    models[0].set_weights(start)
+    by_photos, _ = train(models[0], examples[:12], examples[12:], tmp_path / "photos", accumulation_steps=2)
+    by_maps, _ = train(models[1], examples[:12], examples[12:], tmp_path / "maps", cache, accumulation_steps=2)
+    assert by_maps["loss"] == pytest.approx(by_photos["loss"], rel=1e-5)
+    assert by_maps["val_mAP"] == pytest.approx(by_photos["val_mAP"])
+    for a, b in zip(models[0].weights, models[1].weights, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-4, err_msg=a.path)
+    assert any(abs(a - b).max() > 1e-3 for a, b in zip(models[0].get_weights(), start, strict=True))
+
+
+def test_maps_are_computed_once_for_the_same_photos_and_weights(cache, examples, monkeypatch):
+    again = FeatureCache(cache.folder, cache.model)
+    monkeypatch.setattr(FeatureCache, "_write", lambda *args: pytest.fail("computed again"))
+    assert "12 photos and their mirror images" in again.add(examples[:12], augment="flip", training=True)
+    monkeypatch.undo()
+    before = set(os.listdir(cache.folder))
+    kernel = cache.model.backbone.weights[0]
+    kernel.assign(kernel * 1.01)
+    again.add(examples[:12], augment="flip", training=True)
+    assert len(set(os.listdir(cache.folder)) - before) == 2  # its maps, and its lock
+    assert not [name for name in os.listdir(cache.folder) if "unfinished" in name]
+
+
+def test_a_photo_that_cannot_be_decoded_is_stood_in_for_in_training_and_named_in_evaluation(model, examples, tmp_path):
+    broken = dataclasses.replace(examples[5], image_bytes=b"no photo")
+    training = [*examples[:5], broken, *examples[6:12]]
+    cache = FeatureCache(str(tmp_path), model)
+    cache.add(training, augment="flip", training=True)
+    cache.add([*examples[12:], broken], training=False)
+    best, trainer = train(model, training, [], tmp_path, cache)
+    assert best["bad_images"] == 1
+    assert np.isfinite(best["loss"])
+    assert "val_mAP" not in best  # nothing to validate on: the last epoch's model is kept
+    assert (tmp_path / "model.keras").exists()
+    with pytest.raises(UserError, match=r"train_00005: is no photo that can be decoded"):
+        trainer.evaluator.scores([*examples[12:], broken])
+
+
+def test_too_small_a_disk_is_told_before_anything_is_computed(model, examples, tmp_path, monkeypatch):
+    usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"--cache_features=.*: needs 0\.0 GB and 0\.0 are free; choose another folder"):
+        FeatureCache(str(tmp_path), model).add(examples, augment="flip", training=True)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("train")]
+
+
+@pytest.mark.parametrize(
+    "data, model, sentence",
+    [
+        ({"augment": "multi_scale_crop"}, {"freeze_backbone": True}, "--augment=none or flip"),
+        ({"augment": "flip", "mix": "mixup"}, {"freeze_backbone": True}, "--mix=none"),
+        ({"augment": "flip"}, {}, "needs --freeze_backbone"),
+        ({"augment": "flip"}, {"freeze_backbone": True, "mixed_precision": "bfloat16"}, "--mixed_precision=bfloat16"),
+        ({}, {"strides": (32, 16)}, "--strides=32,16: must be some of 8,16,32, in order"),
+    ],
+)
+def test_choices_that_make_endless_variants_are_refused(data, model, sentence):
+    data = TrainingDataConfig(cache_features="cache" if "strides" not in model else "", **data)
+    with pytest.raises(UserError, match=sentence):
+        check_training(data, ModelConfig(**model), OptimizationConfig(), RunConfig(workdir="run"))
