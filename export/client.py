@@ -70,6 +70,10 @@ class Client:
         return self
 
     def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Ends the connection."""
         self._channel.close()
 
     def predict(self, photos, signature="serving_default"):
@@ -143,22 +147,29 @@ def main(arguments, config):
         raise UserError("--version and --version_label: give one of them")
     if config.heatmaps:
         os.makedirs(config.heatmaps, exist_ok=True)
-    rows, bad = [], []
+    credentials = _credentials(config)
+    rows, bad, failure = [], [], None
     with (
         Client(
             config.address, config.model_name, config.version, config.version_label, config.deadline, config.retries,
-            config.max_message_mb, _credentials(config),
+            config.max_message_mb, credentials,
         ) as client,
         ProgressBar("asking", len(paths), "photos") as bar,
     ):  # fmt: skip
         for start in range(0, len(paths), config.batch_size):
             part = paths[start : start + config.batch_size]
-            answered, refused = ask(client, part, config.heatmaps)
+            try:
+                answered, refused = ask(client, part, config.heatmaps)
+            except ServingFailure as error:
+                failure = error
+                break
             rows, bad = rows + answered, bad + refused
             bar.update(start + len(part))
     print_rows(rows, config)
     for path in bad:
         print(f"error: {path}: is no photo that the server can decode", file=sys.stderr)
+    if failure:  # what was answered before is printed
+        raise failure
     if bad:
         sys.exit(UserError.exit_status)
 
@@ -202,7 +213,11 @@ def read_photo(path):
 
 
 def _credentials(config):
+    if bool(config.client_certificate) != bool(config.client_key):
+        raise UserError("--client_certificate and --client_key: give both or none")
     if not config.ca_certificate:
+        if config.client_certificate:
+            raise UserError("--client_certificate: needs --ca_certificate, without which there is no TLS")
         return None
     texts = [_read_pem(flag, getattr(config, flag)) for flag in ("ca_certificate", "client_key", "client_certificate")]
     return grpc.ssl_channel_credentials(*texts)

@@ -47,7 +47,7 @@ def main(config):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
     model = load_model(config.model)
-    photos = _read_photos(config.photos, model.image_size)
+    photos = read_photos(config.photos, model.image_size)
     version = choose_version(config.output, config.version)
     name = config.model_name or os.path.basename(os.path.abspath(config.output))
     served = inference_model(model if config.serving_dtype == "float32" else in_dtype(model, "mixed_bfloat16"))
@@ -133,28 +133,32 @@ def choose_version(folder, wanted):
 
 
 def largest_difference(model, folder, photos):
-    """Largest difference of a score between the trained model and the SavedModel that was written."""
+    """Largest difference of a score between the trained model and the SavedModel that was written.
+
+    `photos`: of `read_photos`.
+    """
     function = tf.saved_model.load(folder).signatures["serving_default"]
     largest = 0.0
-    for encoded in photos:
+    for encoded, pixels in photos:
         served = function(image_bytes=tf.constant([encoded]))
         scores = dict(zip(served["labels"][0].numpy().tolist(), served["scores"][0].numpy().tolist(), strict=True))
-        expected = model.probabilities(evaluation_pixels(encoded, model.image_size)[None])[0]
+        expected = model.probabilities(pixels[None])[0]
         found = np.array([scores[label.encode()] for label in model.labels])
         largest = max(largest, float(np.abs(found - expected).max()))
     return largest
 
 
-def _read_photos(folder, image_size):
-    if not folder:
-        return [example_photo(image_size)]
-    encoded = [tf.io.read_file(path).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
-    for photo in encoded:
-        try:
-            evaluation_pixels(photo, image_size)
-        except tf.errors.OpError as error:
-            raise UserError(f"--photos={folder}: holds a file that is no photo ({error.message[:80]})") from error
-    return encoded
+def read_photos(folder, image_size):
+    """`(bytes, pixels as evaluation sees them)` of the first photos of a folder; of a drawn one without a folder."""
+    pixels_of = tf.function(lambda encoded: evaluation_pixels(encoded, image_size), autograph=False)
+    if folder:
+        encoded = [tf.io.read_file(path).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
+    else:
+        encoded = [example_photo(image_size)]
+    try:
+        return [(photo, pixels_of(tf.constant(photo)).numpy()) for photo in encoded]
+    except tf.errors.OpError as error:
+        raise UserError(f"--photos={folder}: holds a file that is no photo ({error.message[:80]})") from error
 
 
 def _megabytes(folder):

@@ -27,7 +27,7 @@ def signatures(model, max_pixels=MAX_PIXELS):
     pixels = tf.TensorSpec((None, size, size, 3), tf.uint8, "image")
     # Functions of their own: traced and written once, and not for every signature again.
     decode = _once(lambda encoded: decode_photos(encoded, size, max_pixels), photos)
-    forward = _once(lambda images: model(images, training=False), pixels)
+    forward = _once(_for_any_batch(lambda images: model(images, training=False)), pixels)
 
     def serving_default(image_bytes):
         images, valid = decode(image_bytes)
@@ -45,13 +45,15 @@ def signatures(model, max_pixels=MAX_PIXELS):
     def explain(image_bytes):
         images, valid = decode(image_bytes)
         ranked, order = ranked_labels(model, forward(images), valid)
-        maps = combined_maps(model.attention_maps(images)) * tf.cast(valid, tf.float32)[:, None, None, None]
+        maps = combined_maps(_for_any_batch(model.attention_maps)(images))
+        maps *= tf.cast(valid, tf.float32)[:, None, None, None]
         return ranked | {"attention": tf.gather(maps, order, batch_dims=1)}
 
     def embed(image_bytes):
         images, valid = decode(image_bytes)
         semantics, _, _ = model.semantics()
-        features = model.aggregate(model.feature_maps(images, training=False), semantics)[:, : len(model.labels)]
+        maps = _for_any_batch(lambda images: model.feature_maps(images, training=False))(images)
+        features = model.aggregate(maps, semantics)[:, : len(model.labels)]
         features = tf.cast(features, tf.float32) * tf.cast(valid, tf.float32)[:, None, None]
         names = tf.tile([model.labels], (tf.shape(image_bytes)[0], 1))
         return {"features": features, "labels": names, "valid": valid}
@@ -64,6 +66,18 @@ def signatures(model, max_pixels=MAX_PIXELS):
     if isinstance(model, MSRN):
         found |= {"explain": (explain, photos), "embed": (embed, photos)}
     return found
+
+
+def _for_any_batch(function):
+    """`function` of images, also for none: TensorFlow's fused convolutions refuse an empty batch."""
+
+    def call(images):
+        count = tf.shape(images)[0]
+        stand_in = tf.cast(count == 0, tf.int32)  # a black image
+        padded = tf.ensure_shape(tf.pad(images, [[0, stand_in], [0, 0], [0, 0], [0, 0]]), images.shape)
+        return tf.nest.map_structure(lambda value: value[:count], function(padded))
+
+    return call
 
 
 def _once(function, spec):

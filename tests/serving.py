@@ -1,11 +1,15 @@
-"""Helpers of the serving tests: a small exported model, and a server of our own or the one that is named."""
+"""Helpers of the serving tests: small exported models, and a server of our own or the one that is named."""
 
 import contextlib
 import dataclasses
+import functools
 import os
+import shutil
 import sys
+import tempfile
 
 import numpy as np
+import tensorflow as tf
 from google.protobuf import text_format
 
 from export.inference_model import inference_model
@@ -13,6 +17,7 @@ from export.saved_model import find_versions, write_saved_model
 from export.serve import ServeConfig, Server
 from export.serving.configuration import model_server_config
 from msrn_tf.config import ModelConfig
+from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import create_model
 
@@ -44,6 +49,48 @@ def export_version(model, base_path, version, name="msrn"):
     os.rename(writing, os.path.join(base_path, str(version)))
 
 
+@functools.cache
+def exported_once():
+    """`(model, folder of version 1)`, shared by every test of this process that only reads it."""
+    folder = tempfile.TemporaryDirectory(prefix="exported-")
+    model = small_model()
+    export_version(model, folder.name, 1)
+    exported_once.keep = folder  # its end is that of the process
+    return model, os.path.join(folder.name, "1")
+
+
+@functools.cache
+def pixels_of(photo):
+    """What evaluation sees of a photo's bytes."""
+    return _evaluation_pixels(tf.constant(photo)).numpy()
+
+
+_evaluation_pixels = tf.function(lambda encoded: evaluation_pixels(encoded, SIZE), autograph=False)
+
+
+class Doubles(tf.Module):
+    """A served model that doubles numbers, and takes its time over it: for what a server does with any model."""
+
+    def __init__(self, work=0):
+        super().__init__()
+        self.weight, self.work = tf.Variable(2.0), work
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")], autograph=False)
+    def serve(self, x):
+        busy = tf.while_loop(
+            lambda i, value: i < self.work, lambda i, value: (i + 1, tf.tanh(value @ value)), (0, tf.eye(64))
+        )[1]
+        return {"y": self.weight * x + 0.0 * tf.reduce_sum(busy)}
+
+
+def write_doubles(base_path, version, work=0):
+    """Writes a version of `Doubles` beside and renames it."""
+    model = Doubles(work)
+    writing = os.path.join(base_path, f".writing-{version}")
+    tf.saved_model.save(model, writing, {"serving_default": model.serve})
+    os.rename(writing, os.path.join(base_path, str(version)))
+
+
 @contextlib.contextmanager
 def running_server(base_path="", **options):
     """(server, `host:port`) of an embedded server."""
@@ -66,5 +113,5 @@ def write_model_config(folder, base_path, name="msrn"):
 if __name__ == "__main__":
     os.makedirs(sys.argv[1], exist_ok=True)
     for number in (1, 2):
-        export_version(small_model(), sys.argv[1], number)
-    write_model_config(sys.argv[1], sys.argv[1])
+        shutil.copytree(exported_once()[1], os.path.join(sys.argv[1], str(number)))
+    write_model_config(sys.argv[1], os.path.abspath(sys.argv[1]))

@@ -1,39 +1,28 @@
 """Several workers as a person runs them: the same command in several processes, one of which is lost."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import time
 
-from running import ROOT, SMALL, command
+from processes import Running
+from running import SMALL, command
 from test_training import free_ports
 
 from msrn_tf.errors import LostWorkerError
 
 
-def start_workers(flags, folder, workdirs=None):
+def start_workers(flags, workdirs=None):
     ports = free_ports(2)
     processes = []
     for index in range(2):
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        }
-        log = open(pathlib.Path(folder) / f"worker{index}-{ports[0]}.log", "w+")  # noqa: SIM115
-        arguments = [sys.executable, "-m", "msrn_tf.train", *flags]
-        if workdirs:
-            arguments.append(f"--workdir={workdirs[index]}")
-        processes.append((subprocess.Popen(arguments, stdout=log, stderr=log, env=environment), log))
+        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        own = [f"--workdir={workdirs[index]}"] if workdirs else []
+        processes.append(Running("msrn_tf.train", *flags, *own, environment={"TF_CONFIG": json.dumps(task)}))
     return processes
 
 
-def end_of(process, log, timeout=240):
-    status = process.wait(timeout)
-    log.seek(0)
-    return status, log.read()
+def ends_of(workers):
+    """Status and everything written, of each."""
+    return [(worker.wait(), worker.stdout() + worker.stderr()) for worker in workers]
 
 
 def test_when_one_of_two_workers_is_killed_the_other_says_so_and_both_go_on_from_the_last_checkpoint(
@@ -42,15 +31,14 @@ def test_when_one_of_two_workers_is_killed_the_other_says_so_and_both_go_on_from
     run = tmp_path / "run"
     flags = ["--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={run}", *SMALL, "--epochs=2",
              "--checkpoint_steps=2", "--notensorboard"]  # fmt: skip
-    workers = start_workers(flags, tmp_path)
-    while len(list(run.glob("checkpoints/ckpt-*.index"))) < 2 and workers[0][0].poll() is None:
-        time.sleep(0.02)
-    workers[1][0].kill()
-    status, output = end_of(*workers[0])
+    workers = start_workers(flags)
+    workers[0].wait_for(lambda: len(list(run.glob("checkpoints/ckpt-*.index"))) >= 2)
+    workers[1].kill()
+    [(status, output)] = ends_of(workers[:1])
     assert status == LostWorkerError.exit_status, output
     assert "another worker is gone" in output and "Traceback" not in output
 
-    again = [end_of(*worker) for worker in start_workers(flags, tmp_path)]
+    again = ends_of(start_workers(flags))
     assert [status for status, _ in again] == [0, 0], again
     assert "goes on    in epoch" in again[0][1]
     assert "goes on" not in again[1][1]  # the chief alone speaks
@@ -63,6 +51,6 @@ def test_workers_whose_folders_are_not_shared_refuse_to_go_on(small_voc, tmp_pat
     flags = ["--dataset=voc2007", f"--data_dir={small_voc}", *SMALL, "--notensorboard", "--checkpoint_steps=2"]
     own, other = tmp_path / "own", tmp_path / "other"
     assert command("msrn_tf.train", *flags, f"--workdir={own}").returncode == 0
-    ended = [end_of(*worker) for worker in start_workers(flags, tmp_path, [own, other])]
+    ended = ends_of(start_workers(flags, [own, other]))
     assert 2 in [status for status, _ in ended]
     assert any("start in different places" in output for _, output in ended)

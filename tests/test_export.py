@@ -3,14 +3,17 @@
 import json
 import os
 import pathlib
+import re
+import zlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from google.protobuf import text_format
-from running import assert_refused, command
-from serving import LABELS, SIZE, export_version, small_model
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from running import ROOT, assert_refused, command
+from serving import LABELS, SIZE, export_version, pixels_of, small_model
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -18,8 +21,9 @@ from test_decoding import READABLE, encoded, photo
 
 from export.folding import fold_batch_norms
 from export.inference_model import inference_model
+from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
-from export.signatures import combined_maps
+from export.signatures import combined_maps, decode_photos
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import save_model
@@ -88,7 +92,7 @@ def test_every_encoding_gets_the_scores_of_prediction(model, signatures):
     names = [name for name in READABLE if "webp" not in name.lower()]
     outputs = signatures["serving_default"](image_bytes=tf.constant([READABLE[name] for name in names]))
     assert outputs["valid"].all()
-    photos = [(name, evaluation_pixels(READABLE[name], SIZE)) for name in names]
+    photos = [(name, pixels_of(READABLE[name])) for name in names]
     for index, row in enumerate(predict_photos(model, photos)):
         assert [label.decode() for label in outputs["labels"][index]] == row["labels"], row["photo"]
         np.testing.assert_allclose(outputs["scores"][index], row["scores"], atol=1e-5)
@@ -97,17 +101,50 @@ def test_every_encoding_gets_the_scores_of_prediction(model, signatures):
     assert all(len(value) == len(names) for value in outputs.values())
 
 
-def png_bomb():
-    """A PNG whose header says 50000×50000."""
-    small = bytearray(encoded(photo(), "PNG"))
-    small[16:24] = (50000).to_bytes(4, "big") * 2
-    return bytes(small)
+def black_png(side):
+    """A whole PNG of `side`×`side` black pixels of one bit: it takes no room until it is decoded."""
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    compressor = zlib.compressobj(1)
+    row = bytes(1 + -(-side // 8))  # the filter's number, then the pixels
+    rows = b"".join(compressor.compress(row) for _ in range(side)) + compressor.flush()
+    header = side.to_bytes(4, "big") * 2 + b"\x01\x00\x00\x00\x00"
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def peak_megabytes():
+    """The most memory that this process has had since the last call."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("side", [20_000, 50_000])
+def test_a_png_bomb_is_refused_before_it_is_decoded(signatures, side):
+    """20000×20000 is what TensorFlow itself would still decode, to 1.2 GB."""
+    bomb = black_png(side)
+    assert len(bomb) < 2_000_000
+    peak_megabytes()
+    before = peak_megabytes()
+    outputs = signatures["serving_default"](image_bytes=tf.constant([bomb, black_png(200)]))
+    assert outputs["valid"].tolist() == [False, True]
+    assert peak_megabytes() - before < 200
+
+
+def test_every_format_is_measured_before_it_is_decoded():
+    batch = tf.constant([encoded(photo(), kind) for kind in ("JPEG", "PNG", "GIF", "BMP")] + [READABLE["exif 6"]])
+    pixels = photo().size[0] * photo().size[1]
+    decode = tf.function(lambda encoded, most: decode_photos(encoded, 32, most)[1], autograph=False)
+    assert decode(batch, tf.constant(pixels, tf.int64)).numpy().all()
+    assert not decode(batch, tf.constant(pixels - 1, tf.int64)).numpy().any()
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "explain", "embed", "classify"])
 def test_bad_photos_are_answered_alone(signatures, signature):
     good, other = READABLE["baseline"], READABLE["png"]
-    bad = [b"", encoded(photo(), "WEBP"), good[: len(good) // 3], png_bomb()]
+    bad = [b"", encoded(photo(), "WEBP"), good[: len(good) // 3], black_png(30_000)]
     batch = [bad[0], good, bad[1], bad[2], other, bad[3]]
     argument = "image_bytes"
     if signature == "classify":
@@ -135,7 +172,7 @@ def test_an_empty_batch_and_a_batch_of_bad_photos_are_answered(signatures, signa
 
 
 def test_pixels_and_photos_get_the_same_answer(signatures):
-    pixels = evaluation_pixels(READABLE["baseline"], SIZE)[None]
+    pixels = pixels_of(READABLE["baseline"])[None]
     one = signatures["serving_pixels"](image=pixels)
     other = signatures["serving_default"](image_bytes=tf.constant([READABLE["baseline"]]))
     for name in one:
@@ -146,7 +183,7 @@ def test_attention_maps_are_those_of_prediction(model, signatures):
     outputs = signatures["explain"](image_bytes=tf.constant([READABLE["baseline"]]))
     attention = outputs["attention"]
     assert attention.shape == (1, len(LABELS), 8, 8) and attention.min() >= 0 and attention.max() == pytest.approx(1)
-    maps = [np.asarray(scale) for scale in model.attention_maps(evaluation_pixels(READABLE["baseline"], SIZE)[None])]
+    maps = [np.asarray(scale) for scale in model.attention_maps(pixels_of(READABLE["baseline"])[None])]
     for place, label in enumerate(outputs["labels"][0]):
         index = LABELS.index(label.decode())
         expected = combine_scales([scale[0, index] for scale in maps], (8, 8))
@@ -209,9 +246,14 @@ def test_the_command_writes_versions_and_never_over_one(model, tmp_path):
     keras_file, output = str(tmp_path / "model.keras"), tmp_path / "msrn"
     save_model(model, keras_file)
     arguments = [f"--model={keras_file}", f"--output={output}"]
+    differences = []
     for extra in ([], ["--serving_dtype=bfloat16"]):
         run = command("export.saved_model", *arguments, *extra)
         assert run.returncode == 0, run.stderr
+        differences.append(float(re.search(r"differ by at most (\S+) from", run.stdout)[1]))
+    assert differences[0] <= 1e-5 < differences[1] < 0.1
+    cards = [json.loads((output / version / "assets" / "model_card.json").read_text()) for version in "12"]
+    assert [card["compute_dtype"] for card in cards] == ["float32", "bfloat16"]
     assert sorted(os.listdir(output)) == ["1", "2", "config"]
     config = model_server_config_pb2.ModelServerConfig()
     text_format.Parse((output / "config" / "models.config").read_text(), config)
@@ -220,6 +262,79 @@ def test_the_command_writes_versions_and_never_over_one(model, tmp_path):
     assert list(served.model_version_policy.specific.versions) == [1, 2] and served.base_path == "/models/msrn"
     assert_refused(command("export.saved_model", *arguments, "--version=2"), "--version=2", "use 3")
     assert sorted(os.listdir(output)) == ["1", "2", "config"]
+
+
+def message_class(messages):
+    """The last of some message classes, each `(name, {field: (number, type)})`; `repeated` before a type."""
+    file = descriptor_pb2.FileDescriptorProto(name="t.proto", package="t", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    for name, fields in messages:
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            added = message.field.add(name=field, number=number, label=3 if kind.startswith("repeated") else 1)
+            kind = kind.removeprefix("repeated ")
+            if kind.startswith("."):
+                added.type, added.type_name = 11, kind
+            else:
+                added.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{messages[-1][0]}"))
+
+
+INT64 = ".google.protobuf.Int64Value"
+BATCHING_PARAMETERS = [("BatchingParameters", {  # tensorflow_serving/servables/tensorflow/session_bundle_config.proto
+    "max_batch_size": (1, INT64), "batch_timeout_micros": (2, INT64), "max_enqueued_batches": (3, INT64),
+    "num_batch_threads": (4, INT64), "thread_pool_name": (5, ".google.protobuf.StringValue"),
+    "allowed_batch_sizes": (6, "repeated int64"), "pad_variable_length_inputs": (7, "bool"),
+})]  # fmt: skip
+MONITORING_CONFIG = [  # tensorflow_serving/config/monitoring_config.proto
+    ("PrometheusConfig", {"enable": (1, "bool"), "path": (2, "string")}),
+    ("MonitoringConfig", {"prometheus_config": (1, ".t.PrometheusConfig")}),
+]
+
+
+@pytest.mark.parametrize("largest", [1, 6, 16])
+def test_batching_parameters_and_monitoring_are_messages_of_tf_serving(tmp_path, largest):
+    write_configuration(str(tmp_path), "msrn", "/models/msrn", [3], largest)
+    text = (tmp_path / "batching.config").read_text()
+    batching = text_format.Parse(text, message_class(BATCHING_PARAMETERS)())
+    sizes = list(batching.allowed_batch_sizes)
+    assert sizes == sorted(set(sizes)) and sizes[-1] == batching.max_batch_size.value == largest
+    assert batching.num_batch_threads.value >= 1 and batching.max_enqueued_batches.value >= 1
+    text = (tmp_path / "monitoring.config").read_text()
+    assert text_format.Parse(text, message_class(MONITORING_CONFIG)()).prometheus_config.enable
+
+
+# tensorflow_serving/model_servers/main.cc
+TF_SERVING_FLAGS = {
+    "model_config_file", "model_config_file_poll_wait_seconds", "allow_version_labels_for_unavailable_models",
+    "enable_batching", "batching_parameters_file", "monitoring_config_file", "num_load_threads",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["serving-compose.yaml", "serving-kubernetes.yaml"])
+def test_deployments_start_tf_serving_with_the_files_that_an_export_writes(name, tmp_path):
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / name).read_text()))
+    if "services" in documents[0]:
+        container = documents[0]["services"]["serving"]
+        arguments = container["command"]
+        assert "/v1/models/msrn" in container["healthcheck"]["test"][1] and container["deploy"]["resources"]["limits"]
+    else:
+        container = documents[0]["spec"]["template"]["spec"]["containers"][0]
+        arguments = container["args"]
+        assert container["readinessProbe"]["httpGet"]["path"].startswith("/v1/models/msrn")
+        assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+        assert documents[1]["spec"]["selector"] == documents[0]["spec"]["template"]["metadata"]["labels"]
+    assert container["image"] == "tensorflow/serving:2.20.0"
+    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in arguments)
+    assert set(flags) <= TF_SERVING_FLAGS
+    # The labels of models.config would otherwise keep the server from starting: no version is loaded then.
+    assert "allow_version_labels_for_unavailable_models" in flags
+    write_configuration(str(tmp_path), "msrn", "/models/msrn", [1])
+    files = {os.path.basename(value) for value in flags.values() if value.startswith("/models/msrn/config/")}
+    assert files == set(os.listdir(tmp_path))
 
 
 def test_bad_flags_are_one_sentence(tmp_path):

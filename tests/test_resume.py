@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -137,6 +138,27 @@ def test_a_finished_run_says_so_and_other_flags_are_refused_by_name(small_voc, u
     changed = command("msrn_tf.train", *arguments(small_voc, undisturbed, "--seed=7", "--channels=16"))
     assert_refused(changed, "--seed=7 (was 0)", "--channels=16 (was 8)", undisturbed)
     assert (undisturbed / "metrics.jsonl").read_text() == before
+
+
+def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_its_first_checkpoint(
+    small_voc, undisturbed, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = arguments(small_voc, workdir, "--epochs=1", f"--init_from={undisturbed / 'model.keras'}")
+    process = Running("msrn_tf.train", *flags)
+    process.wait_for((workdir / "flags.cfg").exists)
+    process.kill()
+    assert not index_files(workdir)
+    run = command("msrn_tf.train", *flags)
+    assert run.returncode == 0, run.stderr
+    assert "transfer " in run.stdout and "goes on" not in run.stdout
+
+
+def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp_path):
+    shutil.copy(undisturbed / "model.keras", tmp_path)
+    assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
+    with pytest.raises(UserError, match=f"--workdir={tmp_path}: holds a model and no flags.cfg"):
+        run_directory.is_started(tmp_path)
 
 
 def test_other_data_are_refused(rng, tmp_path):

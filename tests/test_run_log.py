@@ -4,6 +4,7 @@ import glob
 import json
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from running import SMALL, command
 from sklearn.metrics import precision_score, recall_score
@@ -49,15 +50,24 @@ def test_precision_recall_curves_are_those_of_scikit_learn_without_unknown_targe
 
 def test_a_run_writes_pictures_curves_both_rates_and_a_profile_and_says_what_it_will_need(small_voc, tmp_path):
     run = command("msrn_tf.train", "--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={tmp_path}", *SMALL,
-                  "--backbone_factor=0.5", "--profile_steps=2,3")  # fmt: skip
+                  "--backbone_factor=0.5", "--profile_steps=2,99")  # fmt: skip
     assert run.returncode == 0, run.stderr
     found = summaries(tmp_path / "tensorboard")
-    assert {"gradient_norm", "images_per_second", "val_AP/cat", "predictions"} <= found.keys()
+    scalars = {"loss", "classification_loss", "group_loss", "gradient_norm", "images_per_second", "val_mAP",
+               "learning_rate", "backbone_learning_rate", "val_AP/cat"}  # fmt: skip
+    assert scalars <= found.keys()
+    labels = {tag.removeprefix("val_AP/") for tag in found if tag.startswith("val_AP/")}
+    assert {tag.split("/")[1] for tag in found if tag.startswith("precision_recall/")} == labels | {"all"}
+    width, height, *pictures = found["predictions"]
+    assert len(pictures) == 1 and tf.io.decode_png(pictures[0]).shape == (int(height), int(width), 3)
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["backbone_learning_rate"] == record["learning_rate"] / 2
     assert glob.glob(f"{tmp_path}/tensorboard/plugins/profile/*/*.xplane.pb")
     said = [line.split()[0] for line in run.stdout.splitlines() if line and not line.startswith(" ")]
     assert said[:5] == ["devices", "data", "graph", "model", "memory"] and "best" in said
+    for next_command in ("msrn_tf.evaluate", "msrn_tf.predict", "export.saved_model"):
+        assert f"python -m {next_command} --model={tmp_path}/model.keras" in run.stdout
+    assert float(found["backbone_learning_rate"]) == pytest.approx(record["learning_rate"] / 2)
 
 
 def test_memory_is_weights_gradients_slots_and_what_layers_put_out():

@@ -1,7 +1,8 @@
 """TF-Serving's gRPC API over the wire, as its documentation and messages have it.
 
 By default against `export.serve`. With `TF_SERVING_ADDRESS=host:port` the same cases run against a real server that
-serves the model written by `python tests/serving.py FOLDER` under the name `msrn`, with `FOLDER/models.config`.
+serves the model written by `python tests/serving.py FOLDER` under the name `msrn`, with `FOLDER/models.config` and
+`--allow_version_labels_for_unavailable_models`.
 """
 
 import os
@@ -10,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving import LABELS, SIZE, export_version, running_server, small_model, write_model_config
+from serving import LABELS, SIZE, exported_once, running_server, write_model_config
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -44,7 +45,7 @@ def address(tmp_path_factory):
         return
     base = tmp_path_factory.mktemp("conformance")
     for version in (1, 2):
-        export_version(small_model(), str(base), version)
+        (base / str(version)).symlink_to(exported_once()[1])
     config = write_model_config(str(base), str(base))
     with running_server(model_config_file=config) as (_, address):
         yield address
@@ -320,6 +321,33 @@ def test_what_the_model_cannot_do_is_refused(prediction, method):
     assert len(failure.value.details()) > 20
 
 
+@pytest.mark.parametrize(
+    ("signature", "words"),
+    [
+        ("nothing", "No signature was found with the name: nothing"),
+        ("", "Expected classification signature method_name to be tensorflow/serving/classify"),
+        ("explain", "Expected classification signature method_name to be tensorflow/serving/classify"),
+    ],
+)
+def test_classify_with_a_signature_that_does_not_classify_is_invalid(prediction, signature, words):
+    message = classification_request("msrn", [PHOTO])
+    message.model_spec.signature_name = signature
+    assert_fails(prediction.Classify, message, Code.INVALID_ARGUMENT, words)
+
+
+def test_the_context_of_a_list_of_examples_goes_to_each(prediction):
+    message = classification_pb2.ClassificationRequest()
+    message.model_spec.name, message.model_spec.signature_name = "msrn", "classify"
+    message.input.example_list_with_context.context.CopyFrom(example_of(PHOTO))
+    for _ in range(2):
+        message.input.example_list_with_context.examples.add()
+    found = prediction.Classify(message, timeout=30).result
+    expected = prediction.Classify(classification_request("msrn", [PHOTO, PHOTO]), timeout=30).result
+    for one, other in zip(found.classifications, expected.classifications, strict=True):
+        assert [entry.label for entry in one.classes] == [entry.label for entry in other.classes]
+        np.testing.assert_allclose([e.score for e in one.classes], [e.score for e in other.classes], atol=1e-6)
+
+
 # GetModelMetadata
 
 
@@ -355,8 +383,14 @@ def test_metadata_without_a_field_are_invalid(prediction):
 
 
 def test_unknown_metadata_are_invalid(prediction):
+    # TF-Serving's own sentence has a place for the field that it does not fill ("%s").
     assert_fails(prediction.GetModelMetadata, metadata_request(fields=["graph"]), Code.INVALID_ARGUMENT,
-                 "Metadata field graph is not supported")  # fmt: skip
+                 "Metadata field", "is not supported", "graph")  # fmt: skip
+
+
+def test_metadata_without_a_model_are_invalid(prediction):
+    message = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    assert_fails(prediction.GetModelMetadata, message, Code.INVALID_ARGUMENT, "Missing ModelSpec")
 
 
 @pytest.mark.parametrize(("name", "version"), [("nobody", None), ("msrn", 77)])
@@ -397,6 +431,16 @@ def test_status_of_what_is_not_there_is_not_found(model_service, name, version, 
     assert_fails(model_service.GetModelStatus, status_request(name, version), Code.NOT_FOUND, words)
 
 
+def test_status_of_a_label_is_that_of_every_version(model_service):
+    message = status_request()
+    message.model_spec.version_label = "stable"
+    assert len(model_service.GetModelStatus(message, timeout=30).model_version_status) == 2
+
+
+def test_status_of_no_name_is_not_found(model_service):
+    assert_fails(model_service.GetModelStatus, status_request(""), Code.NOT_FOUND, "Could not find any versions")
+
+
 def test_status_without_a_model_is_invalid(model_service):
     assert_fails(model_service.GetModelStatus, get_model_status_pb2.GetModelStatusRequest(), Code.INVALID_ARGUMENT)
 
@@ -405,8 +449,10 @@ def test_a_model_listed_twice_is_refused_and_nothing_changes(model_service):
     message = model_management_pb2.ReloadConfigRequest()
     for _ in range(2):
         message.config.model_config_list.config.add(name="msrn", base_path="/nowhere", model_platform="tensorflow")
-    try:
-        assert model_service.HandleReloadConfigRequest(message, timeout=30).status.error_code != 0
-    except grpc.RpcError as error:
-        assert error.code() is Code.INVALID_ARGUMENT
+    assert_fails(model_service.HandleReloadConfigRequest, message, Code.INVALID_ARGUMENT, "msrn multiple times")
     test_status_lists_every_version(model_service)
+
+
+def test_a_configuration_that_lists_nothing_known_is_refused(model_service):
+    assert_fails(model_service.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest(),
+                 Code.INVALID_ARGUMENT, "Only ModelConfigList is currently supported")  # fmt: skip

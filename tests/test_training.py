@@ -3,37 +3,42 @@
 import dataclasses
 import json
 import math
-import os
-import pathlib
 import socket
-import subprocess
-import sys
+import types
+import uuid
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import Running
+from training_worker import examples, make_trainer
 
 from msrn_tf.config import OptimizationConfig
+from msrn_tf.data.pipeline import InputPlan, training_batches
+from msrn_tf.errors import DivergenceError, UserError
+from msrn_tf.training.batches import TrainingBatches
+from msrn_tf.training.checkpoints import checkpoint_paths
+from msrn_tf.training.distribution import make_strategy, read_cluster
 from msrn_tf.training.losses import asymmetric_loss, binary_crossentropy, focal_loss
 from msrn_tf.training.moving_average import MovingAverage
 from msrn_tf.training.optimizers import make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-def run_worker(replicas=1, cluster=None, **changes):
-    """Starts a training process; `changes` are of `OptimizationConfig`, `cluster` a `TF_CONFIG`."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({"TF_CONFIG": json.dumps(cluster)} if cluster else {})
-    command = [sys.executable, str(ROOT / "tests" / "training_worker.py"), str(replicas), json.dumps(changes)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+from msrn_tf.training.setup import make_train_step
+from msrn_tf.training.trainer import FitPlan, Interrupted
 
 
-def result_of(process):
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return json.loads(output.splitlines()[-1])
+def run_worker(folder, replicas=1, cluster=None, **changes):
+    """Starts a training process; `changes` are of `OptimizationConfig` and `ModelConfig`, `cluster` a `TF_CONFIG`."""
+    weights = str(folder / f"{uuid.uuid4()}.npz")
+    environment = {"TF_CONFIG": json.dumps(cluster)} if cluster else {}
+    return Running("training_worker", replicas, json.dumps(changes), weights, environment=environment), weights
+
+
+def result_of(started):
+    process, weights = started
+    assert process.wait() == 0, process.stderr()
+    return json.loads(process.stdout().splitlines()[-1]) | {"weights": dict(np.load(weights))}
 
 
 def free_ports(count):
@@ -46,12 +51,10 @@ def free_ports(count):
     return ports
 
 
-def worker_processes(count, **changes):
+def worker_processes(folder, count, **changes):
     workers = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    return [
-        run_worker(cluster={"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}, **changes)
-        for index in range(count)
-    ]
+    clusters = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in range(count)]
+    return [run_worker(folder, cluster=cluster, **changes) for cluster in clusters]
 
 
 def assert_same_training(one, other, weight_tolerance):
@@ -59,37 +62,174 @@ def assert_same_training(one, other, weight_tolerance):
         curves = [[record[name] for record in run["records"]] for run in (one, other)]
         tolerance = {"gradient_norm": 1e-3, "val_mAP": 1e-6}.get(name, 1e-4)
         np.testing.assert_allclose(*curves, rtol=tolerance, atol=1e-5, err_msg=name)
+    assert one["weights"].keys() == other["weights"].keys()
     for name, weights in one["weights"].items():
         if "seed" not in name:
-            np.testing.assert_allclose(weights, other["weights"][name], atol=weight_tolerance, err_msg=name)
+            np.testing.assert_allclose(weights, other["weights"][name], atol=weight_tolerance, rtol=0, err_msg=name)
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    return result_of(run_worker())
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
 
 
-def test_one_device_and_two_mirrored_replicas_train_alike(one_device):
-    """With synchronized batch norm; its division by small variances makes float noise grow from step to step."""
-    two = result_of(run_worker(replicas=2))
+@pytest.fixture(scope="module")
+def one_device(folder):
+    """Nine steps on one device."""
+    return result_of(run_worker(folder))
+
+
+def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batch_norm(one_device, folder):
+    """Its division by small variances makes float noise grow from step to step."""
+    two = result_of(run_worker(folder, replicas=2))
     assert (one_device["replicas"], two["replicas"]) == (1, 2)
     assert_same_training(one_device, two, weight_tolerance=1e-3)
     assert one_device["records"][-1]["loss"] < one_device["records"][0]["loss"]
 
 
-def test_two_workers_train_like_one_device_for_twenty_steps_and_both_know_it(one_device):
+def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder):
     """Batch norms kept as they are: nothing but the order of sums differs."""
-    changes = {"epochs": 7, "ema_decay": 0.9, "accumulation_steps": 2}  # 21 steps
-    alone = run_worker(freeze_batch_norm=True, **changes)
-    chief, other = map(result_of, worker_processes(2, freeze_batch_norm=True, **changes))
-    assert (chief["replicas"], other["replicas"]) == (2, 2)
-    assert chief["weights"] == other["weights"]
-    assert_same_training(result_of(alone), chief, weight_tolerance=1e-5)
+    changes = {"epochs": 7, "ema_decay": 0.9, "accumulation_steps": 2, "freeze_batch_norm": True}  # 21 steps
+    alone = result_of(run_worker(folder, **changes))
+    mirrored = result_of(run_worker(folder, replicas=2, **changes))
+    chief, other = map(result_of, worker_processes(folder, 2, **changes))
+    assert [run["replicas"] for run in (alone, mirrored, chief, other)] == [1, 2, 2, 2]
+    for name, weights in chief["weights"].items():
+        np.testing.assert_array_equal(weights, other["weights"][name], err_msg=name)
+    assert alone["records"][-1]["step"] == 21
+    assert_same_training(alone, mirrored, weight_tolerance=1e-5)
+    assert_same_training(alone, chief, weight_tolerance=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_step():
-    _, errors = run_worker(learning_rate=1e30).communicate(timeout=300)
-    assert "DivergenceError" in errors and "at step" in errors
+def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
+    trainer, plan = make_trainer(str(tmp_path), model="gap", learning_rate=1e30)
+    with pytest.raises(DivergenceError, match=r"the loss became \S+ at step \d+; lower --learning_rate"):
+        trainer.fit(examples(), examples()[:10], plan)
+
+
+def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_device, tmp_path, monkeypatch):
+    stop = types.SimpleNamespace(received=None)
+    trainer, plan = make_trainer(str(tmp_path), stop=stop)
+
+    def stopped(examples, progress):
+        stop.received = "SIGTERM"
+        progress(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.evaluator, "scores", stopped)
+        with pytest.raises(Interrupted, match="stopped in epoch 1 while validating"):
+            trainer.fit(examples(), examples()[:10], plan)
+    assert len(checkpoint_paths(str(tmp_path))) == 1 and trainer.run_log.records() == []
+    stop.received = None
+    trainer.checkpoints.batch.assign(0)  # what a new process would not know
+    path, _ = trainer.checkpoints.restore()
+    assert path and int(trainer.checkpoints.batch) == 3
+    trainer.fit(examples(), examples()[:10], plan)
+    assert [record["epoch"] for record in trainer.run_log.records()] == [1, 2, 3]
+    for record, undisturbed in zip(trainer.run_log.records(), one_device["records"], strict=True):
+        assert record["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
+
+
+def test_a_run_that_is_asked_to_stop_before_it_starts_trains_nothing(tmp_path):
+    trainer, plan = make_trainer(str(tmp_path), model="gap", stop=types.SimpleNamespace(received="SIGTERM"))
+    with pytest.raises(Interrupted, match="before the first step"):
+        trainer.fit(examples(), examples()[:10], plan)
+    assert checkpoint_paths(str(tmp_path)) == [] and int(trainer.optimizer.iterations) == 0
+
+
+def test_a_float16_run_overflows_recovers_and_keeps_its_scale_in_the_checkpoint(tmp_path):
+    trainer, plan = make_trainer(str(tmp_path), model="gap", mixed_precision="float16", epochs=8)
+    before = [np.array(variable) for variable in trainer.model.trainable_variables]
+    trainer.optimizer.dynamic_scale.assign(2.0**30)
+    scalars = trainer.train_step(*next(trainer_batches(trainer, plan)))
+    assert not np.isfinite(float(scalars["gradient_norm"])) and np.isfinite(float(scalars["loss"]))
+    assert float(trainer.optimizer.dynamic_scale) == 2.0**29 and int(trainer.optimizer.iterations) == 0
+    for variable, value in zip(trainer.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+    trainer.fit(examples(), examples()[:10], plan)
+    steps, scale = int(trainer.optimizer.iterations), float(trainer.optimizer.dynamic_scale)
+    assert 0 < steps < 24 and scale == 2.0 ** (29 - (24 - steps))  # each of the others halved the scale
+    records = trainer.run_log.records()
+    assert all(np.isfinite(record["gradient_norm"]) for record in records)
+    assert records[-1]["loss"] < records[0]["loss"]
+    trainer.optimizer.dynamic_scale.assign(1.0)
+    trainer.checkpoints.restore()
+    assert (int(trainer.optimizer.iterations), float(trainer.optimizer.dynamic_scale)) == (steps, scale)
+
+
+def trainer_batches(trainer, plan):
+    return TrainingBatches(examples(), plan, trainer.strategy, trainer.batch_size).of_epoch(1)
+
+
+def test_xla_trains_as_without_it_and_refuses_several_replicas(tmp_path):
+    steps = []
+    for compiled in (False, True):
+        trainer, plan = make_trainer(str(tmp_path), model="gap", jit_compile=compiled)
+        scalars = trainer.train_step(*next(trainer_batches(trainer, plan)))
+        steps.append((scalars, [np.array(variable) for variable in trainer.model.trainable_variables]))
+    for name, value in steps[0][0].items():
+        assert float(value) == pytest.approx(float(steps[1][0][name]), rel=1e-4)
+    for one, other in zip(steps[0][1], steps[1][1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(UserError, match="--jit_compile: works on one replica, and here are 2"):
+        make_train_step(OptimizationConfig(jit_compile=True), trainer.model, two, 24)
+
+
+@pytest.mark.parametrize("bad", [[4, 5, 6], [23, 0], [0, 1, 2, 3, 20, 21, 22, 23]], ids=str)
+def test_for_photos_that_cannot_be_decoded_the_next_sound_ones_stand_in(bad):
+    sound = examples()
+    broken = [dataclasses.replace(e, image_bytes=b"nothing") if i in bad else e for i, e in enumerate(sound)]
+    expected = [sound[next(n % 24 for n in range(i, i + 24) if n % 24 not in bad)] for i in range(24)]
+    strategy, plan = make_strategy("one"), FitPlan(1, seed=3, inputs=InputPlan(32))
+    batches = TrainingBatches(broken, plan, strategy, 8)
+    found = list(batches.of_epoch(2))
+    assert batches.bad == set(bad) and len(found) == 3
+    for batch, (images, targets) in zip(
+        found, training_batches(expected, plan.inputs, batch_size=8, seed=3, epoch=2), strict=True
+    ):
+        np.testing.assert_array_equal(batch[0], images)
+        np.testing.assert_array_equal(batch[1], targets)
+    # From the middle of the epoch on, knowing nothing of the first batch, as a run that goes on does.
+    later = list(TrainingBatches(broken, plan, strategy, 8).of_epoch(2, first=1))
+    for one, other in zip(found[1:], later, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+# The cluster
+
+
+def test_a_slurm_step_describes_the_workers(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match="neither TF_CONFIG nor a Slurm step"):
+        read_cluster()
+    variables = {"NODELIST": "node[1-2]", "NUM_TASKS": "2", "TASKS_PER_NODE": "1(x2)", "NUM_NODES": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_STEP_{name}", value)
+    for name, value in {"PROCID": "1", "NTASKS": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    resolver = read_cluster()
+    workers = resolver.cluster_spec().as_dict()["worker"]
+    assert [worker.split(":")[0] for worker in workers] == ["node1", "node2"]
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "cannot be read"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}, "names task 'ps'"),
+        (
+            {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}},
+            "names task 'worker' 1 of 1 workers",
+        ),
+    ],
+)
+def test_a_wrong_cluster_is_one_sentence(monkeypatch, config, words):
+    monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(UserError, match=f"TF_CONFIG: {words}"):
+        read_cluster()
 
 
 # The optimizer

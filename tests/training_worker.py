@@ -1,4 +1,4 @@
-"""Run by test_training.py in a process of its own: trains a small model on some replicas and prints its losses."""
+"""Trains a small model on the demo set, here or in a process of its own that prints its losses."""
 
 import dataclasses
 import json
@@ -20,30 +20,40 @@ from msrn_tf.training.trainer import FitPlan, Trainer
 
 MODEL = ModelConfig(backbone="resnet_tiny", channels=16, head="elementwise", word_vectors="learned")
 OPTIMIZATION = OptimizationConfig(epochs=3, batch_size=8, learning_rate=0.005, clip_norm=1.0, decay_epochs=[2])
+SIZE = 64
 
 
-def main(replicas, changes, synchronized=True):
-    """`changes`: fields of `OptimizationConfig` and `ModelConfig` by name."""
+def examples():
+    """24 drawn photos: three steps an epoch."""
+    return [draw_example("train", n) for n in range(24)]
+
+
+def make_trainer(folder, replicas=1, synchronized=True, stop=None, **changes):
+    """`(trainer, plan)`. `changes`: fields of `OptimizationConfig` and `ModelConfig` by name."""
     strategy = make_strategy("auto", replicas)
     keras.utils.set_random_seed(1)
-    examples = [draw_example("train", n) for n in range(24)]
     fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
     optimization = dataclasses.replace(OPTIMIZATION, **{k: v for k, v in changes.items() if k in fields})
     model_config = dataclasses.replace(MODEL, **{k: v for k, v in changes.items() if k not in fields})
-    graph, _ = prepare_label_graph(model_config, DEMO_LABELS, examples, 0)
+    graph, _ = prepare_label_graph(model_config, DEMO_LABELS, examples(), 0)
     with strategy.scope():
-        model = create_model(model_config, DEMO_LABELS, 64, graph, synchronized)
-        train_step = make_train_step(optimization, model, strategy, len(examples))
+        model = create_model(model_config, DEMO_LABELS, SIZE, graph, synchronized)
+        train_step = make_train_step(optimization, model, strategy, len(examples()))
+    worker = worker_index(strategy)
+    checkpoints = RunCheckpoints(folder, model, train_step.optimizer, train_step.moving_average, worker=worker)
+    trainer = Trainer(train_step, checkpoints, RunLog(folder, False), folder, stop)
+    return trainer, FitPlan(optimization.epochs, seed=0, inputs=InputPlan(SIZE))
+
+
+def main(replicas, changes, weights_file):
+    """Trains; writes every weight to a file and prints the losses."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = RunCheckpoints(
-            folder, model, train_step.optimizer, train_step.moving_average, worker=worker_index(strategy)
-        )
-        trainer = Trainer(train_step, checkpoints, RunLog(folder, False), folder)
-        trainer.fit(examples, examples[:10], FitPlan(optimization.epochs, seed=0, inputs=InputPlan(64)))
+        trainer, plan = make_trainer(folder, replicas, **changes)
+        trainer.fit(examples(), examples()[:10], plan)
         records = trainer.run_log.records()
-    weights = {variable.path: np.asarray(variable.value.numpy()).ravel()[:50].tolist() for variable in model.weights}
-    print(json.dumps({"records": records, "weights": weights, "replicas": strategy.num_replicas_in_sync}))
+    np.savez(weights_file, **{variable.path: variable.value.numpy() for variable in trainer.model.weights})
+    print(json.dumps({"records": records, "replicas": trainer.strategy.num_replicas_in_sync}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
+    main(int(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3])

@@ -1,5 +1,6 @@
 """One version of a model: loaded and warmed up before it serves, unloaded when nobody uses it."""
 
+import gc
 import logging
 import os
 import threading
@@ -26,6 +27,7 @@ class ServedVersion:
         self.name, self.version, self.folder = name, version, folder
         self._options, self._observe_batch = options, observe_batch
         self.state, self.error = State.START, ""
+        self._model, self._batchers = None, {}
         self._users, self._changed = 0, threading.Condition()
 
     def load(self, warm_up):
@@ -45,6 +47,7 @@ class ServedVersion:
             self.state = State.AVAILABLE
             logger.info("version available", extra={"model": self.name, "version": self.version})
         except Exception as error:  # a stranger's folder: anything may be wrong with it
+            self._forget()
             self.state, self.error = State.END, f"{type(error).__name__}: {str(error)[:300]}"
             logger.error(
                 "version cannot be loaded", extra={"model": self.name, "version": self.version, "error": self.error}
@@ -59,9 +62,7 @@ class ServedVersion:
         with self._changed:
             self.state = State.UNLOADING
             self._changed.wait_for(lambda: self._users == 0)
-        for batcher in self._batchers.values():
-            batcher.close()
-        self._model, self._batchers = None, {}
+        self._forget()
         self.state = State.END
         logger.info("version unloaded", extra={"model": self.name, "version": self.version})
 
@@ -87,9 +88,15 @@ class ServedVersion:
         """Requests that wait."""
         return sum(len(batcher) for batcher in self._batchers.values()) if self.state == State.AVAILABLE else 0
 
+    def _forget(self):
+        for batcher in self._batchers.values():
+            batcher.close()
+        self._model, self._batchers = None, {}
+        gc.collect()  # what TensorFlow restored refers to itself in circles, and is as large as the model
+
     def _newest_change(self):
-        paths = (os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
-        return max((os.stat(path).st_mtime_ns for path in paths), default=0)
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
+        return max((os.stat(path).st_mtime_ns for path in paths if os.path.exists(path)), default=0)
 
     def _function(self, key):
         function = self._model.signatures[key]

@@ -142,7 +142,7 @@ def _answering(admission, observe, context, method, spec):
     except ServingError as error:
         code, message = error.code, str(error)
     except tf.errors.OpError as error:
-        code, message = grpc.StatusCode.INVALID_ARGUMENT, error.message.splitlines()[0][:500]
+        code, message = grpc.StatusCode.INVALID_ARGUMENT, _reason(error)
     except Exception as error:
         code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__} while answering {method}"
         logger.exception("request failed", extra={"method": method})
@@ -175,6 +175,12 @@ def _check_spec(request):
 def _fill_spec(spec, served, signature=""):
     spec.name, spec.signature_name = served.name, signature
     spec.version.value = served.version
+
+
+def _reason(error):
+    """The sentence of TensorFlow's message; where in the graph it was comes before it or is indented."""
+    lines = [line for line in error.message.splitlines() if line and not line.startswith("\t")]
+    return lines[-1][:500] if lines else type(error).__name__
 
 
 def _unimplemented(message):

@@ -181,8 +181,9 @@ def _unload_unwanted(model):
 
 def _check_labels(models):
     for model in models.values():
+        served = set(model.available()) & set(model.wanted())
         for version in model.labels.values():
-            if version not in model.available():
+            if version not in served:
                 raise ServingError(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"Request to assign label to version {version} of model {model.name}, "

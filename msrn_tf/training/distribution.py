@@ -32,7 +32,7 @@ def make_strategy(name="auto", num_cpu_replicas=1):
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = [f"GPU:{index}" for index in range(len(gpus))] or ["CPU:0"]
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_cluster())
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=read_cluster())
     return tf.distribute.MirroredStrategy(devices[:1] if name == "one" else devices)
 
 
@@ -69,7 +69,8 @@ def _split_cpu(num_devices):
             raise UserError(f"--num_cpu_replicas={num_devices}: TensorFlow is already running") from error
 
 
-def _cluster():
+def read_cluster():
+    """The cluster resolver of `TF_CONFIG` or of a Slurm step. Raises `UserError` where neither describes workers."""
     if os.environ.get("TF_CONFIG"):
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         try:
