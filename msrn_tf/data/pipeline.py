@@ -139,8 +139,9 @@ def decoded(encoded, max_pixels):
 def reason_of_refusal(error):
     """What a decoding error says to a person: TensorFlow's message without the names of its operations."""
     lines = [line for line in error.message.splitlines() if line.strip()]
-    line = next((line for line in lines if line.startswith("{{")), lines[0])
-    line = re.sub(r"Error in user-defined function .* with iterator: \S+: ", "", line.split("}} ")[-1])
+    # A traced function says where its operations were defined, then what is wrong, then `[[{{node …}}]]`.
+    end = next((number for number, line in enumerate(lines) if line.strip().startswith("[[{{")), len(lines))
+    line = re.sub(r" \[Op:\w+\]$", "", lines[max(0, end - 1)].split("}} ")[-1])
     return re.sub(r"[\[\]]", "", line.removeprefix("assertion failed: ")).strip()[:160]
 
 
