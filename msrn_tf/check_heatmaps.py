@@ -50,17 +50,12 @@ def main(data, config):
     pairs = faithfulness.found_pairs(scores, targets_of(examples), model.thresholds, config.photos, config.seed)
     if not pairs:
         raise UserError(f"--model={config.model}: finds no label of split {config.split} that is present")
-    photos = faithfulness.photos_of(examples, pairs, model.image_size, data.max_pixels)
     with ProgressBar("taking photos apart", len(pairs), "labels") as bar:
-        curves = faithfulness.faithfulness_curves(
-            model, photos, pairs, combine_scales, config.batch_size, seed=config.seed, progress=bar.update
-        )
-    pointing = {}
-    if hasattr(reader, "places"):
-        pointing = faithfulness.pointing_game(
-            model, photos, pairs, combine_scales, lambda image: reader.places(examples[image], model.image_size)
-        )
-    print_curves(curves, len(photos))
+        curves, pointing = faithfulness.check_heatmaps(
+            model, reader, examples, pairs, combine_scales, batch_size=config.batch_size, max_pixels=data.max_pixels,
+            seed=config.seed, progress=bar.update,
+        )  # fmt: skip
+    print_curves(curves, len({image for image, _ in pairs}))
     if pointing:
         print_pointing(pointing)
     if config.output:

@@ -23,6 +23,7 @@ ALLOWED = {
     "data": {"label_graph", "errors"},
     "evaluation": {"data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
+    "report": {"visualization", "evaluation", "models", "data", "errors"},
     "training": {"evaluation", "models", "data", "label_graph", "errors", "progress", "flagfile"},
 }
 

@@ -53,6 +53,24 @@ def found_pairs(scores, targets, thresholds, num_images, seed=0):
     return [(int(image), int(label)) for image in chosen for label in np.flatnonzero(right[image])]
 
 
+def check_heatmaps(model, reader, examples, pairs, heatmap, *, batch_size, max_pixels, seed=0, progress=None):
+    """`(FaithfulnessCurves, pointing)` of a model; pointing is empty where the reader knows no places of objects.
+
+    Args:
+        reader: of the data set.
+        examples: those that `pairs` counts from.
+        heatmap, batch_size, seed, progress: as in `faithfulness_curves`.
+    """
+    photos = photos_of(examples, pairs, model.image_size, max_pixels)
+    curves = faithfulness_curves(model, photos, pairs, heatmap, batch_size, seed=seed, progress=progress)
+    pointing = {}
+    if hasattr(reader, "places"):
+        pointing = pointing_game(
+            model, photos, pairs, heatmap, lambda image: reader.places(examples[image], model.image_size)
+        )
+    return curves, pointing
+
+
 def photos_of(examples, pairs, image_size, max_pixels):
     """image → uint8 `[size, size, 3]` of the photos in `pairs`."""
     images = sorted({image for image, _ in pairs})

@@ -1,11 +1,9 @@
 """`audit.html`: what is in a data set as one page without scripts or addresses."""
 
-import base64
-import html
-import io
-
 import numpy as np
 from matplotlib.figure import Figure
+
+from msrn_tf.visualization.html import document, escape, figure_tag, table
 
 LISTED = 50
 STYLE = (
@@ -27,45 +25,33 @@ def audit_page(name, report, graph, threshold):
     """
     splits = report["splits"]
     rows = ["images", "rejected", "without_a_label", "labels_an_image", "shortest_side", "longest_side"]
-    summary = _table(
+    summary = table(
         ["", *splits], [[row.replace("_", " "), *(split[row] for split in splits.values())] for row in rows]
     )
-    counts = _table(
+    counts = table(
         ["label", *splits],
         [[label, *(_count(split, label) for split in splits.values())] for label in graph.labels],
     )
     rejected = [[item["split"], item["image"], item["reason"]] for item in report["rejected"][:LISTED]]
     same = [[", ".join(f"{image['image']} ({image['split']})" for image in group)] for group in report["duplicates"]]
     parts = [
-        f"<h1>{html.escape(name)}</h1>", summary,
+        f"<h1>{escape(name)}</h1>", summary,
         "<h2>Labels</h2><p>Images that show a label; in brackets those where nobody knows.</p>", counts,
         "<h2>Which labels occur together</h2><p>P(column | row), from the training split.</p>",
-        _picture(_draw_cooccurrence(graph), "co-occurrence of labels"),
-        f"<h2>The label graph</h2><p>{html.escape(graph.describe(threshold))}</p>",
-        _picture(_draw_graph(graph, threshold), "label graph"),
+        figure_tag(_draw_cooccurrence(graph), "co-occurrence of labels"),
+        f"<h2>The label graph</h2><p>{escape(graph.describe(threshold))}</p>",
+        figure_tag(_draw_graph(graph, threshold), "label graph"),
         f"<h2>Rejected: {len(report['rejected'])}</h2>",
-        _table(["split", "image", "reason"], rejected) if rejected else "<p>No file was rejected.</p>",
+        table(["split", "image", "reason"], rejected) if rejected else "<p>No file was rejected.</p>",
         f"<h2>Same bytes: {report['num_duplicates']} groups, {report['duplicates_across_splits']} across splits</h2>",
-        _table(["images"], same[:LISTED]) if same else "<p>No two files are the same.</p>",
+        table(["images"], same[:LISTED]) if same else "<p>No two files are the same.</p>",
     ]  # fmt: skip
-    title = html.escape(f"Audit of {name}")
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"{''.join(parts)}</body></html>"
-    )
+    return document(f"Audit of {name}", "".join(parts), STYLE)
 
 
 def _count(split, label):
     unknown = split["unknown"][label]
     return f"{split['present'][label]}{f' ({unknown})' if unknown else ''}"
-
-
-def _table(head, rows):
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<div><table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
 
 
 def _draw_cooccurrence(graph):
@@ -100,10 +86,3 @@ def _draw_graph(graph, threshold):
     axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
     axes.axis("off")
     return figure
-
-
-def _picture(figure, description):
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{description}" src="data:image/png;base64,{encoded}">'
