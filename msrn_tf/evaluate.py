@@ -1,5 +1,6 @@
 """`python -m msrn_tf.evaluate`: measures a trained model on a labelled split; every metric of DESIGN §4."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,11 +14,14 @@ from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
 from msrn_tf.evaluation.measurement import THRESHOLDS, Protocol, measure
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.report.page import report_page
 from msrn_tf.training.distribution import make_strategy
+from msrn_tf.visualization.heatmaps import combine_scales
 
 FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
@@ -44,7 +48,7 @@ class EvaluationConfig:
     output: str = option("", "file for the metrics (.json)")
     report: str = option("", "file for a page about the model (.html)")
     report_photos: int = option(2, "photos of each kind and label in the report", low=1)
-    report_maps: int = option(40, "photos that the report checks heat-maps on; 0: none", low=0)
+    report_maps: int = option(24, "photos that the report checks heat-maps on; 0: none", low=0)
 
 
 def main(data, config):
@@ -93,9 +97,35 @@ def main(data, config):
                 bar.update,
             )  # fmt: skip
     print_metrics(metrics)
+    if config.report:
+        write_report(found, metrics, reader, data, config)
     if config.output:
         write_beside(config.output, json.dumps(metrics, indent=2, ensure_ascii=False))
         print(f"written to {config.output}")
+
+
+def write_report(found, metrics, reader, data, config):
+    """Writes the page about a measurement."""
+    checked = None
+    pairs = found_pairs(found.scores, found.targets, found.thresholds, config.report_maps, config.seed)
+    if pairs and hasattr(found.model, "attention_maps"):
+        with ProgressBar("checking heat-maps", len(pairs), "labels") as bar:
+            checked = check_heatmaps(
+                found.model, reader, found.examples, pairs, combine_scales, batch_size=config.batch_size,
+                max_pixels=data.max_pixels, seed=config.seed, progress=bar.update,
+            )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        page = report_page(
+            found,
+            metrics,
+            name=f"{os.path.basename(os.path.dirname(os.path.abspath(config.model)))} on {data.dataset}:{config.split}",
+            photos_by_label=config.report_photos,
+            faithfulness=checked,
+            max_pixels=data.max_pixels,
+            progress=lambda total: stack.enter_context(ProgressBar("drawing the report", total, "photos")).update,
+        )
+    write_beside(config.report, page)
+    print(f"report in {config.report}: {len(page) / 1e6:.1f} MB, opens without a network")
 
 
 def check_flags(config):

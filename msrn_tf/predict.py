@@ -1,5 +1,6 @@
 """`python -m msrn_tf.predict`: names what is in photos, and shows where the model looked."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -13,12 +14,18 @@ from rich.table import Table
 
 from msrn_tf import command_line
 from msrn_tf.config import option
-from msrn_tf.data.decoding import decode, evaluation_pixels
-from msrn_tf.data.photos import find_photos
+from msrn_tf.data.decoding import decode
+from msrn_tf.data.photos import STANDARD_INPUT, decoded_batches, find_photos, why_unreadable
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
-from msrn_tf.visualization.heatmaps import combine_scales, overlay
+from msrn_tf.visualization.captions import captioned_grid
+from msrn_tf.visualization.heatmap_files import KINDS, HeatmapFiles, group_names
+
+UNREADABLE_STATUS = 1
+SHEET_CELL = 220
+SHEET_COLUMNS = 6
+MOST_ON_SHEET = 240
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,80 +35,105 @@ class PredictionConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it")
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
+    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
     heatmaps: str = option("", "folder for heat-maps: for each present label, the photo with its attention")
+    heatmaps_by: str = option(
+        "label", "a picture for each label, its scales side by side, or for groups", choices=KINDS
+    )
+    sheet: str = option("", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels")
     batch_size: int = option(16, "photos at a time", low=1)
 
 
 def main(arguments, config):
-    """Predicts as configured. Photos that cannot be decoded are named at the end, and the exit status is then 2."""
+    """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras to predict with")
-    paths = find_photos(arguments)
+    if config.json and config.csv:
+        raise UserError("--csv: does not go with --json; leave one of them out")
+    if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
+        raise UserError(f"--sheet={config.sheet}: its folder does not exist")
+    paths = find_photos(arguments, sys.stdin if STANDARD_INPUT in arguments else ())
     model = load_model(config.model)
-    if config.heatmaps:
-        if not hasattr(model, "attention_maps"):
-            raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
-        os.makedirs(config.heatmaps, exist_ok=True)
-    rows, bad = [], []
-    with ProgressBar("predicting", len(paths), "photos") as bar:
-        for start in range(0, len(paths), config.batch_size):
-            photos, refused = read_photos(paths[start : start + config.batch_size], model.image_size)
-            bad += refused
-            if photos:
-                rows += predict_photos(model, photos, config.heatmaps)
-            bar.update(min(len(paths), start + config.batch_size))
-    print_rows(rows, config)
-    for path, reason in bad:
-        print(f"error: {path}: is no photo that can be decoded ({reason})", file=sys.stderr)
-    if bad:
-        sys.exit(UserError.exit_status)
-
-
-def read_photos(paths, image_size):
-    """`(photos, refused)`: (path, uint8 `[size, size, 3]`) of what can be decoded, (path, reason) of the rest."""
-    photos, refused = [], []
-    for path in paths:
-        try:
-            photos.append((path, evaluation_pixels(tf.io.read_file(path), image_size)))
-        except tf.errors.OpError as error:
-            refused.append((path, error.message.splitlines()[0].split("} ")[-1][:160]))
-    return photos, refused
-
-
-def predict_photos(model, photos, heatmaps=""):
-    """One row a photo: path, labels best first, their scores, which are present, and heat-map files."""
-    images = tf.stack([pixels for _, pixels in photos])
-    scores = model.probabilities(images)
-    maps = [np.asarray(scale) for scale in model.attention_maps(images)] if heatmaps else None
+    if config.heatmaps and not hasattr(model, "attention_maps"):
+        raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
+    heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
     rows = []
-    for index, (path, _) in enumerate(photos):
-        order = np.argsort(-scores[index], kind="stable")
-        present = [int(c) for c in order if scores[index, c] >= model.thresholds[c]]
-        row = {
-            "photo": path,
-            "labels": [model.labels[c] for c in order],
-            "scores": [round(float(scores[index, c]), 6) for c in order],
-            "present": [model.labels[c] for c in present],
-        }
+    with ProgressBar("predicting", len(paths), "photos") as bar:
+        for row in predicted_rows(model, paths, config.batch_size, heatmaps, bar.update):
+            rows.append(row)
+            if config.json:
+                print_rows([row], config)
+    if config.csv:
+        print_csv(rows, model.labels)
+    elif not config.json:
+        print_rows(rows, config)
+    if config.sheet and rows:
+        write_sheet(rows, config.sheet)
+    done = {row["photo"] for row in rows}
+    bad = [path for path in paths if path not in done]
+    for path in bad:
+        print(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", file=sys.stderr)
+    if bad:
+        sys.exit(UNREADABLE_STATUS)
+
+
+def predicted_rows(model, paths, batch_size, heatmaps=None, progress=None):
+    """Rows of `predict_photos` for the photos that can be decoded, decoded while the model works.
+
+    Args:
+        heatmaps: `HeatmapFiles` or None.
+        progress: called with the number of photos done.
+    """
+    forward = tf.function(lambda images: model.calibrated(model(images, training=False)))
+    for indices, images in decoded_batches(paths, model.image_size, batch_size):
+        # The last batch is filled up: the model is traced for one shape.
+        padded = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
+        scores = forward(padded).numpy()[: len(images)]
+        rows = _rows(model, [paths[index] for index in indices], scores)
         if heatmaps:
-            # A photo without a present label still gets one picture: where its best label looked.
-            shown = present or [int(order[0])]
-            row["heatmaps"] = write_heatmaps(
-                path, {model.labels[c]: [m[index, c] for m in maps] for c in shown}, heatmaps
-            )
-        rows.append(row)
+            _add_heatmaps(model, rows, images, heatmaps)
+        yield from rows
+        if progress:
+            progress(int(indices[-1]) + 1)
+
+
+def predict_photos(model, photos):
+    """One row a photo: path, labels best first, their scores, and which are present.
+
+    Args:
+        photos: list of (path, uint8 `[size, size, 3]`).
+    """
+    return _rows(model, [path for path, _ in photos], model.probabilities(tf.stack([pixels for _, pixels in photos])))
+
+
+def _rows(model, paths, scores):
+    rows = []
+    for path, row in zip(paths, scores, strict=True):
+        order = np.argsort(-row, kind="stable")
+        rows.append(
+            {
+                "photo": path,
+                "labels": [model.labels[c] for c in order],
+                "scores": [round(float(row[c]), 6) for c in order],
+                "present": [model.labels[c] for c in order if row[c] >= model.thresholds[c]],
+            }
+        )
     return rows
 
 
-def write_heatmaps(path, maps_by_label, folder):
-    """Writes `PHOTO_LABEL.jpg` for each label; returns the files' paths."""
-    photo = Image.fromarray(decode(tf.io.read_file(path)).numpy())
-    name, written = os.path.splitext(os.path.basename(path))[0], []
-    for label, maps in maps_by_label.items():
-        file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
-        overlay(photo, combine_scales(maps, photo.size)).save(file, quality=92)
-        written.append(file)
-    return written
+def _add_heatmaps(model, rows, images, heatmaps):
+    """Writes heat-maps of a batch, and their files' paths into its rows."""
+    by_group = heatmaps.by == "group"
+    maps = [np.asarray(scale) for scale in model.attention_maps(images, of="groups" if by_group else "labels")]
+    for index, row in enumerate(rows):
+        if by_group:
+            shown = dict(enumerate(group_names(model)))
+        else:
+            # A photo without a present label still gets one picture: where its best label looked.
+            shown = {model.labels.index(label): label for label in row["present"] or row["labels"][:1]}
+        photo = Image.fromarray(decode(tf.io.read_file(row["photo"])).numpy())
+        chosen = {name: [scale[index, c] for scale in maps] for c, name in shown.items()}
+        row["heatmaps"] = heatmaps.write(row["photo"], photo, chosen)
 
 
 def print_rows(rows, config):
@@ -109,7 +141,7 @@ def print_rows(rows, config):
     if config.json:
         for row in rows:
             top = {key: row[key][: config.top_k] for key in ("labels", "scores")}
-            print(json.dumps(row | top))
+            print(json.dumps(row | top), flush=True)
         return
     table = Table("photo", f"best {config.top_k} labels (present ones marked *)", highlight=False)
     for row in rows:
@@ -119,5 +151,32 @@ def print_rows(rows, config):
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
+def print_csv(rows, labels):
+    """A line a photo: its path, the present labels separated by `|`, and the score of each label."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["photo", "present", *labels])
+    for row in rows:
+        scores = dict(zip(row["labels"], row["scores"], strict=True))
+        writer.writerow([row["photo"], "|".join(row["present"]), *(scores[label] for label in labels)])
+
+
+def write_sheet(rows, path):
+    """Many photos on one picture, each with its present labels."""
+    cells = []
+    for row in rows[:MOST_ON_SHEET]:
+        photo = Image.fromarray(decode(tf.io.read_file(row["photo"])).numpy())
+        photo.thumbnail((SHEET_CELL, SHEET_CELL))
+        scores = dict(zip(row["labels"], row["scores"], strict=True))
+        present = ", ".join(f"{label} {scores[label]:.2f}" for label in row["present"]) or "no label"
+        cells.append((photo, [present, os.path.basename(row["photo"])]))
+    sheet = captioned_grid(cells, min(SHEET_COLUMNS, len(cells)), SHEET_CELL, lines=2)
+    try:
+        sheet.save(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
+    left_out = f", the first of {len(rows)}" if len(rows) > len(cells) else ""
+    print(f"sheet of {len(cells)} photos{left_out}: {path}", file=sys.stderr)
+
+
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(PredictionConfig,), positional="PHOTO_OR_DIR...")
+    command_line.run(main, usage=__doc__, configs=(PredictionConfig,), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-...")

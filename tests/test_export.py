@@ -24,7 +24,6 @@ from export.inference_model import inference_model
 from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps, decode_photos
-from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import save_model
 from msrn_tf.predict import predict_photos

@@ -16,6 +16,7 @@ from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
 from msrn_tf.layers import DiffPool, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import create_model, load_model, save_model
+from msrn_tf.models.receptive_field import position_centre
 
 LABELS = ("cat", "dog", "sofa", "car", "road")
 
@@ -210,12 +211,37 @@ def test_label_gradients_equal_autodiff(head, rng):
     jacobian = tape.jacobian(logits, aggregated).numpy()
     expected = np.array([[jacobian[b, c, b, c] for c in range(3)] for b in range(2)])
     np.testing.assert_allclose(head.label_gradients(aggregated, assignment), expected, atol=1e-6)
+    by_share = np.einsum("cg,bcbgf->bgf", assignment, jacobian[:, :, :, 3:])
+    np.testing.assert_allclose(head.group_gradients(aggregated, assignment), by_share, atol=1e-6)
 
 
 def test_attention_maps_have_the_scales_sizes_and_are_not_negative(rng):
     maps = small_model().attention_maps(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
     assert [tuple(m.shape) for m in maps] == [(2, 5, 8, 8), (2, 5, 4, 4), (2, 5, 2, 2)]
     assert all(np.min(scale) >= 0 and np.max(scale) > 0 for scale in maps)
+
+
+def test_groups_have_maps_too(rng):
+    maps = small_model().attention_maps(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8), of="groups")
+    assert [tuple(m.shape) for m in maps] == [(2, 2, 8, 8), (2, 2, 4, 4), (2, 2, 2, 2)]
+    assert all(np.min(scale) >= 0 for scale in maps)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "expected"),
+    [("resnet_tiny", 256, [0, 0, 0]), ("resnet18", 512, [0, 0, 0]), ("mobilenet_v2", 512, [7, 15, 31])],
+)
+def test_centres_of_positions_are_the_middle_of_the_pixels_that_move_them(backbone, size, expected):
+    taps = build_backbone(backbone)[0]
+    found = [position_centre(tensor) for tensor in taps.outputs]
+    assert found == [(stride, centre) for stride, centre in zip((8, 16, 32), expected, strict=True)]
+    probe = tf.Variable(tf.random.stateless_uniform((1, size, size, 3), (1, 2)))
+    with tf.GradientTape() as tape:
+        tap = taps(probe, training=False)[0]
+        middle = tap.shape[1] // 2
+        value = tf.reduce_sum(tap[0, middle, middle])
+    moved = np.flatnonzero(np.abs(tape.gradient(value, probe)[0]).sum(axis=(1, 2)))
+    assert abs((moved[0] + moved[-1]) / 2 - (expected[0] + 8 * middle)) <= 0.5
 
 
 def test_the_backbone_group_is_the_backbone_and_the_two_tap_convolutions():

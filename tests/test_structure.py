@@ -25,6 +25,7 @@ ALLOWED = {
     "data": {"arrays", "label_graph", "errors", "replacing"},
     "evaluation": {"data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
+    "report": {"visualization", "evaluation", "models", "data", "errors"},
     "training": {"evaluation", "models", "data", "label_graph", "errors", "progress", "flagfile"},
 }
 

@@ -32,20 +32,43 @@ class Demo:
             raise UserError(f"split {split!r}: the demo set has {', '.join(SPLIT_SIZES)}")
         return [draw_example(split, number) for number in range(SPLIT_SIZES[split])]
 
+    def places(self, example, size):
+        """Where objects are in the picture warped to `size`×`size`: label → bool `[size, size]`."""
+        split, number = example.image_id.split("_")
+        cells = (np.arange(size) + 0.5) * IMAGE_SIZE / size
+        nearest = np.ix_(cells.astype(int), cells.astype(int))
+        return {label: place[nearest] for label, place in object_places(split, int(number)).items()}
+
 
 def draw_example(split, number):
     """Example `number` of a split, a JPEG; the same bytes each time."""
-    split_index = list(SPLIT_SIZES).index(split)
-    image, present = draw_scene(np.random.default_rng((DATASET_SEED, split_index, number)))
+    image, present = draw_scene(_example_rng(split, number))
     target = np.array([label in present for label in DEMO_LABELS], np.int8)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=92)
     return Example(f"{split}_{number:05d}", target, image_bytes=encoded.getvalue())
 
 
+def object_places(split, number):
+    """Where in the picture of `draw_example(split, number)` each label is: label → bool `[96, 96]`, what is visible."""
+    scene = _PlacedScene(_example_rng(split, number))
+    _draw(scene)
+    return scene.places()
+
+
 def draw_scene(rng):
     """One landscape: an RGB `PIL.Image` of 96×96 pixels and the set of labels in it."""
     scene = _Scene(rng)
+    _draw(scene)
+    return scene.finished(), scene.present
+
+
+def _example_rng(split, number):
+    return np.random.default_rng((DATASET_SEED, list(SPLIT_SIZES).index(split), number))
+
+
+def _draw(scene):
+    rng = scene.rng
     has_sky = rng.random() < 0.72
     ground = rng.choice(["grass", "water", "sand", "none"], p=[0.42, 0.33, 0.15, 0.10])
     if not has_sky and ground == "none":
@@ -55,9 +78,9 @@ def draw_scene(rng):
         horizon = rng.uniform(0.3, 0.5)  # a wall stands where the sky would be
         scene.wall(horizon)
     elif has_sky:
-        scene.sky(horizon)
+        scene.put(scene.sky, horizon)
     if ground != "none":
-        getattr(scene, ground)(horizon)
+        scene.put(getattr(scene, ground), horizon)
     for _ in range(rng.integers(0, 3)):
         scene.clutter()
     if has_sky:
@@ -75,7 +98,6 @@ def draw_scene(rng):
     elif ground == "sand":
         scene.maybe(0.3, scene.tree, horizon)
         scene.maybe(0.3, scene.house, horizon)
-    return scene.finished(), scene.present
 
 
 class _Scene:
@@ -92,8 +114,12 @@ class _Scene:
         """Draws 1 to `most` objects with the given probability."""
         if self.rng.random() < probability:
             for _ in range(self.rng.integers(1, most + 1)):
-                draw_object(horizon)
+                self.put(draw_object, horizon)
             self.present.add(draw_object.__name__)
+
+    def put(self, draw, horizon):
+        """Draws one thing."""
+        draw(horizon)
 
     def finished(self):
         pixels = np.asarray(self.image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX), np.float32)
@@ -276,3 +302,25 @@ class _Scene:
 
     def line(self, points, colour, width):
         self.draw.line(self.pixels(points), fill=colour, width=max(1, round(width * self.size)), joint="curve")
+
+
+class _PlacedScene(_Scene):
+    """A scene that also remembers which label each pixel shows: that of whatever was drawn there last."""
+
+    def __init__(self, rng):
+        super().__init__(rng)
+        self._names, self._shown = [], np.full((self.size, self.size), -1)
+
+    def put(self, draw, horizon):
+        before = np.asarray(self.image)
+        draw(horizon)
+        self._shown[(np.asarray(self.image) != before).any(axis=-1)] = len(self._names)
+        self._names.append(draw.__name__)
+
+    def places(self):
+        """label → bool `[96, 96]`: pixels at least half of which shows it."""
+        found = {}
+        for label in sorted(self.present):
+            shown = np.isin(self._shown, [i for i, name in enumerate(self._names) if name == label])
+            found[label] = shown.reshape(IMAGE_SIZE, OVERSAMPLING, IMAGE_SIZE, OVERSAMPLING).mean(axis=(1, 3)) >= 0.5
+        return found

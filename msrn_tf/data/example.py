@@ -25,7 +25,10 @@ class Example:
 
 
 class Reader(Protocol):
-    """A labelled data set on a disk."""
+    """A labelled data set on a disk.
+
+    A reader that knows where objects are also has `places(example, size)`: label → bool `[size, size]`.
+    """
 
     labels: Sequence[str]
     splits: Sequence[str]

@@ -50,14 +50,32 @@ class VOC:
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
         return Example(image_id, self._target(image_id), image_path=image_path)
 
-    def _target(self, image_id):
+    def places(self, example, size):
+        """Where objects are in the photo warped to `size`×`size`: label → bool `[size, size]`, within its boxes."""
+        annotation = self._annotation(example.image_id)
+        sides = [float(annotation.findtext(f"size/{side}")) for side in ("width", "height")]
+        places = {}
+        for item in annotation.findall("object"):
+            x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{end}")) for end in ("xmin", "ymin", "xmax", "ymax"))
+            rows, columns = (
+                slice(int((low - 1) / side * size), max(1, round(high / side * size)))
+                for low, high, side in ((y0, y1, sides[1]), (x0, x1, sides[0]))
+            )
+            places.setdefault(item.findtext("name").strip(), np.zeros((size, size), bool))[rows, columns] = True
+        return places
+
+    def _annotation(self, image_id):
         path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
         try:
-            objects = ElementTree.parse(path).getroot().findall("object")
+            return ElementTree.parse(path).getroot()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); complete the devkit") from error
         except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
             raise UserError(f"{path}: is not well-formed XML ({error})") from error
+
+    def _target(self, image_id):
+        path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
+        objects = self._annotation(image_id).findall("object")
         target = np.full(len(self.labels), ABSENT, np.int8)
         for item in objects:
             name = (item.findtext("name") or "").strip()

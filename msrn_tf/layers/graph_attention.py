@@ -40,11 +40,18 @@ class GraphAttention(keras.layers.Layer):
 
     def call(self, nodes, adjacency):
         h = ops.matmul(nodes, self.kernel)
+        return self.activation(ops.matmul(self._attention(h, adjacency), h) + h)
+
+    def neighbour_weights(self, nodes, adjacency):
+        """How much each node attends to each, `[nodes, nodes]`; rows sum to 1."""
+        return self._attention(ops.matmul(nodes, self.kernel), adjacency)
+
+    def _attention(self, h, adjacency):
         a_self, a_neighbour = self.attention_kernel[: self.units], self.attention_kernel[self.units :]
         score = ops.matmul(h, a_self) + ops.transpose(ops.matmul(h, a_neighbour))
         score = ops.leaky_relu(score, negative_slope=0.2)
         score = ops.where(adjacency > 0, score, ops.cast(MASKED_SCORE, score.dtype))
-        return self.activation(ops.matmul(ops.softmax(score, axis=-1), h) + h)
+        return ops.softmax(score, axis=-1)
 
     def compute_output_shape(self, nodes_shape, adjacency_shape=None):
         return (nodes_shape[0], self.units)

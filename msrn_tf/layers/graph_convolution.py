@@ -33,6 +33,10 @@ class GraphConvolution(keras.layers.Layer):
         adjacency = ops.cast(adjacency, self.compute_dtype)
         return self.activation(ops.matmul(adjacency, ops.matmul(nodes, self.kernel)))
 
+    def neighbour_weights(self, nodes, adjacency):
+        """How much of each node comes from each, `[nodes, nodes]`; rows sum to 1."""
+        return adjacency / ops.sum(adjacency, axis=-1, keepdims=True)
+
     def compute_output_shape(self, nodes_shape, adjacency_shape=None):
         return (nodes_shape[0], self.units)
 

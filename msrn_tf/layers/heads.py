@@ -62,6 +62,17 @@ class MLPHead(keras.layers.Layer):
         gradients = ops.einsum("bcu,cfu->bcf", through_hidden, kernel)
         return gradients * (1 - ops.square(ops.cast(x[:, : self.num_labels], "float32")))
 
+    def group_gradients(self, aggregated, assignment):
+        """∂ Σ_c S[c,g]·logit[b,c] / ∂ aggregated[b,C+g]: labels' logits by a group's features, `[batch, m, F]`."""
+        _, nodes, features = self._aggregated_shape
+        x = ops.tanh(aggregated)
+        hidden = self.hidden(ops.reshape(x, (-1, nodes * features)))
+        slope = ops.cast(ops.where(hidden > 0, 1.0, 0.01), "float32")
+        kernel = ops.reshape(ops.cast(self.hidden.kernel, "float32"), (nodes, features, -1))[self.num_labels :]
+        through_hidden = ops.einsum("bu,uc,cg->bgu", slope, self.logits.kernel, ops.cast(assignment, "float32"))
+        gradients = ops.einsum("bgu,gfu->bgf", through_hidden, kernel)
+        return gradients * (1 - ops.square(ops.cast(x[:, self.num_labels :], "float32")))
+
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)
 
@@ -102,7 +113,7 @@ class ElementwiseHead(keras.layers.Layer):
         self.num_labels = num_labels
         self.dropout = dropout
 
-    def build(self, aggregated_shape, assignment_shape=None):
+    def build(self, aggregated_shape, assignment_shape):
         has_groups = bool(assignment_shape[-1])
         width = (1 + has_groups) * aggregated_shape[-1]
         self.kernel = self.add_weight(
@@ -127,6 +138,13 @@ class ElementwiseHead(keras.layers.Layer):
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
         return ops.cast(self.kernel[:, : x.shape[-1]], "float32") * (1 - ops.square(x))
+
+    def group_gradients(self, aggregated, assignment):
+        """∂ Σ_c S[c,g]·logit[b,c] / ∂ aggregated[b,C+g]: labels' logits by a group's features, `[batch, m, F]`."""
+        assignment = ops.cast(assignment, "float32")
+        x = ops.tanh(ops.matmul(assignment, ops.cast(aggregated[:, self.num_labels :], "float32")))
+        kernel = ops.cast(self.kernel[:, self.kernel.shape[1] // 2 :], "float32")
+        return ops.einsum("cg,bcf->bgf", ops.square(assignment), kernel * (1 - ops.square(x)))
 
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
         return (aggregated_shape[0], self.num_labels)

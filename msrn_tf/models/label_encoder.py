@@ -47,6 +47,10 @@ class LabelEncoder(keras.layers.Layer):
         x = self.dense(word_vectors)
         return self.graph2(self.graph1(x, adjacency), adjacency)
 
+    def neighbour_weights(self, word_vectors, adjacency):
+        """How much each label takes from each in the first graph layer, `[C, C]`; rows sum to 1."""
+        return self.graph1.neighbour_weights(self.dense(word_vectors), adjacency)
+
     def compute_output_shape(self, word_vectors_shape, adjacency_shape):
         return (word_vectors_shape[0], self.units)
 

@@ -8,6 +8,7 @@ from msrn_tf.layers import DiffPool, ElementwiseHead, MLPHead, SemanticAttention
 from msrn_tf.models.backbones import STRIDES, tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.label_encoder import LabelEncoder
+from msrn_tf.models.receptive_field import position_centre
 
 MIN_POOLED_POSITIONS = 7
 """`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""
@@ -171,20 +172,48 @@ class MSRN(MultiLabelClassifier):
         taps = [pool(tap) if pool else tap for pool, tap in zip(self.tap_pools, taps, strict=True)]
         return [projection(tap) for projection, tap in zip(self.projections, taps, strict=True)]
 
-    def attention_maps(self, images):
+    def attention_maps(self, images, of="labels"):
         """What in the picture spoke for each label, at each scale: arrays `[batch, C, h, w]`, not negative.
 
-        `SemanticAttention.evidence_maps` for the gradient of each label's logit by its own features, where positive.
+        The attention over positions, averaged over channels in the way that the head uses them: to first order, what
+        attending to a position adds to the label's logit over looking everywhere alike
+        (`SemanticAttention.evidence_maps`, with the gradient of the logit by the label's own features), where it is
+        positive. Values of different scales are in one unit, logits, and may be added. Cell (i, j) of a map lies over
+        cell (i, j) of the picture cut into h × w: each map is moved by what the backbone's padding moves its positions
+        (`receptive_field`), with bilinear interpolation.
+
+        Args:
+            images: `[batch, height, width, 3]`, pixels.
+            of: `"labels"`; or `"groups"` for maps `[batch, m, h, w]` of what each group of labels looks at, with the
+                gradient of its labels' logits, each by its share in the group.
         """
         semantics, assignment, _ = self.semantics()
         maps = self.feature_maps(images, training=False)
-        gradients = self.head.label_gradients(self.aggregate(maps, semantics), assignment)
-        labels, evidence = semantics[: len(self.labels)], []
-        for feature_map, gradient in zip(maps, ops.split(gradients, len(maps), axis=-1), strict=True):
+        aggregated, num_labels = self.aggregate(maps, semantics), len(self.labels)
+        if of == "labels":
+            semantics, gradients = semantics[:num_labels], self.head.label_gradients(aggregated, assignment)
+        else:
+            semantics, gradients = semantics[num_labels:], self.head.group_gradients(aggregated, assignment)
+        evidence = []
+        for feature_map, gradient, shift in zip(
+            maps, ops.split(gradients, len(maps), axis=-1), self._map_shifts(), strict=True
+        ):
             shape = ops.shape(feature_map)
-            values = self.attention.evidence_maps(_flatten_positions(feature_map), labels, gradient)
-            evidence.append(ops.relu(ops.reshape(values, (shape[0], len(self.labels), shape[1], shape[2]))))
+            values = self.attention.evidence_maps(_flatten_positions(feature_map), semantics, gradient)
+            values = ops.relu(ops.reshape(values, (shape[0], semantics.shape[0], shape[1], shape[2])))
+            rows, columns = (_shift_matrix(size, shift, values.dtype) for size in shape[1:3])
+            evidence.append(ops.einsum("ih,bkhw,jw->bkij", rows, values, columns))
         return evidence
+
+    def _map_shifts(self):
+        """By how many cells the positions of each projected map lie beyond the cells that tile the picture."""
+        shifts = []
+        for tap, pool in zip(self.backbone.outputs, self.tap_pools, strict=True):
+            stride, centre = position_centre(tap)
+            if pool:
+                stride, centre = 2 * stride, centre + stride / 2
+            shifts.append((centre + 0.5) / stride - 0.5)
+        return shifts
 
     def backbone_variables(self):
         """The backbone and the two 1×1 tap convolutions, as published."""
@@ -211,3 +240,10 @@ def _flatten_positions(feature_map):
     """`[batch, h, w, D]` -> `[batch, h·w, D]`."""
     shape = ops.shape(feature_map)
     return ops.reshape(feature_map, (shape[0], shape[1] * shape[2], feature_map.shape[-1]))
+
+
+def _shift_matrix(size, shift, dtype):
+    """`[size, size]`: linear interpolation of a row of values at positions that lie `shift` before their own."""
+    own = ops.arange(size, dtype=dtype)
+    wanted = ops.clip(own - shift, 0, ops.cast(size - 1, dtype))
+    return ops.relu(1 - ops.abs(ops.expand_dims(wanted, 1) - ops.expand_dims(own, 0)))

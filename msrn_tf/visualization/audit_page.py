@@ -1,12 +1,12 @@
 """`audit.html`: what is in a data set as one page without scripts or addresses, for light and dark screens."""
 
-import base64
-import html
 import io
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
+from msrn_tf.visualization.html import data_uri, document, escape
 
 LISTED = 20
 ROWS_A_TABLE = 20
@@ -42,7 +42,7 @@ def audit_page(name, report, graph, threshold):
     same = [[_names(group)] for group in report["duplicates"]]
     shared = [[" and ".join(overlap["splits"]), overlap["images"]] for overlap in report["overlaps"]]
     parts = [
-        f"<h1>{html.escape(name)}</h1>", f"<div>{summary}</div>",
+        f"<h1>{escape(name)}</h1>", f"<div>{summary}</div>",
         f"<h2>Rejected: {len(rejected)}</h2>",
         _listed(["split", "image", "reason"], rejected, len(rejected)) or "<p>No file was rejected.</p>",
         f"<h2>Same bytes: {report['num_duplicates']} groups, {report['duplicates_across_splits']} across splits</h2>",
@@ -53,15 +53,10 @@ def audit_page(name, report, graph, threshold):
         f"<div>{''.join(_table(['label', *splits], part, mark_zeros=True) for part in _parts(counts))}</div>",
         "<h2>Which labels occur together</h2><p>P(column | row), from the training split.</p>",
         _picture(_draw_cooccurrence, "co-occurrence of labels", graph),
-        f"<h2>The label graph</h2><p>{html.escape(graph.describe(threshold))}</p>",
+        f"<h2>The label graph</h2><p>{escape(graph.describe(threshold))}</p>",
         _picture(_draw_graph, "label graph", graph, threshold),
     ]  # fmt: skip
-    title = html.escape(f"Audit of {name}")
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"{''.join(parts)}</body></html>"
-    )
+    return document(f"Audit of {name}", "".join(parts), STYLE)
 
 
 def _count(split, label):
@@ -92,7 +87,7 @@ def _table(head, rows, mark_zeros=False):
 
     def cell(tag, text, kind):
         kind += " none" if mark_zeros and text.split()[0] == "0" else ""
-        return f'<{tag} class="{kind}">{html.escape(text)}</{tag}>'
+        return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
 
     return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
@@ -143,4 +138,4 @@ def _drawn(draw, theme, arguments):
         draw(figure, *arguments)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "png")

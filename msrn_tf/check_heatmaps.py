@@ -1,0 +1,97 @@
+"""`python -m msrn_tf.check_heatmaps`: do heat-maps say where a model looked? Deletion, insertion and pointing.
+
+Photos of a labelled split are taken apart in the order of the heat-map, and in two orders that know nothing of it;
+where the data set knows the places of objects (demo, VOC), the highest points of the maps are compared with them.
+"""
+
+import dataclasses
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from msrn_tf import command_line
+from msrn_tf.config import DataConfig, option
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation import faithfulness
+from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.files import write_beside
+from msrn_tf.models.factory import load_model
+from msrn_tf.progress import ProgressBar
+from msrn_tf.visualization.heatmaps import combine_scales
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckConfig:
+    """Check of heat-maps"""
+
+    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    split: str = option("test", "split to take photos from")
+    photos: int = option(100, "photos to check on; each label found in one is a pair", low=1)
+    seed: int = option(0, "which photos, and of the random orders", low=0)
+    batch_size: int = option(32, "photos at a time", low=1)
+    output: str = option("", "file for the figures (.json)")
+
+
+def main(data, config):
+    """Checks as configured."""
+    if not config.model:
+        raise UserError("--model is missing: give the model.keras whose heat-maps to check")
+    model = load_model(config.model)
+    if not hasattr(model, "attention_maps"):
+        raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
+    reader = open_dataset(data.dataset, data.data_dir)
+    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    examples = examples[:: max(1, len(examples) // (2 * config.photos))]
+    with ProgressBar("scoring", len(examples)) as bar:
+        scores = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).scores(examples, bar.update)
+    pairs = faithfulness.found_pairs(scores, targets_of(examples), model.thresholds, config.photos, config.seed)
+    if not pairs:
+        raise UserError(f"--model={config.model}: finds no label of split {config.split} that is present")
+    with ProgressBar("taking photos apart", len(pairs), "labels") as bar:
+        curves, pointing = faithfulness.check_heatmaps(
+            model, reader, examples, pairs, combine_scales, batch_size=config.batch_size, max_pixels=data.max_pixels,
+            seed=config.seed, progress=bar.update,
+        )  # fmt: skip
+    print_curves(curves, len({image for image, _ in pairs}))
+    if pointing:
+        print_pointing(pointing)
+    if config.output:
+        figures = {
+            "areas": curves.areas(),
+            "deletion_wins": curves.deletion_wins,
+            "insertion_wins": curves.insertion_wins,
+            "pairs": curves.num_pairs,
+            "pointing": pointing,
+        }
+        write_beside(config.output, json.dumps(figures, indent=2, ensure_ascii=False))
+        print(f"written to {config.output}")
+
+
+def print_curves(curves, num_photos):
+    """Areas under the curves by order, and how often the heat-map is the better order."""
+    table = Table("pixels in the order of", "deletion area", "insertion area", "heat-map better in")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    areas = curves.areas()
+    for order in faithfulness.ORDERS:
+        wins = ""
+        if order in curves.deletion_wins:
+            wins = f"{curves.deletion_wins[order]:.0%} / {curves.insertion_wins[order]:.0%}"
+        table.add_row(order, f"{areas['deletion'][order]:.3f}", f"{areas['insertion'][order]:.3f}", wins)
+    Console().print(table)
+    print(f"score as a part of the whole photo's, mean over {curves.num_pairs} labels found in {num_photos} photos; "
+          "deletion: lower is better, insertion: higher")  # fmt: skip
+
+
+def print_pointing(pointing):
+    """Share of maps whose highest point lies on an object of the label."""
+    hits, count = (sum(values) for values in zip(*pointing.values(), strict=True))
+    labels = ", ".join(f"{label} {h}/{n}" for label, (h, n) in sorted(pointing.items()))
+    print(f"pointing game {hits / count:.3f} ({hits} of {count}): {labels}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=CheckConfig)

@@ -1,0 +1,35 @@
+"""Where in the picture a position of a feature map looks: the centre of its receptive field (Araujo et al. 2019).
+
+Padding decides it. ResNets pad both sides alike, and position i at stride s looks at pixel s·i; MobileNets pad the
+right side alone, and it looks at pixel s·i + s − 1. Drawn as cells that tile the picture, both are off by half a cell.
+"""
+
+import keras
+
+WINDOWED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D")
+
+
+def position_centre(tensor):
+    """(stride, centre): position i of a functional model's tensor looks at input pixel centre + stride · i.
+
+    Heights and widths are taken to be multiples of the stride, which `padding="same"` depends on, and alike.
+    """
+    layer, _, tensor_index = tensor._keras_history
+    if isinstance(layer, keras.layers.InputLayer):
+        return 1, 0.0
+    inputs = keras.tree.flatten(layer.input)
+    if isinstance(layer, keras.Model):  # a model within a model
+        stride, centre = position_centre(keras.tree.flatten(layer.outputs)[tensor_index])
+        outer_stride, outer_centre = position_centre(inputs[0])
+        return outer_stride * stride, outer_centre + outer_stride * centre
+    # Branches of a network meet position by position: each of them tells the centre.
+    stride, centre = position_centre(inputs[0])
+    if isinstance(layer, keras.layers.ZeroPadding2D):
+        return stride, centre - stride * layer.padding[0][0]
+    if type(layer).__name__ not in WINDOWED:
+        return stride, centre
+    window = (layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size)[0]
+    window = (window - 1) * getattr(layer, "dilation_rate", (1,))[0] + 1
+    step = layer.strides[0]
+    padded = max(window - step, 0) // 2 if layer.padding == "same" else 0
+    return stride * step, centre + stride * ((window - 1) / 2 - padded)

@@ -1,0 +1,27 @@
+"""Pages without scripts or addresses: what the audit of a data set and the report on a model have in common."""
+
+import base64
+import html
+import io
+
+escape = html.escape
+
+
+def document(title, body, style):
+    """A whole page. `body` and `style` are HTML and CSS; `title` is text."""
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
+        f"<body>{body}</body></html>"
+    )
+
+
+def photo_uri(photo, quality=78):
+    """A `PIL.Image` as the address of an image within the page, a JPEG."""
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=quality, optimize=True)
+    return data_uri(file.getvalue(), "jpeg")
+
+
+def data_uri(content, kind):
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
