@@ -1,4 +1,4 @@
-"""`python -m export.ondevice`: names what is in photos with a .tflite, without TensorFlow, as a phone or a board does."""
+"""`python -m export.ondevice`: names what is in photos with a .tflite and without TensorFlow, as devices do."""
 
 import dataclasses
 import json

@@ -18,12 +18,20 @@ from msrn_tf.errors import UserError
 USAGE_STATUS = 2
 
 
-def option(default, help, *, choices=None, low=None, high=None, may_change=False):
+def option(default, help, *, choices=None, low=None, high=None, may_change=False, repeated=False):
     """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
 
-    `may_change`: whether a run that goes on from a checkpoint may have another value than before.
+    `may_change`: whether a run that goes on from a checkpoint may have another value than before. `repeated`: the flag
+    may be given several times, and its value is a tuple of strings.
     """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "may_change": may_change}
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "may_change": may_change,
+        "repeated": repeated,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -79,7 +87,9 @@ def define_flags(concern):
         default = field.default
         help_, choices = field.metadata["help"], field.metadata["choices"]
         low, high = field.metadata["low"], field.metadata["high"]
-        if choices:
+        if field.metadata["repeated"]:
+            flags.DEFINE_multi_string(field.name, list(default), help_)
+        elif choices:
             flags.DEFINE_enum(field.name, default, choices, help_)
         elif isinstance(default, bool):
             flags.DEFINE_bool(field.name, default, help_)
@@ -97,10 +107,13 @@ def define_flags(concern):
 
 def from_flags(concern):
     """An instance of the dataclass with the flags' values."""
-    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(concern)}
-    return concern(
-        **{name: tuple(map(int, value)) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    values = {}
+    for field in dataclasses.fields(concern):
+        value = flags.FLAGS[field.name].value
+        if isinstance(value, list):
+            value = tuple(value) if field.metadata["repeated"] else tuple(map(int, value))
+        values[field.name] = value
+    return concern(**values)
 
 
 def help_text(usage, concerns, positional=None):

@@ -16,7 +16,7 @@ BLOCK_ELEMENTS = 1 << 19
 """Weights computed at a time, in numbers: 2 MiB of float32."""
 
 SMALLEST_SUM = 1 / 128
-"""Of the largest sum there can be: two steps of its int8 form, in which a smaller one could be 0, and DIV ends the run."""
+"""Of the largest sum there can be: two steps of its int8 form. A sum that rounds to 0 would end the run in DIV."""
 
 
 class UnrolledAttention:

@@ -1,0 +1,196 @@
+"""`python -m export.compare`: what a .tflite has lost against its `model.keras`, and what it costs to run."""
+
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from export.ondevice import open_classifier
+from export.quantization.arena import arena_bytes
+from msrn_tf import command_line
+from msrn_tf.config import DataConfig, option
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.metrics import evaluate_scores, top_k
+from msrn_tf.models.factory import load_model
+from msrn_tf.progress import ProgressBar
+
+FIGURES = ("mAP", "CF1", "OF1")
+SHOWN_LABELS = 3
+ACCURACY_LOST_STATUS = 1
+
+
+class AccuracyLost(UserError):
+    """A .tflite's mAP is further below its model's than was allowed."""
+
+    exit_status = ACCURACY_LOST_STATUS
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Comparison"""
+
+    model: str = option("", "model.keras, the .tflite were made from")
+    tflite: tuple[str, ...] = option((), "a .tflite to compare with it; give the flag once for each", repeated=True)
+    split: str = option("test", "split to measure on")
+    max_images: int = option(0, "take the first images of the split only; 0: all", low=0)
+    batch_size: int = option(32, "images at a time, for the model", low=1)
+    threads: int = option(2, "threads that the interpreter uses", low=1)
+    runs: int = option(20, "runs that the latency is the median of", low=1)
+    top_k: int = option(3, "best labels of a photo that are looked at for agreement", low=1)
+    max_drop: float = option(0.5, "points of mAP that may be lost; more: exit status 1", low=0.0)
+    output: str = option("", "file for the comparison (.json)")
+
+
+def main(data, config):
+    """Compares as configured."""
+    if not config.model or not config.tflite:
+        raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
+    if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
+        raise UserError(f"--output={config.output}: its folder does not exist")
+    model = load_model(config.model)
+    classifiers = {path: open_classifier(path, config.threads, "--tflite") for path in config.tflite}
+    for path, classifier in classifiers.items():
+        check_labels(path, classifier, model)
+    reader = open_dataset(data.dataset, data.data_dir)
+    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    examples = examples[: config.max_images or None]
+    targets = targets_of(examples)
+    expected = model_scores(model, examples, config, data)
+    rows = [describe_model(config.model, expected, targets, model)]
+    for path, classifier in classifiers.items():
+        found = device_scores(classifier, examples, data.max_pixels, os.path.basename(path))
+        rows.append(compare(path, classifier, found, expected, targets, model, config))
+    print_table(rows, config)
+    if config.output:
+        write_json(config, rows, len(examples))
+    lost = [row for row in rows[1:] if row["mAP_drop"] is not None and row["mAP_drop"] > config.max_drop]
+    if lost:
+        names = ", ".join(f"{row['file']} ({row['mAP_drop']:.2f})" for row in lost)
+        raise AccuracyLost(f"mAP falls by more than --max_drop={config.max_drop:g} with {names}")
+
+
+def check_labels(path, classifier, model):
+    """Refuses a .tflite of another model."""
+    if len(classifier.labels) != len(model.labels):
+        raise UserError(
+            f"--tflite={path}: has {len(classifier.labels)} labels and the model {len(model.labels)}; export it from "
+            "this model"
+        )
+    for place, (found, expected) in enumerate(zip(classifier.labels, model.labels, strict=True)):
+        if found != expected:
+            raise UserError(f"--tflite={path}: its label {place} is {found!r} and the model's {expected!r}")
+    if classifier.image_size != model.image_size:
+        raise UserError(
+            f"--tflite={path}: takes {classifier.image_size} pixels and the model {model.image_size}; export it from "
+            "this model"
+        )
+
+
+def model_scores(model, examples, config, data):
+    """Probabilities of the trained model `[images, C]`."""
+    with ProgressBar("model.keras", len(examples)) as bar:
+        return Evaluator(model, config.batch_size, max_pixels=data.max_pixels).scores(examples, bar.update)
+
+
+def device_scores(classifier, examples, max_pixels, name):
+    """Scores of a .tflite on the pixels that the model saw, `[images, C]`."""
+    batches = evaluation_batches(examples, image_size=classifier.image_size, batch_size=1, max_pixels=max_pixels)
+    scores = []
+    with ProgressBar(name, len(examples)) as bar:
+        for images, _ in batches:
+            scores.append(classifier.scores(images[0].numpy()))
+            bar.update(len(scores))
+    return np.stack(scores)
+
+
+def describe_model(path, scores, targets, model):
+    """The row of the trained model."""
+    metrics = evaluate_scores(scores, targets, model.labels, model.thresholds)
+    return {"file": path, "megabytes": os.path.getsize(path) / 1e6, **{name: metrics[name] for name in FIGURES}}
+
+
+def compare(path, classifier, found, expected, targets, model, config):
+    """The row of a .tflite: what it costs and what it lost."""
+    before, after = (evaluate_scores(scores, targets, model.labels, model.thresholds) for scores in (expected, found))
+    difference = np.abs(found - expected)
+    lost = {
+        label: before["AP"][label] - after["AP"][label] for label in model.labels if before["AP"][label] is not None
+    }
+    worst = sorted(lost, key=lost.get, reverse=True)[:SHOWN_LABELS]
+    agree = (top_k(found, config.top_k) & top_k(expected, config.top_k)).sum(axis=1)
+    return {
+        "file": path,
+        "megabytes": os.path.getsize(path) / 1e6,
+        "arena_megabytes": arena_bytes(path) / 1e6,
+        "milliseconds": latency(classifier, config.runs),
+        **{name: after[name] for name in FIGURES},
+        "mAP_drop": None if before["mAP"] is None else before["mAP"] - after["mAP"],
+        "top_k_agreement": 100 * float(agree.mean()) / min(config.top_k, len(model.labels)),
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "lost_most": {label: lost[label] for label in worst},
+    }
+
+
+def latency(classifier, runs):
+    """Median milliseconds of a run, after one that does not count."""
+    pixels = np.full((classifier.image_size, classifier.image_size, 3), 128, np.uint8)
+    times = []
+    for _ in range(runs + 1):
+        started = time.perf_counter()
+        classifier.scores(pixels)
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[1:])
+
+
+def print_table(rows, config):
+    """A line a file, and the labels that lost most."""
+    columns = ["file", "MB", "arena", "ms", *FIGURES, f"top-{config.top_k} %", "max diff", "mean"]
+    table = Table(*columns, highlight=False, padding=(0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        cells = [os.path.basename(row["file"]), f"{row['megabytes']:.2f}"]
+        cells += [f"{row[name]:.1f}" if name in row else "" for name in ("arena_megabytes", "milliseconds")]
+        cells += ["-" if row[name] is None else f"{row[name]:.2f}" for name in FIGURES]
+        if "lost_most" in row:
+            cells += [f"{row['top_k_agreement']:.1f}", f"{row['largest_difference']:.1e}"]
+            cells += [f"{row['mean_difference']:.1e}"]
+        table.add_row(*cells)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    for row in rows[1:]:
+        lost = ", ".join(f"{label} {-value:+.2f}" for label, value in row["lost_most"].items())
+        print(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
+
+
+def write_json(config, rows, num_images):
+    """The same as JSON, written beside and renamed."""
+    content = {
+        "model": rows[0],
+        "tflite": rows[1:],
+        "num_images": num_images,
+        "split": config.split,
+        "threads": config.threads,
+        "runs": config.runs,
+        "top_k": config.top_k,
+        "max_drop": config.max_drop,
+    }
+    temporary = config.output + ".tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+    os.replace(temporary, config.output)
+    print(f"written to {config.output}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=CompareConfig)
