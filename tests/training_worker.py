@@ -18,9 +18,9 @@ from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import make_train_step, prepare_label_graph
 from msrn_tf.training.trainer import FitPlan, Trainer
 
-MODEL = ModelConfig(backbone="resnet_tiny", channels=16, head="elementwise", word_vectors="learned")
+MODEL = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise", word_vectors="learned")
 OPTIMIZATION = OptimizationConfig(epochs=3, batch_size=8, learning_rate=0.005, clip_norm=1.0, decay_epochs=[2])
-SIZE = 64
+SIZE = 32
 
 
 def examples():

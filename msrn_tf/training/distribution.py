@@ -1,6 +1,7 @@
 """Which devices a run uses, as a `tf.distribute` strategy."""
 
 import os
+import shutil
 
 import tensorflow as tf
 
@@ -23,6 +24,7 @@ def make_strategy(name="auto", num_cpu_replicas=1):
     """
     if name == "auto":
         name = "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored"
+    cluster = read_cluster() if name == "multi_worker" else None  # before a device is seen: Slurm's chooses this task's
     if num_cpu_replicas > 1:
         _split_cpu(num_cpu_replicas)
         devices = [f"CPU:{index}" for index in range(num_cpu_replicas)]
@@ -31,8 +33,8 @@ def make_strategy(name="auto", num_cpu_replicas=1):
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = [f"GPU:{index}" for index in range(len(gpus))] or ["CPU:0"]
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=read_cluster())
+    if cluster:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
     return tf.distribute.MirroredStrategy(devices[:1] if name == "one" else devices)
 
 
@@ -85,7 +87,9 @@ def read_cluster():
             )
         return resolver
     if os.environ.get("SLURM_STEP_NODELIST") and os.environ.get("SLURM_PROCID"):
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+        # The resolver asks nvidia-smi how many GPUs there are, and fails on a node without any.
+        gpus_per_node = None if shutil.which("nvidia-smi") else 0
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(gpus_per_node=gpus_per_node)
     raise UserError(
         "--strategy=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
     )
