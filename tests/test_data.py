@@ -13,6 +13,7 @@ from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.example import Example, targets_of
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
+from msrn_tf.data.policies import mixed
 from msrn_tf.label_graph import LabelGraph
 
 
@@ -109,6 +110,23 @@ def test_augmentation_is_a_function_of_seed_and_epoch(augment, mix):
 
     np.testing.assert_array_equal(batches(1), batches(1))
     assert (batches(1) != batches(2)).any()
+
+
+@pytest.mark.parametrize("how", ["mixup", "cutmix"])
+def test_mixed_targets_are_the_photos_shares_and_what_is_unknown_in_one_is_unknown_in_the_mixture(how):
+    """A black and a white photo: a picture's mean brightness says what share of it is the white one's."""
+    images = np.zeros((2, 20, 20, 3), np.uint8)
+    images[1] = 255
+    targets = np.array([[1, 0, 1, -1, -1], [0, 0, 1, 1, -1]], np.int8)
+    shares = set()
+    for seed in range(20):
+        pictures, found = (part.numpy() for part in mixed(images, targets, [seed, 7], how))
+        assert pictures.dtype == np.uint8 and found.dtype == np.float32
+        black = 1 - pictures.mean(axis=(1, 2, 3)) / 255
+        np.testing.assert_allclose(found, [[share, 0, 1, -1, -1] for share in black], atol=0.003)
+        assert how == "mixup" or set(np.unique(pictures)) <= {0, 255}
+        shares.add(round(float(black[0]), 2))
+    assert len(shares) > 10
 
 
 def test_evaluation_fills_the_last_batch_with_unknown_targets():
