@@ -197,6 +197,18 @@ def test_what_does_not_fit_is_named(rng, tmp_path):
         build_backbone("mobilenet_v2", wrong)
 
 
+def test_code_in_a_keras_file_is_refused_and_does_not_run(tmp_path):
+    trace, path = tmp_path / "ran", str(tmp_path / "evil.keras")
+    inputs = keras.Input((None, None, 3))
+    code = keras.layers.Lambda(lambda x, trace=str(trace): (open(trace, "w").close(), x)[1])
+    keras.Model(inputs, code(inputs)).save(path)
+    assert trace.exists()  # when it was made
+    trace.unlink()
+    with pytest.raises(UserError, match=r"does not fit .* Lambda"):
+        build_backbone("resnet_tiny", path)
+    assert not trace.exists()
+
+
 def test_every_application_named_exists():
     for function, _ in APPLICATIONS.values():
         assert callable(getattr(keras.applications, function))

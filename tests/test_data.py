@@ -12,7 +12,8 @@ from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, rando
 from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.example import Example, targets_of
-from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
+from msrn_tf.data.pipeline import InputPlan, epoch_order, evaluation_batches, training_batches
+from msrn_tf.data.policies import mixed
 from msrn_tf.label_graph import LabelGraph
 
 
@@ -98,17 +99,45 @@ def test_order_is_a_function_of_seed_and_epoch_and_training_batches_are_full():
     ("augment", "mix"),
     [("multi_scale_crop", "none"), ("randaugment", "none"), ("addons", "none"), ("flip", "mixup"), ("flip", "cutmix")],
 )
-def test_augmentation_is_a_function_of_seed_and_epoch(augment, mix):
-    examples = [draw_example("train", n) for n in range(8)]
+def test_augmentation_is_a_function_of_seed_and_epoch_also_from_the_middle(augment, mix):
+    examples = [draw_example("train", n) for n in range(12)]
 
-    def batches(epoch):
+    def batches(epoch, first_batch=0):
         plan = InputPlan(32, augment, mix)
-        images, _ = next(iter(training_batches(examples, plan, batch_size=8, seed=3, epoch=epoch)))
-        assert images.dtype == tf.uint8 and images.shape == (8, 32, 32, 3)
-        return images.numpy()
+        dataset = training_batches(examples, plan, batch_size=4, seed=3, epoch=epoch, first_batch=first_batch)
+        pictures = np.stack([images for images, _ in dataset])
+        assert pictures.dtype == np.uint8 and pictures.shape == (3 - first_batch, 4, 32, 32, 3)
+        return pictures
 
-    np.testing.assert_array_equal(batches(1), batches(1))
-    assert (batches(1) != batches(2)).any()
+    whole = batches(1)
+    np.testing.assert_array_equal(whole[1:], batches(1, first_batch=1))
+    assert (whole != batches(2)).any()
+
+
+def test_workers_share_each_batch_of_an_epoch():
+    order, whole = epoch_order(35, 8, seed=1, epoch=2)
+    assert whole.tolist() == np.arange(32).reshape(4, 8).tolist() and sorted(order) == list(range(35))
+    parts = [epoch_order(35, 8, seed=1, epoch=2, shard=(worker, 2)) for worker in range(2)]
+    np.testing.assert_array_equal(np.concatenate([positions for _, positions in parts], axis=1), whole)
+    for its_order, _ in parts:
+        np.testing.assert_array_equal(its_order, order)
+
+
+@pytest.mark.parametrize("how", ["mixup", "cutmix"])
+def test_mixed_targets_are_the_photos_shares_and_what_is_unknown_in_one_is_unknown_in_the_mixture(how):
+    """A black and a white photo: a picture's mean brightness says what share of it is the white one's."""
+    images = np.zeros((2, 20, 20, 3), np.uint8)
+    images[1] = 255
+    targets = np.array([[1, 0, 1, -1, -1], [0, 0, 1, 1, -1]], np.int8)
+    shares = set()
+    for seed in range(20):
+        pictures, found = (part.numpy() for part in mixed(images, targets, [seed, 7], how))
+        assert pictures.dtype == np.uint8 and found.dtype == np.float32
+        black = 1 - pictures.mean(axis=(1, 2, 3)) / 255
+        np.testing.assert_allclose(found, [[share, 0, 1, -1, -1] for share in black], atol=0.003)
+        assert how == "mixup" or set(np.unique(pictures)) <= {0, 255}
+        shares.add(round(float(black[0]), 2))
+    assert len(shares) > 10
 
 
 def test_evaluation_fills_the_last_batch_with_unknown_targets():

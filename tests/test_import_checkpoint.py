@@ -161,7 +161,7 @@ def test_a_large_kernel_goes_over_in_blocks(small_state, tmp_path, monkeypatch):
     import msrn_tf.tensor_files as files
 
     for module in (dense, weights, files):
-        monkeypatch.setattr(module, "BLOCK_NUMBERS", 50)
+        monkeypatch.setattr(module, "BLOCK_NUMBERS", 1000)
     for ending in (".safetensors", ".npz", ".pth.tar"):
         path = str(tmp_path / f"checkpoint{ending}")
         try:

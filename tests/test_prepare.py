@@ -236,6 +236,7 @@ def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos,
     assert sum(line.startswith("skipped ") for line in run.stdout.splitlines()) == 1
     assert "bad.jpg: is none of JPEG" in run.stdout
     records = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
+    assert [line.count(" 1 photos skipped") for line in run.stdout.splitlines() if " val mAP " in line] == [1, 1]
     assert [record["bad_images"] for record in records] == [1, 1] and records[0]["step"] == 9
     strict = [*from_files, "--bad_images=fail", f"--workdir={tmp_path / 'c'}"]
     assert_refused(command("msrn_tf.train", f"--data_dir={folder}", *strict), "bad.jpg")
