@@ -75,9 +75,11 @@ def main(data, config):
 
 def print_result(labels, result):
     """Threshold and F1 of each label, and the figures before and after."""
-    table = Table("label", "photos", "threshold", "precision %", "recall %", "F1 % at 0.5", "F1 %", "note")
+    table = Table("label", "photos", "threshold", "precision", "recall", "F1 at 0.5", "F1", "note")
     for column in table.columns[1:7]:
         column.justify = "right"
+    for column in table.columns[:7]:
+        column.no_wrap = True
     for c, label in enumerate(labels):
         values = [
             result.after["precision"][c],
@@ -90,7 +92,7 @@ def print_result(labels, result):
             result.note(c),
         )  # fmt: skip
     Console().print(table)
-    print("each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
+    print("percent; each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
     for title, figures in (("before", result.before), ("after", result.after)):
         errors = f"expected calibration error {figures['ECE']:.4f}, mean over labels {figures['classwise_ECE']:.4f}"
         print(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")
