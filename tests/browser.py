@@ -67,7 +67,7 @@ class Browser:
         """The value of a JavaScript expression."""
         result = self.send("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in result, result
-        return result["result"]["value"]
+        return result["result"].get("value")
 
     def screenshot(self, whole=False):
         """A PNG of the window, or of the whole page."""

@@ -31,12 +31,12 @@
     range.selectNodeContents(node);
     for (const whole of range.getClientRects()) {
       const box = visible(whole, parent);
-      if (box.width > 1) lines.push({ box, section: parent.closest("section, header, nav"), text: node.data.trim().slice(0, 40) });
+      if (box.width > 1) lines.push({ box, node, section: parent.closest("section, header, nav"), text: node.data.trim().slice(0, 40) });
     }
   }
   for (let i = 0; i < lines.length; i++) {
     for (let j = i + 1; j < lines.length; j++) {
-      if (lines[i].section !== lines[j].section) continue;
+      if (lines[i].section !== lines[j].section || lines[i].node === lines[j].node) continue;
       const a = lines[i].box, b = lines[j].box;
       const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);

@@ -53,7 +53,7 @@ def comparison(metrics):
     def row(name, difference, low, high, css=""):
         sure = "gain" if low > 0 else "loss" if high < 0 else ""
         return (
-            f'<div class="bar {css}"><span>{escape(name)}</span><div class="track centred">'
+            f'<div class="bar {css}"><span title="{escape(name)}">{escape(name)}</span><div class="track centred">'
             f'<i class="range {sure}" style="left:{place(low):.2f}%;width:{place(high) - place(low):.2f}%"></i>'
             f'<i class="point {sure}" style="left:{place(difference):.2f}%"></i></div>'
             f"<b>{signed(difference)}</b><small>{signed(low)} to {signed(high)}</small></div>"
@@ -78,7 +78,7 @@ def average_precision(metrics):
         ends = intervals.get(label)
         band = f'<i class="range" style="left:{ends[0]:.2f}%;width:{ends[1] - ends[0]:.2f}%"></i>' if ends else ""
         rows.append(
-            f'<div class="bar"><span>{escape(label)}</span><div class="track">'
+            f'<div class="bar"><span title="{escape(label)}">{escape(label)}</span><div class="track">'
             f'<i class="fill" style="width:{value:.2f}%"></i>{band}</div>'
             f"<b>{value:.1f}</b><small>{metrics['positives'][label]} photos</small></div>"
         )
