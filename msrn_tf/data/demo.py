@@ -325,6 +325,6 @@ class _PlacedScene(_Scene):
         found = {label: np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool) for label in sorted(self.present)}
         for index, label in enumerate(self._names):
             rows, columns = (np.flatnonzero((self._shown == index).any(axis=axis)) // OVERSAMPLING for axis in (1, 0))
-            if len(rows):
+            if label in found and len(rows):  # sand bears no label
                 found[label][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
         return found
