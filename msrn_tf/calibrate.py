@@ -75,8 +75,8 @@ def main(data, config):
 
 def print_result(labels, result):
     """Threshold and F1 of each label, and the figures before and after."""
-    table = Table("label", "photos", "threshold", "precision %", "recall %", "F1 % at 0.5", "F1 %", "note")
-    for column in table.columns[1:7]:
+    table = Table("label", "photos", "threshold", "precision", "recall", "F1 at 0.5", "F1")
+    for column in table.columns[1:]:
         column.justify = "right"
     for c, label in enumerate(labels):
         values = [
@@ -86,11 +86,13 @@ def print_result(labels, result):
             result.after["F1"][c],
         ]
         table.add_row(
-            label, str(result.positives[c]), f"{result.thresholds.values[c]:.3f}", *(f"{v:.1f}" for v in values),
-            result.note(c),
-        )  # fmt: skip
+            label, str(result.positives[c]), f"{result.thresholds.values[c]:.3f}", *(f"{v:.1f}" for v in values)
+        )
     Console().print(table)
-    print("each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
+    for c, label in enumerate(labels):
+        if note := result.note(c):
+            print(f"{label}: {note}")
+    print("percent; each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
     for title, figures in (("before", result.before), ("after", result.after)):
         errors = f"expected calibration error {figures['ECE']:.4f}, mean over labels {figures['classwise_ECE']:.4f}"
         print(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")

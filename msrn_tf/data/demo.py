@@ -50,7 +50,10 @@ def draw_example(split, number):
 
 
 def object_places(split, number):
-    """Where in the picture of `draw_example(split, number)` each label is: label → bool `[96, 96]`, what is visible."""
+    """Where in the picture of `draw_example(split, number)` each label is: label → bool `[96, 96]`.
+
+    The boxes around what is visible of its things, as detection sets give them.
+    """
     scene = _PlacedScene(_example_rng(split, number))
     _draw(scene)
     return scene.places()
@@ -318,9 +321,10 @@ class _PlacedScene(_Scene):
         self._names.append(draw.__name__)
 
     def places(self):
-        """label → bool `[96, 96]`: pixels at least half of which shows it."""
-        found = {}
-        for label in sorted(self.present):
-            shown = np.isin(self._shown, [i for i, name in enumerate(self._names) if name == label])
-            found[label] = shown.reshape(IMAGE_SIZE, OVERSAMPLING, IMAGE_SIZE, OVERSAMPLING).mean(axis=(1, 3)) >= 0.5
+        """label → bool `[96, 96]`, within the box around what is visible of each of its things."""
+        found = {label: np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool) for label in sorted(self.present)}
+        for index, label in enumerate(self._names):
+            rows, columns = (np.flatnonzero((self._shown == index).any(axis=axis)) // OVERSAMPLING for axis in (1, 0))
+            if label in found and len(rows):  # sand bears no label
+                found[label][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
         return found

@@ -35,10 +35,14 @@ class CalibrationResult:
     after: dict
 
     def note(self, index):
-        """What a person should know of a label, in a few words."""
+        """What a person should know of a label, or nothing."""
         if self.thresholds.is_global[index]:
-            return f"{self.positives[index]} positives: the threshold of all labels"
-        return "" if self.thresholds.reached[index] else "the goal is out of reach: nearest"
+            return f"only {self.positives[index]} photos show it, so it keeps the threshold of all labels"
+        return (
+            ""
+            if self.thresholds.reached[index]
+            else "the goal is out of reach; its threshold is the one that comes nearest"
+        )
 
 
 def calibrate(logits, targets, goal, method="platt"):

@@ -94,15 +94,19 @@ def measure(evaluator, examples, protocol, reader, progress=None):
     thresholds = _thresholds(evaluator, examples, protocol, reader)
     logits, targets = evaluator.logits(examples, progress), targets_of(examples)
     scores = np.asarray(model.calibrated(logits))
-    metrics = evaluate_scores(scores, targets, model.labels, thresholds)
-    metrics |= {
+    metrics = metrics_of(model, scores, targets, thresholds, protocol)
+    return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
+
+
+def metrics_of(model, scores, targets, thresholds, protocol):
+    """The metrics file of scores `[N, C]`: DESIGN §4, calibration errors, counts, thresholds, the protocol."""
+    return evaluate_scores(scores, targets, model.labels, thresholds) | {
         "expected_calibration_error": expected_calibration_error(scores, targets),
         "classwise_calibration_error": classwise_calibration_error(scores, targets),
         "positives": dict(zip(model.labels, (targets == 1).sum(axis=0).tolist(), strict=True)),
         "thresholds": dict(zip(model.labels, map(float, thresholds), strict=True)),
         "protocol": protocol.describe(model),
     }
-    return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
 
 
 def _thresholds(evaluator, examples, protocol, reader):

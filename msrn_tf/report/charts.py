@@ -19,9 +19,9 @@ def _svg(width, height, body, description, css=""):
 
 
 class Axes:
-    """A plot area with both axes from 0 to `top`, gridlines at quarters, and tick labels."""
+    """A plot area from 0 to 1 and from 0 to `top`, gridlines at quarters, and tick labels."""
 
-    def __init__(self, width=360, height=260, left=42, bottom=40, top=1.0):
+    def __init__(self, width=420, height=290, left=58, bottom=44, top=1.0):
         self.width, self.height, self.left, self.bottom, self.top = width, height, left, bottom, top
 
     def x(self, value):
@@ -32,17 +32,17 @@ class Axes:
 
     def frame(self, x_title, y_title):
         parts = []
-        for tick in np.linspace(0, 1, 5):
-            x, y = float(self.x(tick)), float(self.y(tick * self.top))
+        for tick in np.arange(0, self.top + 0.01, 0.25):
+            y = float(self.y(tick))
             parts.append(f'<line class="grid" x1="{self.left}" x2="{self.width - 12}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text class="tick" x="{self.left - 6}" y="{y + 4:.1f}" text-anchor="end">'
-                         f"{tick * self.top:.2g}</text>")  # fmt: skip
-            parts.append(f'<text class="tick" x="{x:.1f}" y="{self.height - self.bottom + 16}" '
-                         f'text-anchor="middle">{tick:g}</text>')  # fmt: skip
+            parts.append(f'<text x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        for tick in np.linspace(0, 1, 5):
+            x, y = float(self.x(tick)), self.height - self.bottom + 17
+            parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{tick:g}</text>')
         middle = (self.left + self.width - 12) / 2
-        parts.append(f'<text class="axis" x="{middle:.0f}" y="{self.height - 4}" text-anchor="middle">{x_title}</text>')
+        parts.append(f'<text x="{middle:.0f}" y="{self.height - 4}" text-anchor="middle">{x_title}</text>')
         centre = (self.height - self.bottom) / 2 + 6
-        parts.append(f'<text class="axis" text-anchor="middle" transform="translate(11 {centre:.0f}) rotate(-90)">'
+        parts.append(f'<text text-anchor="middle" transform="translate(12 {centre:.0f}) rotate(-90)">'
                      f"{y_title}</text>")  # fmt: skip
         return "".join(parts)
 
@@ -64,8 +64,8 @@ def reliability_chart(series, description):
     Args:
         series: list of (mean scores, shares, counts, css class); bins without a decision are left out.
     """
-    axes = Axes(height=300)
-    parts = [axes.frame("score", "share of decisions that are right"), axes.line([0, 1], [0, 1], "diagonal")]
+    axes = Axes(height=330)
+    parts = [axes.frame("score", "share that is present"), axes.line([0, 1], [0, 1], "diagonal")]
     for mean, share, counts, css in series:
         there = counts > 0
         parts.append(axes.line(mean[there], share[there], css))

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.report import findings, sections
 from msrn_tf.report.photos import PhotoShelf
 from msrn_tf.visualization.html import document, escape
@@ -9,7 +10,9 @@ from msrn_tf.visualization.html import document, escape
 SUSPECTS = 12
 
 
-def report_page(measurement, metrics, *, name, photos_by_label=2, faithfulness=None, max_pixels=None, progress=None):
+def report_page(
+    measurement, metrics, *, name, photos_by_label=2, faithfulness=None, max_pixels=MAX_PIXELS, progress=None
+):
     """The page's HTML.
 
     Args:
@@ -29,24 +32,38 @@ def report_page(measurement, metrics, *, name, photos_by_label=2, faithfulness=N
     done = progress(len({finding.image for finding in needed})) if progress else None
     shelf = PhotoShelf(model, measurement.examples, needed, max_pixels, done)
 
-    parts = [("labels", "Average precision by label", sections.average_precision(metrics))]
+    parts = [("labels", "Labels", "Average precision by label", sections.average_precision(metrics))]
     if "comparison" in metrics:
-        parts.insert(0, ("baseline", "Against the baseline", sections.comparison(metrics)))
+        parts.insert(0, ("baseline", "Baseline", "Against the baseline", sections.comparison(metrics)))
     parts += [
-        ("disagreements", "Failures worth a look", sections.disagreements(measurement, shelf, invented, overlooked)),
-        ("curves", "Precision and recall", sections.precision_recall(measurement)),
-        ("calibration", "Are the scores probabilities?", sections.calibration(measurement)),
-        ("confusions", "What is named in place of what", sections.confusions(measurement)),
+        (
+            "disagreements",
+            "Failures",
+            "Failures worth a look",
+            sections.disagreements(measurement, shelf, invented, overlooked),
+        ),
+        ("curves", "Precision, recall", "Precision and recall", sections.precision_recall(measurement)),
+        ("calibration", "Calibration", "Are the scores probabilities?", sections.calibration(measurement)),
+        ("confusions", "Confusions", "What is named in place of what", sections.confusions(measurement)),
     ]
     if hasattr(model, "label_encoder"):
-        parts.append(("graph", "The label graph and its groups", sections.label_graph(model, metrics["positives"])))
-    parts.append(("photos", "Best and worst photos", sections.photos_by_label(measurement, shelf, chosen)))
+        parts.append(
+            (
+                "graph",
+                "Label graph",
+                "The label graph and its groups",
+                sections.label_graph(model, metrics["positives"]),
+            )
+        )
+    parts.append(("photos", "Photos", "Best and worst photos", sections.photos_by_label(measurement, shelf, chosen)))
     if faithfulness:
-        parts.append(("heatmaps", "Do the heat-maps tell the truth?", sections.heatmap_checks(*faithfulness)))
-    parts.append(("metrics", "Every figure", sections.all_metrics(metrics)))
+        parts.append(
+            ("heatmaps", "Heat-maps", "Do the heat-maps tell the truth?", sections.heatmap_checks(*faithfulness))
+        )
+    parts.append(("metrics", "Figures", "Every figure", sections.all_metrics(metrics)))
 
-    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in parts)
-    body = "".join(f'<section id="{anchor}"><h2>{title}</h2>{content}</section>' for anchor, title, content in parts)
+    links = "".join(f'<a href="#{anchor}">{short}</a>' for anchor, short, _, _ in parts)
+    body = "".join(f'<section id="{anchor}"><h2>{title}</h2>{content}</section>' for anchor, _, title, content in parts)
     kind = f"{model.name} · {model.count_params():,} parameters · {model.image_size}×{model.image_size} pixels"
     return document(
         f"{name}: report",

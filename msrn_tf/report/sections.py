@@ -20,7 +20,7 @@ def headline(metrics):
 
     def percent(name, title, note):
         ends = intervals.get(name)
-        under = f"95&thinsp;% interval {ends[0]:.1f}–{ends[1]:.1f}" if ends else note
+        under = f"{ends[0]:.1f}–{ends[1]:.1f} (95&thinsp;%)" if ends else note
         value = metrics[name]
         return tile(title, "–" if value is None else f"{value:.1f}", under, "first" if name == "mAP" else "")
 
@@ -36,6 +36,12 @@ def headline(metrics):
     return f'<dl class="tiles">{"".join(tiles)}</dl><dl class="protocol">{protocol}</dl>'
 
 
+def signed(value):
+    """`+1.2`, `−1.2`, `0.0`: with a true minus, and without a sign where rounding leaves nothing."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
 def comparison(metrics):
     """The difference to the baseline by label, as intervals around 0."""
     found = metrics["comparison"]
@@ -47,10 +53,10 @@ def comparison(metrics):
     def row(name, difference, low, high, css=""):
         sure = "gain" if low > 0 else "loss" if high < 0 else ""
         return (
-            f'<div class="bar {css}"><span>{escape(name)}</span><div class="track centred">'
+            f'<div class="bar {css}"><span title="{escape(name)}">{escape(name)}</span><div class="track centred">'
             f'<i class="range {sure}" style="left:{place(low):.2f}%;width:{place(high) - place(low):.2f}%"></i>'
             f'<i class="point {sure}" style="left:{place(difference):.2f}%"></i></div>'
-            f"<b>{difference:+.1f}</b><small>{low:+.1f} to {high:+.1f}</small></div>"
+            f"<b>{signed(difference)}</b><small>{signed(low)} to {signed(high)}</small></div>"
         )
 
     rows = [row("mAP", found["mAP_difference"], *found["interval"], "total")]
@@ -72,7 +78,7 @@ def average_precision(metrics):
         ends = intervals.get(label)
         band = f'<i class="range" style="left:{ends[0]:.2f}%;width:{ends[1] - ends[0]:.2f}%"></i>' if ends else ""
         rows.append(
-            f'<div class="bar"><span>{escape(label)}</span><div class="track">'
+            f'<div class="bar"><span title="{escape(label)}">{escape(label)}</span><div class="track">'
             f'<i class="fill" style="width:{value:.2f}%"></i>{band}</div>'
             f"<b>{value:.1f}</b><small>{metrics['positives'][label]} photos</small></div>"
         )
@@ -117,9 +123,9 @@ def calibration(measurement):
         f"<b>{expected_calibration_error(scores, measurement.targets):.4f}</b></li>"
         for css, text, scores in rows
     )
-    chart = charts.reliability_chart(series, "share of decisions that are right, by score")
+    chart = charts.reliability_chart(series, "share of labels that are present, by score")
     return (
-        "<p>Of all decisions with a score near 0.8, 80&thinsp;% should be right: a calibrated model follows the "
+        "<p>Of all labels with a score near 0.8, 80&thinsp;% should be present: a calibrated model follows the "
         f'diagonal.</p><div class="pair"><figure>{chart}</figure><ul class="legend">{legend}</ul></div>'
     )
 
@@ -188,7 +194,7 @@ def _confusion_matrix(labels, counts):
 def _photo(shelf, finding, examples, caption):
     pictures = [("photo", shelf.photo(finding.image)), *shelf.heatmaps(finding)]
     cells = "".join(
-        f'<span><img loading="lazy" alt="{escape(name)}" src="{uri}"><small>{name}</small></span>'
+        f'<span><img decoding="async" alt="{escape(name)}" src="{uri}"><small>{name}</small></span>'
         for name, uri in pictures
     )
     name = escape(examples[finding.image].image_id)
@@ -224,7 +230,7 @@ def disagreements(measurement, shelf, invented, overlooked):
         label = escape(measurement.model.labels[finding.label])
         said = "annotated, not seen" if finding.present else "not annotated"
         pictures = [shelf.photo(finding.image), shelf.heatmap(finding)]
-        images = "".join(f'<img loading="lazy" alt="{label}" src="{uri}">' for uri in pictures if uri)
+        images = "".join(f'<img decoding="async" alt="{label}" src="{uri}">' for uri in pictures if uri)
         return (
             f'<figure class="card"><div>{images}</div><figcaption><b>{label}</b> {finding.score:.3f}, {said}<br>'
             f"<small>{escape(measurement.examples[finding.image].image_id)}</small></figcaption></figure>"

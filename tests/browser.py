@@ -1,0 +1,108 @@
+"""A headless Chromium, driven over its DevTools pipe with the standard library alone."""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_chromium():
+    """The browser's path, or None where there is none."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    """One page of a browser; what it says and asks for is collected in `events`."""
+
+    def __init__(self, to_browser, from_browser):
+        self._to, self._from, self._number, self._session = to_browser, from_browser, 0, None
+        self.events = []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method, **parameters):
+        """The answer to one command of the DevTools protocol."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _read(self):
+        content = bytearray()
+        while (byte := self._from.read(1)) != b"\0":
+            assert byte, "the browser ended"
+            content += byte
+        message = json.loads(content)
+        if "method" in message:
+            self.events.append(message)
+        return message
+
+    def open(self, url, width, height=900, scheme="light"):
+        """Opens a page in a window of this width, in light or dark colours."""
+        self.events.clear()
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send("Page.navigate", url=url)
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self._read()
+
+    def evaluate(self, script):
+        """The value of a JavaScript expression."""
+        result = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def screenshot(self, whole=False):
+        """A PNG of the window, or of the whole page."""
+        return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+
+
+@contextlib.contextmanager
+def running_browser(path):
+    """A `Browser` of the program at `path`."""
+    to_browser, from_browser = _high_pipe(), _high_pipe()
+
+    def connect():
+        os.dup2(to_browser[0], 3)
+        os.dup2(from_browser[1], 4)
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [path, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
+             f"--user-data-dir={profile}"],
+            preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(to_browser[0])
+        os.close(from_browser[1])
+        try:
+            with os.fdopen(to_browser[1], "wb") as writer, os.fdopen(from_browser[0], "rb") as reader:
+                yield Browser(writer, reader)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _high_pipe():
+    """A pipe of high numbers: the child's ends are 3 and 4, and dup2 of one onto itself would keep close-on-exec."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high

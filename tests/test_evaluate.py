@@ -1,0 +1,145 @@
+"""evaluate and calibrate as a person meets them, in this process; protocols and what they refuse."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msrn_tf import calibrate, evaluate
+from msrn_tf.config import DataConfig, ModelConfig
+from msrn_tf.data import demo
+from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.data.example import targets_of
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.evaluation.measurement import Protocol, measure
+from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
+from msrn_tf.models.calibration import Calibration
+from msrn_tf.models.factory import create_model, load_model, save_model
+
+DATA = DataConfig()
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    monkeypatch.setattr(demo, "SPLIT_SIZES", {"train": 8, "val": 40, "test": 24})
+
+
+@pytest.fixture(scope="module")
+def model():
+    examples = [demo.draw_example("val", number) for number in range(30)]
+    graph = LabelGraph.from_targets(demo.DEMO_LABELS, targets_of(examples))
+    graph = dataclasses.replace(graph, word_vectors=one_hot_word_vectors(12))
+    tf.random.set_seed(0)
+    config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
+    return create_model(config, demo.DEMO_LABELS, 32, graph)
+
+
+@pytest.fixture(scope="module")
+def evaluator(model):
+    return Evaluator(model, 8)
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_model(model, str(path))
+    return str(path)
+
+
+def run_evaluate(path, **choices):
+    evaluate.main(DATA, evaluate.EvaluationConfig(model=path, batch_size=8, **{"bootstrap": 20} | choices))
+
+
+def test_evaluation_states_its_protocol_and_compares_with_a_baseline(path, tmp_path, capsys):
+    output, report = tmp_path / "metrics.json", tmp_path / "report.html"
+    run_evaluate(path, baseline=path, output=str(output), report=str(report), report_photos=1, report_maps=1, flip=True)
+    metrics = json.loads(output.read_text())
+    assert metrics["num_images"] == 24 and len(metrics["AP"]) == len(metrics["intervals"]["AP"]) == 12
+    assert metrics["intervals"]["mAP"][0] <= metrics["mAP"] <= metrics["intervals"]["mAP"][1]
+    assert metrics["comparison"]["mAP_difference"] == 0 and metrics["comparison"]["gained"] == []
+    assert "mirrored" in metrics["protocol"]["images"] and "0.5" in metrics["protocol"]["thresholds"]
+    said = capsys.readouterr().out
+    for words in ("95 % interval", "demo, split test", "mirrored", "no sure difference", "no label surely"):
+        assert words in said
+    assert "Against the baseline" in report.read_text()
+
+
+def test_test_time_augmentation_is_the_mean_of_logits(model):
+    examples = [demo.draw_example("test", number) for number in range(5)]
+    found = Evaluator(model, 4, image_sizes=(32, 48), flip=True).logits(examples)
+    expected = []
+    for size in (32, 48):
+        images = np.stack([evaluation_pixels(example.image_bytes, size) for example in examples])
+        expected += [np.asarray(model(images)), np.asarray(model(images[:, :, ::-1]))]
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-4)
+    assert np.abs(found - expected[0]).max() > 1e-3
+
+
+def test_thresholds_from_the_measured_photos_are_refused(evaluator):
+    reader = demo.Demo()
+    examples = reader.read("test")
+
+    def measured(**choices):
+        return measure(evaluator, examples, Protocol("demo", "test", "calibrated", **choices), reader)
+
+    with pytest.raises(UserError, match="--calibration_split=test holds 24 of the 24 photos"):
+        measured(calibration_split="test")
+    with pytest.raises(UserError, match="--calibration_split is missing"):
+        measured()
+    optimistic = measured(calibration_split="test", may_be_optimistic=True).metrics
+    honest = measured(calibration_split="val").metrics
+    assert "demo:val" in honest["protocol"]["thresholds"] and len(set(honest["thresholds"].values())) > 1
+    assert optimistic["OF1"] != honest["OF1"]
+
+
+def test_a_calibrated_model_says_so_and_is_not_measured_where_it_was_calibrated(path, tmp_path, capsys):
+    output, figures = tmp_path / "calibrated.keras", tmp_path / "figures.json"
+    config = calibrate.CalibrationConfig(
+        model=path, output=str(output), target_recall=0.8, min_positives=12, batch_size=8, json=str(figures)
+    )
+    calibrate.main(DATA, config)
+    model, said = load_model(str(output)), json.loads(figures.read_text())
+    assert (model.calibration.dataset, model.calibration.split) == ("demo", "val")
+    assert not model.calibration.is_identity and list(said["thresholds"].values()) == list(model.thresholds)
+    kept = said["kept_global_threshold"]
+    assert kept and len({said["thresholds"][label] for label in kept}) == 1
+    assert "the threshold of all labels" in capsys.readouterr().out
+    run_evaluate(str(output))
+    assert "fitted to demo:val" in capsys.readouterr().out
+    with pytest.raises(UserError, match="was calibrated on split val"):
+        run_evaluate(str(output), split="val")
+    with pytest.raises(UserError, match="was calibrated on split val"):  # its probabilities were, too
+        run_evaluate(str(output), split="val", thresholds="fixed")
+
+
+def test_calibrated_scores_are_those_of_the_evaluator(model, evaluator):
+    examples = [demo.draw_example("test", number) for number in range(3)]
+    images = np.stack([evaluation_pixels(example.image_bytes, 32) for example in examples])
+    before = model.calibration
+    model.calibration = Calibration(np.linspace(0.5, 2, 12), np.linspace(-1, 1, 12))
+    found = evaluator.scores(examples)
+    np.testing.assert_allclose(found, model.probabilities(images), atol=1e-5)
+    model.calibration = before
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"model": ""}, "--model is missing"),
+        ({"output": "nowhere/metrics.json"}, "--output=nowhere"),
+        ({"report": "nowhere/report.html"}, "--report=nowhere"),
+        ({"image_sizes": (8,)}, "--image_sizes=8"),
+        ({"bootstrap": 0, "baseline": "x"}, "--bootstrap=0"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_loaded(choices, words):
+    with pytest.raises(UserError, match=words):
+        evaluate.check_flags(evaluate.EvaluationConfig(**{"model": "missing.keras"} | choices))
+
+
+def test_calibrate_refuses_two_goals(path):
+    with pytest.raises(UserError, match="--target_recall"):
+        calibrate.main(DATA, calibrate.CalibrationConfig(model=path, target_precision=0.9, target_recall=0.9))
