@@ -4,8 +4,9 @@
     python benchmarks/ondevice.py --part=errors
     python benchmarks/ondevice.py --part=recipes --model=RUN/model.keras --dataset=voc2007 --data_dir=DIR
 
-`latency`: random weights; all forms run in turns, medians of `--repetitions`. `errors`: semantic attention by itself,
-in float and in three integer forms. `recipes`: mAP on real photos of the recipes that `int8` could have been.
+`latency`: random weights; all forms run in turns, `--repetitions` times, TensorFlow on as many threads; memory is what a
+process needs beyond the weights once. `errors`: semantic attention by itself, in float and in three integer forms.
+`recipes`: mAP on real photos of the recipes that `int8` could have been.
 """
 
 import argparse
@@ -58,6 +59,7 @@ def latency(options):
     from export.quantization.conversion import convert, quantize
     from export.quantization.recipes import recipe
 
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     model = build(options)
     rng = np.random.default_rng(0)
     photos = [smooth_photo(rng, options.image_size) for _ in range(4)]
@@ -71,20 +73,24 @@ def latency(options):
     positions = [rng.standard_normal((1, n, CHANNELS)).astype("float32") for n in POSITIONS]
     content = convert_function(attention_function(rng), [(1, n, CHANNELS) for n in POSITIONS])
     forms["attention alone"] = runner(content, options.threads, **{f"p{i}": p for i, p in enumerate(positions)})
-    times = in_turns(forms, options.repetitions)
+    series = in_turns(forms, options.repetitions)
+    medians = {name: statistics.median(values) for name, values in series.items()}
+    best = {name: min(values) for name, values in series.items()}
     print(f"{options.backbone}, {options.image_size} pixels, {LABELS} labels, {options.threads} threads")
-    print("form                 ms   of TensorFlow      MB  of none  arena MB  more memory than weights, MB")
-    for name, milliseconds in times.items():
-        line = f"{name:18} {milliseconds:6.1f} {milliseconds / times['TensorFlow float32']:14.3f}×"
+    print("form               median ms  of TensorFlow  best ms  of TensorFlow      MB  of none  arena MB  memory MB")
+    for name in forms:
+        line = f"{name:18}"
+        for times in (medians, best):
+            line += f" {times[name]:9.1f} {times[name] / times['TensorFlow float32']:13.3f}×"
         if name in contents:
             size = len(contents[name]) / 1e6
             with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
                 file.write(contents[name])
                 file.flush()
                 arena, resident = arena_bytes(file.name) / 1e6, resident_megabytes(file.name, options.threads)
-            line += f" {size:9.1f} {size / (len(contents['none']) / 1e6):7.3f}× {arena:9.1f} {resident - size:10.0f}"
+            line += f" {size:7.1f} {size / (len(contents['none']) / 1e6):7.3f}× {arena:8.1f} {resident - size:10.0f}"
         print(line)
-    print(f"attention is {times['attention alone'] / times['int8']:.2f} of the int8 time")
+    print(f"attention is {medians['attention alone'] / medians['int8']:.3f} of the int8 time")
 
 
 def smooth_photo(rng, size):
@@ -97,14 +103,14 @@ def smooth_photo(rng, size):
 
 
 def in_turns(forms, repetitions):
-    """Median milliseconds of each function, run one after the other, again and again."""
+    """Milliseconds of each function, run one after the other, again and again; the first round does not count."""
     series = {name: [] for name in forms}
     for _ in range(repetitions + 1):
         for name, function in forms.items():
             started = time.perf_counter()
             function()
             series[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values[1:]) for name, values in series.items()}
+    return {name: values[1:] for name, values in series.items()}
 
 
 def resident_megabytes(path, threads):
