@@ -4,8 +4,8 @@
     python benchmarks/ondevice.py --part=errors
     python benchmarks/ondevice.py --part=recipes --model=RUN/model.keras --dataset=voc2007 --data_dir=DIR
 
-`latency`: random weights; all forms run in turns, `--repetitions` times, TensorFlow on as many threads; memory is what a
-process needs beyond the weights once. `errors`: semantic attention by itself, in float and in three integer forms.
+`latency`: random weights; all forms run in turns, `--repetitions` times, TensorFlow on as many threads; memory is what
+a process needs beyond the weights once. `errors`: semantic attention by itself, in float and in three integer forms.
 `recipes`: mAP on real photos of the recipes that `int8` could have been.
 """
 
@@ -129,11 +129,8 @@ def attention_function(rng):
     """Attention of all scales, as the device model has it."""
     import tensorflow as tf
 
-    from export.quantization.device_model import UnrolledAttention
-
-    semantics = rng.standard_normal((LABELS + GROUPS, CHANNELS)).astype("float32")
-    attention = UnrolledAttention(semantics)
-    return lambda *positions: tf.concat([attention(p, tf.constant(semantics)) for p in positions], axis=-1)
+    attend = unrolled(rng.standard_normal((LABELS + GROUPS, CHANNELS)).astype("float32"))
+    return lambda *positions: tf.concat([attend(p) for p in positions], axis=-1)
 
 
 def convert_function(function, shapes, photos=None):
@@ -153,41 +150,57 @@ def convert_function(function, shapes, photos=None):
 def errors(options):
     """Relative error of what attention gathers, by where integers are used."""
     import numpy as np
-    import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
-
-    from export.quantization.device_model import UnrolledAttention
 
     rng = np.random.default_rng(0)
     channels, labels = 32, 8
-    print("positions  tilt  " + "  ".join(f"{name:>24}" for name in (
-        "float", "int8 positions, float", "int8 exp, sum, div", "int8 softmax, sum")))  # fmt: skip
+    names = ("float", "int8 positions, float", "int8 exp, sum, div", "int8 softmax, sum")
+    print("positions  tilt  " + "  ".join(f"{name:>21}" for name in names))
     for count in POSITIONS:
+        samples = [rng.standard_normal((1, count, channels)).astype("float32") for _ in range(20)]
+        step = max(sample.max() - sample.min() for sample in samples) / 255
         for tilt in (0.3, 3.0):
             semantics = (tilt * rng.standard_normal((labels, channels))).astype("float32")
-            samples = [rng.standard_normal((1, count, channels)).astype("float32") for _ in range(20)]
             exact = closed_form(samples[0][0], semantics)
-
-            def run(function, calibrated, count=count, samples=samples):
-                content = convert_function(function, [(1, count, channels)], samples if calibrated else None)
-                interpreter = Interpreter(model_content=content)
-                interpreter.allocate_tensors()
-                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], samples[0])
-                interpreter.invoke()
-                return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
-
-            def unrolled(in_integers, semantics=semantics):
-                return lambda p: UnrolledAttention(semantics, in_integers)(p, tf.constant(semantics))
-
-            def softmax(p, semantics=semantics):
-                scores = tf.transpose(p, (0, 2, 1))[:, None] * semantics[None, :, :, None]
-                return tf.reduce_sum(tf.nn.softmax(scores) * tf.transpose(p, (0, 2, 1))[:, None], axis=-1)
-
-            step = max(sample.max() - sample.min() for sample in samples) / 255
-            rounded = closed_form(np.round(samples[0][0] / step) * step, semantics)
-            found = [run(unrolled(False), False), rounded, run(unrolled(True), True), run(softmax, True)]
+            found = [
+                run_once(unrolled(semantics), samples),
+                closed_form(np.round(samples[0][0] / step) * step, semantics),
+                run_once(unrolled(semantics, in_integers=True), samples, in_integers=True),
+                run_once(with_softmax(semantics), samples, in_integers=True),
+            ]
             relative = [np.linalg.norm(value - exact) / np.linalg.norm(exact) for value in found]
-            print(f"{count:9}  {tilt:4.1f}  " + "  ".join(f"{value:24.1e}" for value in relative))
+            print(f"{count:9}  {tilt:4.1f}  " + "  ".join(f"{value:21.1e}" for value in relative), flush=True)
+
+
+def run_once(function, samples, in_integers=False):
+    """What a function of one tensor gives for the first sample, once it is a .tflite."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = convert_function(function, [samples[0].shape], samples if in_integers else None)
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], samples[0])
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+
+
+def unrolled(semantics, in_integers=False):
+    """Attention as the device model has it."""
+    import tensorflow as tf
+
+    from export.quantization.device_model import UnrolledAttention
+
+    return lambda p: UnrolledAttention(semantics, in_integers)(p, tf.constant(semantics))
+
+
+def with_softmax(semantics):
+    """Attention as the equation is written."""
+    import tensorflow as tf
+
+    def attend(positions):
+        p = tf.expand_dims(tf.transpose(positions, (0, 2, 1)), 1)
+        return tf.reduce_sum(tf.nn.softmax(p * semantics[None, :, :, None]) * p, axis=-1)
+
+    return attend
 
 
 def closed_form(positions, semantics):

@@ -62,7 +62,7 @@ def _with_files(content, model):
     stream = io.BytesIO(content)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(LABELS_FILE, "".join(f"{label}\n" for label in model.labels))
-        archive.writestr(THRESHOLDS_FILE, "".join(f"{threshold:.6g}\n" for threshold in model.thresholds))
+        archive.writestr(THRESHOLDS_FILE, "".join(f"{threshold:.9g}\n" for threshold in model.thresholds))
     return stream.getvalue()
 
 
