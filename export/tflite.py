@@ -8,7 +8,7 @@ import numpy as np
 from export.device_classifier import DeviceClassifier
 from export.quantization.calibration import calibration_examples, calibration_photos
 from export.quantization.conversion import convert
-from export.quantization.metadata import with_files, with_metadata
+from export.quantization.metadata import with_metadata
 from export.quantization.recipes import MODES
 from export.serving.warm_up import example_photo
 from msrn_tf import command_line
@@ -100,10 +100,7 @@ def tflite_bytes(model, mode, photos=(), with_attention=False):
         f"{model.name}, multi-label image classification with {len(model.labels)} labels "
         f"(Qu et al., arXiv 2106.11596); {MODES[mode].meaning}"
     )
-    content = convert(
-        model, mode, photos, with_attention, lambda content: with_metadata(content, model, description, with_attention)
-    )
-    return with_files(content, model)
+    return with_metadata(convert(model, mode, photos, with_attention), model, description, with_attention)
 
 
 @dataclasses.dataclass(frozen=True)

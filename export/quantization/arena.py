@@ -6,10 +6,10 @@ from msrn_tf.quiet_import import captured_native_stderr
 
 
 def arena_bytes(path):
-    """Bytes from the first tensor of the arena to the end of the last.
+    """Bytes that tensors other than weights take at the worst moment, as TFLite lays them out: they share places.
 
-    Without XNNPACK, which would hide its own values from the plan. Weights lie in the file and do not count; kernels'
-    scratch memory, which TFLite plans in the same arena, does where it lies between tensors.
+    Without XNNPACK, which would hide its own values from the plan. Scratch memory of kernels counts where it lies
+    between tensors.
     """
     with captured_native_stderr():
         interpreter = Interpreter(
@@ -18,11 +18,14 @@ def arena_bytes(path):
         interpreter.allocate_tensors()
     written = {index for details in interpreter._get_ops_details() for index in details["outputs"]}
     written |= {details["index"] for details in interpreter.get_input_details()}
-    starts, ends = [], []
+    places = []
     for index in written:
         view = interpreter.tensor(index)()
         start = view.__array_interface__["data"][0]
-        starts.append(start)
-        ends.append(start + view.nbytes)
-        del view
-    return max(ends) - min(starts) if starts else 0
+        places.append((start, start + view.nbytes))
+        del view  # the interpreter does not run while somebody looks at its memory
+    taken, reached = 0, 0
+    for start, end in sorted(places):
+        taken += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return taken

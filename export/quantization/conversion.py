@@ -18,7 +18,7 @@ SIGNATURE = "serving_default"
 CALIBRATION_THREADS = 2
 
 
-def convert(model, mode, photos=(), with_attention=False, prepare=lambda content: content):
+def convert(model, mode, photos=(), with_attention=False):
     """The bytes of a quantized model, whose operations are all built in.
 
     Args:
@@ -26,13 +26,11 @@ def convert(model, mode, photos=(), with_attention=False, prepare=lambda content
         mode: key of `recipes.MODES`.
         photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated.
         with_attention: bool. A second output with heat-maps.
-        prepare: function of the bytes that TensorFlow's converter wrote, before litert-quantizer moves the weights
-            behind the model: the place to put metadata into it.
     """
     device_model = DeviceModel(model, with_attention, in_integers=mode == "int8_full")
     if mode == "int8_full":
-        return prepare(_converted(device_model, photos))
-    content = prepare(_converted(device_model))
+        return _converted(device_model, photos)
+    content = _converted(device_model)
     return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
 
 

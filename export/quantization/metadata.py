@@ -10,6 +10,7 @@ import io
 import zipfile
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
@@ -33,7 +34,10 @@ ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: a ma
 
 
 def with_metadata(content, model, description, with_attention=False):
-    """A float model's bytes with the metadata's buffer in it; the files are still to come (`with_files`).
+    """The bytes of a .tflite with metadata, and with the files that it names.
+
+    All of the model's buffers come to lie in its FlatBuffer: litert-quantizer puts them behind it, where MediaPipe does
+    not look for metadata.
 
     Args:
         content: bytes of a .tflite.
@@ -41,22 +45,24 @@ def with_metadata(content, model, description, with_attention=False):
         description: sentence on the model.
         with_attention: bool. Whether heat-maps are its first output.
     """
-    content_object = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    content_object = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     buffer = schema.BufferT()
     buffer.data = _model_metadata(model, description, with_attention)
     content_object.buffers.append(buffer)
+    for buffer in content_object.buffers:
+        if buffer.data is not None:  # an array is copied whole, anything else byte by byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(content_object.buffers) - 1
     content_object.metadata = [*(content_object.metadata or []), entry]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(content_object))
+    return _with_files(bytes(flatbuffer_utils.convert_object_to_bytearray(content_object)), model)
 
 
-def with_files(content, model):
-    """The bytes of a finished .tflite, followed by the files that its metadata names."""
+def _with_files(content, model):
     stream = io.BytesIO(content)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(LABELS_FILE, "".join(f"{label}\n" for label in model.labels))
-        archive.writestr(THRESHOLDS_FILE, "".join(f"{threshold:.6g}\n" for threshold in model.thresholds))
+        archive.writestr(THRESHOLDS_FILE, "".join(f"{threshold:.9g}\n" for threshold in model.thresholds))
     return stream.getvalue()
 
 

@@ -1,0 +1,472 @@
+"""TFLite: equal to the trained model mode by mode, built-in operations alone, readable to MediaPipe, honest errors."""
+
+import ast
+import csv
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import types
+import zipfile
+
+import mediapipe
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema
+from mediapipe.tasks.python import BaseOptions, vision
+from PIL import Image
+from running import ROOT
+from serving import LABELS, SIZE, small_model
+
+from export import compare, ondevice, tflite
+from export.device_classifier import DeviceClassifier
+from export.quantization import calibration, device_model
+from export.quantization.arena import arena_bytes
+from export.quantization.conversion import convert
+from export.quantization.recipes import MODES
+from export.signatures import combined_maps
+from msrn_tf.config import DataConfig
+from msrn_tf.data import demo
+from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.data.readers import open_dataset
+from msrn_tf.errors import UserError
+from msrn_tf.layers import SemanticAttention
+from msrn_tf.models.factory import save_model
+
+TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": 0.05, "int8": 0.06, "int8_full": 0.3, "int16x8": 0.05}
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Twelve drawn photos, uint8 `[1, SIZE, SIZE, 3]` each."""
+    drawn = (demo.draw_example("val", index).image_bytes for index in range(12))
+    return [evaluation_pixels(encoded, SIZE)[None].numpy() for encoded in drawn]
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = small_model()
+    model.thresholds = (0.3, 0.4, 0.5, 0.6, 0.7)
+    return model
+
+
+def write_tflite(path, model, mode, photos, with_attention=False):
+    with open(path, "wb") as file:
+        file.write(tflite.tflite_bytes(model, mode, photos, with_attention))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def files(model, photos, tmp_path_factory):
+    """Mode → path; `attention` → float with heat-maps."""
+    folder = tmp_path_factory.mktemp("tflite")
+    paths = {mode: write_tflite(folder / f"{mode}.tflite", model, mode, photos) for mode in TOLERANCES}
+    return paths | {"attention": write_tflite(folder / "attention.tflite", model, "none", photos, True)}
+
+
+def scores_of(path, photos):
+    classifier = DeviceClassifier(path)
+    return np.array([classifier.scores(photo[0]) for photo in photos])
+
+
+@pytest.mark.parametrize("mode", TOLERANCES)
+def test_scores_are_the_trained_models(model, files, photos, mode):
+    expected = model.probabilities(np.concatenate(photos))
+    assert np.ptp(expected, axis=0).max() > 0.1  # the photos are not all alike to it
+    np.testing.assert_allclose(scores_of(files[mode], photos), expected, atol=TOLERANCES[mode])
+
+
+@pytest.mark.parametrize(
+    ("choices", "mode", "tolerance"),
+    [
+        ({"head": "mlp", "head_units": 16}, "none", 1e-4),
+        ({"head": "mlp", "head_units": 16}, "int8", 0.15),
+        ({"model": "gap"}, "int8", 0.15),
+        ({"backbone": "mobilenet_v3_small"}, "none", 1e-4),
+    ],
+    ids=str,
+)
+def test_other_heads_baselines_and_backbones_are_exported(photos, tmp_path, choices, mode, tolerance):
+    model = small_model(**choices)
+    path = write_tflite(tmp_path / "model.tflite", model, mode, photos)
+    expected = model.probabilities(np.concatenate(photos))
+    np.testing.assert_allclose(scores_of(path, photos), expected, atol=tolerance)
+    if mode == "int8":
+        dense = [kinds for name, kinds in operations(path) if name == "FULLY_CONNECTED"]
+        assert dense and not any(np.float32 in kinds for kinds in dense)
+
+
+@pytest.mark.parametrize("strength", [1.0, 30.0])
+def test_unrolled_attention_is_the_layers(rng, strength):
+    positions = (3 * rng.standard_normal((1, 784, 16))).astype("float32")
+    semantics = (strength * rng.standard_normal((7, 16))).astype("float32")
+    gradients = rng.standard_normal((1, 5, 16)).astype("float32")
+    layer, unrolled = SemanticAttention(), device_model.UnrolledAttention(semantics)
+    found = unrolled(tf.constant(positions), tf.constant(semantics))
+    np.testing.assert_allclose(found, layer(positions, semantics), atol=1e-4)
+    found = unrolled.evidence_maps(tf.constant(positions), tf.constant(semantics[:5]), tf.constant(gradients))
+    expected = layer.evidence_maps(positions, semantics[:5], gradients)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def operations(path):
+    """(name, types of what is read and written) of each operation, as the file has them."""
+    interpreter = Interpreter(
+        model_path=path, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    return [
+        (details["op_name"], [*details["operand_types"], *details["result_types"]])
+        for details in interpreter._get_ops_details()
+    ]
+
+
+def test_every_operation_is_built_in(files):
+    builtin = {value for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    for path in files.values():
+        content = pathlib.Path(path).read_bytes()
+        codes = schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes
+        assert codes and all(code.customCode is None for code in codes), path
+        assert {code.builtinCode for code in codes} <= builtin - {schema.BuiltinOperator.CUSTOM}, path
+
+
+def test_int8_keeps_attention_in_float_and_the_backbone_in_integers(files):
+    for name, kinds in operations(files["int8"]):
+        if name == "CONV_2D":
+            assert np.float32 not in kinds
+        if name in ("EXP", "SUM", "DIV", "TANH"):
+            assert np.float32 in kinds and np.int8 not in kinds, name
+    assert sum(name == "DEQUANTIZE" for name, _ in operations(files["int8"])) == 3  # one a scale
+
+
+def test_int8_full_computes_nothing_in_float(files):
+    arithmetic = [kinds for name, kinds in operations(files["int8_full"]) if name not in ("CAST", "QUANTIZE")]
+    assert arithmetic and not any(np.float32 in kinds for kinds in arithmetic)
+
+
+def test_sizes_fall_with_the_weights(files, model):
+    size = {name: os.path.getsize(path) for name, path in files.items()}
+    assert size["float16"] < 0.55 * size["none"] and size["int8"] < 0.45 * size["none"]
+
+
+def test_the_arena_holds_the_largest_value_and_not_all(files):
+    interpreter = Interpreter(model_path=files["none"])
+    written = {index for details in interpreter._get_ops_details() for index in details["outputs"]}
+    sizes = [
+        np.prod(details["shape"]) * np.dtype(details["dtype"]).itemsize
+        for details in interpreter.get_tensor_details()
+        if details["index"] in written
+    ]
+    assert max(sizes) <= arena_bytes(files["none"]) < sum(sizes)
+
+
+def test_heatmaps_are_the_trained_models(model, files, photos):
+    classifier = DeviceClassifier(files["attention"])
+    classifier.scores(photos[0][0])
+    np.testing.assert_allclose(classifier.attention()[None], combined_maps(model.attention_maps(photos[0])), atol=1e-3)
+
+
+# Metadata, and MediaPipe as a client
+
+
+def metadata_of(path):
+    content = pathlib.Path(path).read_bytes()
+    root = schema.Model.GetRootAs(content, 0)
+    (entry,) = (e for e in map(root.Metadata, range(root.MetadataLength())) if e.Name() == b"TFLITE_METADATA")
+    buffer = root.Buffers(entry.Buffer())
+    data = buffer.DataAsNumpy().tobytes() if buffer.DataLength() else content[buffer.Offset() :][: buffer.Size()]
+    assert metadata_schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)
+    return metadata_schema.ModelMetadataT.InitFromPackedBuf(data, 0)
+
+
+@pytest.mark.parametrize("mode", ["none", "int8", "attention"])
+def test_metadata_is_read_by_mediapipes_own_classes(files, mode):
+    root = metadata_of(files[mode])
+    assert b"multi-label" in root.description
+    (subgraph,) = root.subgraphMetadata
+    (image,), scores = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata[-1]
+    assert len(subgraph.outputTensorMetadata) == (2 if mode == "attention" else 1)
+    properties = image.content.contentProperties
+    assert properties.colorSpace == metadata_schema.ColorSpaceType.RGB and properties.defaultSize.width == SIZE
+    (normalization,) = image.processUnits
+    assert list(normalization.options.mean) == [0.0] and list(normalization.options.std) == [1.0]
+    assert scores.processUnits[0].options.globalScoreThreshold == pytest.approx(0.3)
+    assert [(file.name, file.type) for file in scores.associatedFiles] == [
+        (b"labels.txt", metadata_schema.AssociatedFileType.TENSOR_AXIS_LABELS),
+        (b"thresholds.txt", metadata_schema.AssociatedFileType.DESCRIPTIONS),
+    ]
+    with zipfile.ZipFile(files[mode]) as archive:
+        assert archive.read("labels.txt").decode().split() == list(LABELS)
+        assert archive.read("thresholds.txt").decode().split() == ["0.3", "0.4", "0.5", "0.6", "0.7"]
+
+
+def mediapipe_scores(path, pixels, **options):
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path), **options)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        answer = classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels))
+    return {category.category_name: category.score for category in answer.classifications[0].categories}
+
+
+@pytest.mark.parametrize("mode", TOLERANCES)
+def test_mediapipe_gives_the_same_labels_and_scores(files, photos, shared, mode):
+    classifier = DeviceClassifier(files[mode])
+    real = shared / "voc2007" / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000012.jpg"
+    for pixels in (photos[0][0], classifier.pixels(str(real))):
+        expected = {label: score for label, score, _ in classifier.classify(Image.fromarray(pixels))}
+        found = mediapipe_scores(files[mode], pixels, score_threshold=1e-9)
+        assert found == pytest.approx({label: score for label, score in expected.items() if score > 0}, abs=1e-6)
+    candidates = mediapipe_scores(files[mode], pixels)  # nobody's label below the lowest threshold
+    assert set(candidates) == {label for label, score in expected.items() if score >= 0.3}
+
+
+# export.ondevice
+
+
+@pytest.fixture
+def jpegs(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(2):
+        (folder / f"photo{index}.jpg").write_bytes(demo.draw_example("val", index).image_bytes)
+    return folder
+
+
+def test_ondevice_names_labels_and_bad_photos_and_writes_heatmaps(model, files, jpegs, tmp_path, capsys):
+    (jpegs / "text.jpg").write_text("no photo")
+    config = ondevice.OnDeviceConfig(model=files["attention"], json=True, top_k=2, heatmaps=str(tmp_path / "heat"))
+    with pytest.raises(SystemExit) as exit_:
+        ondevice.main([str(jpegs)], config)
+    printed = capsys.readouterr()
+    assert exit_.value.code == 2 and "text.jpg: is no photo" in printed.err
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [os.path.basename(row["photo"]) for row in rows] == ["photo0.jpg", "photo1.jpg"]
+    for index, row in enumerate(rows):
+        expected = model.probabilities(evaluation_pixels(demo.draw_example("val", index).image_bytes, SIZE)[None])[0]
+        best = np.argsort(-expected)[:2]
+        assert row["labels"] == [LABELS[c] for c in best]
+        np.testing.assert_allclose(row["scores"], expected[best], atol=0.02)  # Pillow decodes within two grey levels
+        assert row["present"] == [LABELS[c] for c in np.argsort(-expected) if expected[c] >= model.thresholds[c]]
+        assert set(row["milliseconds"]) == {"read", "run"}
+        for path in row["heatmaps"]:
+            assert Image.open(path).size == Image.open(row["photo"]).size
+
+
+def without_tensorflow(folder):
+    """An environment in which importing TensorFlow fails."""
+    (folder / "tensorflow").mkdir()
+    (folder / "tensorflow" / "__init__.py").write_text("raise ImportError('not on this device')")
+    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+def test_ondevice_runs_where_there_is_no_tensorflow(files, jpegs, tmp_path):
+    arguments = ["-m", "export.ondevice", f"--model={files['int8']}", "--threads=1", str(jpegs)]
+    environment = without_tensorflow(tmp_path)
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0 and "photo1.jpg" in run.stdout and "run ms" in run.stdout, run.stderr
+
+
+def test_the_classifier_is_one_short_file_that_needs_litert_pillow_and_numpy_alone(files, jpegs, tmp_path):
+    source = ROOT / "export" / "device_classifier.py"
+    tree = ast.parse(source.read_text())
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    outside = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names)
+    assert outside == {"ai_edge_litert", "PIL", "numpy", "tensorflow"}
+    assert len(source.read_text().splitlines()) < 150
+    environment = without_tensorflow(tmp_path) | {"PYTHONPATH": str(tmp_path)}
+    shutil.copy(source, tmp_path)
+    classify = f"DeviceClassifier({files['int8']!r}).classify({str(jpegs / 'photo0.jpg')!r})"
+    code = f"from device_classifier import DeviceClassifier; print({classify})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert run.returncode == 0 and LABELS[0] in run.stdout, run.stderr
+
+
+def bad_files(good, model, folder):
+    """Reason → a file that is wrong for it."""
+    content = pathlib.Path(good).read_bytes()
+    stream = io.BytesIO(content[: content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x03\x04"))])
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("labels.txt", "one\ntwo\n")
+        archive.writestr("thresholds.txt", "0.5\n0.5\n")
+    wanted = {
+        "is no .tflite": b"no model at all",
+        "cut short": content[: len(content) // 2],
+        "no metadata": convert(model, "none"),
+        "5 scores and 2 labels": stream.getvalue(),
+    }
+    for number, (reason, content) in enumerate(wanted.items()):
+        path = folder / f"bad{number}.tflite"
+        path.write_bytes(content)
+        yield reason, str(path)
+
+
+def test_files_that_cannot_be_used_are_refused_in_a_sentence(files, model, tmp_path):
+    for reason, path in bad_files(files["none"], model, tmp_path):
+        with pytest.raises(UserError, match=reason) as error:
+            ondevice.open_classifier(path, 1)
+        assert str(error.value).startswith(f"--model={path}: ") and "\n" not in str(error.value)
+        assert error.value.exit_status == 2
+    with pytest.raises(UserError, match="no such file"):
+        ondevice.open_classifier("missing.tflite", 1)
+
+
+def test_heatmaps_need_a_model_that_has_them(files, jpegs, tmp_path):
+    with pytest.raises(UserError, match="--with_attention"):
+        ondevice.main([str(jpegs)], ondevice.OnDeviceConfig(model=files["none"], heatmaps=str(tmp_path / "heat")))
+
+
+# export.tflite and its calibration
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("model") / "model.keras")
+    save_model(model, path)
+    return path
+
+
+def test_the_command_writes_the_file_and_says_what_it_lost(saved, jpegs, tmp_path, capsys):
+    output = tmp_path / "model.tflite"
+    config = tflite.TFLiteConfig(model=saved, output=str(output), quantize="int8_full", calibration=str(jpegs))
+    tflite.main(DataConfig(), config)
+    printed = capsys.readouterr().out
+    assert "warning: int8_full" in printed and "2 photos only" in printed and "scores differ by at most" in printed
+    assert DeviceClassifier(str(output)).labels == list(LABELS)
+    assert sorted(os.listdir(tmp_path)) == ["model.tflite", "photos"]
+
+
+def test_int16x8_warns():
+    assert "180 times" in MODES["int16x8"].warning
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"model": "missing.keras"}, "missing.keras"),
+        ({"output": "missing/model.tflite"}, "missing/model.tflite"),
+        ({"quantize": "int8", "calibration": "missing"}, "--calibration=missing"),
+        ({"quantize": "int8", "calibration": "missing.tfrecord"}, "missing.tfrecord"),
+        ({"quantize": "int8"}, "its labels are not those of the data set"),
+        ({"quantize": "int8_full", "with_attention": True}, "--quantize=int8"),
+    ],
+    ids=str,
+)
+def test_bad_flags_are_refused(saved, tmp_path, choices, words):
+    config = tflite.TFLiteConfig(**{"model": saved, "output": str(tmp_path / "model.tflite")} | choices)
+    with pytest.raises(UserError, match=words):
+        tflite.main(DataConfig(), config)
+    assert os.listdir(tmp_path) == []
+
+
+def test_calibration_on_noise_is_refused(rng, tmp_path):
+    for index in range(3):
+        noise = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"noise{index}.png")
+    examples = calibration.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 200, 0)
+    with pytest.raises(UserError, match="noise or of one colour"):
+        calibration.calibration_photos(examples, SIZE, 10**7)
+
+
+def test_calibration_names_a_photo_that_cannot_be_decoded(jpegs):
+    (jpegs / "text.jpg").write_text("no photo")
+    examples = calibration.calibration_examples(str(jpegs), DataConfig(), "val", LABELS, 200, 0)
+    with pytest.raises(UserError, match=r"text\.jpg: is no photo"):
+        calibration.calibration_photos(examples, SIZE, 10**7)
+
+
+def test_photos_have_alike_neighbours_and_noise_has_not(photos, rng):
+    assert min(calibration.neighbour_correlation(photo[0]) for photo in photos) > 0.8
+    assert abs(calibration.neighbour_correlation(rng.integers(0, 256, (64, 64, 3)))) < 0.1
+    assert calibration.neighbour_correlation(np.full((8, 8, 3), 7)) == 0
+
+
+def test_calibration_takes_records_and_splits_by_the_seed(tmp_path):
+    path = str(tmp_path / "photos.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for index in range(6):
+            encoded = tf.train.BytesList(value=[demo.draw_example("val", index).image_bytes])
+            feature = {"image/encoded": tf.train.Feature(bytes_list=encoded)}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    records = calibration.calibration_examples(path, DataConfig(), "val", LABELS, 4, 0)
+    assert len(calibration.calibration_photos(records, SIZE, 10**7)) == 4
+    labels = open_dataset("demo", "").labels
+
+    def drawn(seed):
+        return [e.image_id for e in calibration.calibration_examples("", DataConfig(), "val", labels, 5, seed)]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+# export.compare
+
+
+@pytest.fixture
+def labelled(model, photos, tmp_path):
+    """A CSV data set whose labels are what the model scores above its own median: its mAP is 100."""
+    scores = model.probabilities(np.concatenate(photos))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with open(folder / "list.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "labels", "split"])
+        for index, photo in enumerate(photos):
+            Image.fromarray(photo[0]).save(folder / f"{index}.png")
+            present = [label for c, label in enumerate(LABELS) if scores[index, c] > np.median(scores[:, c])]
+            writer.writerow([f"{index}.png", "|".join(present), "test"])
+    return DataConfig(dataset="csv", data_dir=str(folder))
+
+
+def test_compare_measures_both_and_fails_where_accuracy_is_lost(saved, files, labelled, photos, tmp_path, capsys):
+    output = tmp_path / "comparison.json"
+    other = small_model()
+    other.head.kernel.assign(-other.head.kernel)
+    damaged = write_tflite(tmp_path / "damaged.tflite", other, "none", ())
+    paths = (files["none"], files["float16"], damaged)
+    with pytest.raises(UserError, match=r"--max_drop=0.5 with .*damaged") as error:
+        compare.main(labelled, compare.CompareConfig(model=saved, tflite=paths, output=str(output), runs=2))
+    assert error.value.exit_status == 1
+    content = json.loads(output.read_text())
+    assert content["num_images"] == len(photos) and content["model"]["mAP"] == pytest.approx(100)
+    exact = content["tflite"][0]
+    assert exact["mAP_drop"] == pytest.approx(0) and exact["top_k_agreement"] == 100
+    assert exact["largest_difference"] < 1e-4 and exact["milliseconds"] > 0 and exact["arena_megabytes"] > 0
+    assert exact["megabytes"] == os.path.getsize(files["none"]) / 1e6 and len(exact["lost_most"]) == 3
+    assert "float16.tflite" in capsys.readouterr().out
+    assert content["tflite"][2]["mAP_drop"] > 0.5
+
+
+def test_compare_refuses_what_is_of_another_model(model):
+    def classifier(labels, image_size=SIZE):
+        return types.SimpleNamespace(labels=list(labels), image_size=image_size)
+
+    for wrong, words in (
+        (classifier(LABELS[:3]), "3 labels and the model 5"),
+        (classifier([*LABELS[:4], "dog"]), "label 4 is 'dog'"),
+        (classifier(LABELS, 32), "takes 32 pixels"),
+    ):
+        with pytest.raises(UserError, match=words):
+            compare.check_labels("a.tflite", wrong, model)
+    compare.check_labels("a.tflite", classifier(LABELS), model)
+
+
+@pytest.mark.slow
+def test_resnet101_at_448_keeps_its_sizes_its_arena_and_its_scores(tmp_path):
+    """20 labels; random weights, two drawn photos."""
+    model = small_model(448, backbone="resnet101", channels=512)
+    drawn = [demo.draw_example("val", index).image_bytes for index in range(2)]
+    photos = [evaluation_pixels(encoded, 448)[None].numpy() for encoded in drawn]
+    paths = {
+        mode: write_tflite(tmp_path / mode, model, mode, photos) for mode in ("none", "float16", "dynamic", "int8")
+    }
+    size = {mode: os.path.getsize(path) for mode, path in paths.items()}
+    assert size["float16"] <= 0.52 * size["none"] and max(size["dynamic"], size["int8"]) <= 0.27 * size["none"]
+    assert arena_bytes(paths["int8"]) <= 64e6
+    expected = model.probabilities(np.concatenate(photos))
+    for mode, tolerance in (("none", 1e-4), ("float16", 1e-2)):
+        np.testing.assert_allclose(scores_of(paths[mode], photos), expected, atol=tolerance)
+    assert not any(name in ("CUSTOM", "DELEGATE") for path in paths.values() for name, _ in operations(path))
