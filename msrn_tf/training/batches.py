@@ -37,12 +37,11 @@ class TrainingBatches:
             UserError: a photo cannot be decoded and none are to be skipped, or none at all can be decoded.
         """
         done = first
-        while True:
+        while done < self.steps:
             try:
                 for batch in self._distributed(epoch, done):
                     yield batch
                     done += 1
-                return
             except tf.errors.InvalidArgumentError:
                 if not self._find_bad(epoch, done):
                     raise

@@ -87,9 +87,11 @@ def read_cluster():
             )
         return resolver
     if os.environ.get("SLURM_STEP_NODELIST") and os.environ.get("SLURM_PROCID"):
-        # The resolver asks nvidia-smi how many GPUs there are, and fails on a node without any.
-        gpus_per_node = None if shutil.which("nvidia-smi") else 0
-        return tf.distribute.cluster_resolver.SlurmClusterResolver(gpus_per_node=gpus_per_node)
+        # The resolver counts GPUs with nvidia-smi and deals them out; without any, each task gets a place all the same.
+        places = (
+            {} if shutil.which("nvidia-smi") else {"gpus_per_node": 1024, "gpus_per_task": 1, "auto_set_gpu": False}
+        )
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(**places)
     raise UserError(
         "--strategy=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
     )
