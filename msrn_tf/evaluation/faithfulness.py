@@ -1,10 +1,10 @@
 """Whether heat-maps say where the model looked: deletion and insertion curves, and the pointing game.
 
 Deletion and insertion (Petsiuk et al., RISE, arXiv 1806.07421): the pixels of a photo become those of its blurred copy,
-or the other way round, in the order of the heat-map, and the label's score is watched. (RISE deletes to grey; but single
-grey pixels are edges that no photo has, and mislead a network wherever they lie.) Two controls go the same way: the
-heat-map with its positions shuffled, equally smooth but in wrong places, and single pixels in random order. Pointing
-game (Zhang et al., arXiv 1608.00507): does the highest point of the map lie on an object of the label?
+or the other way round, in the order of the heat-map, and the label's score is watched. (RISE deletes to grey; but grey
+pixels by themselves are edges that no photo has, and mislead a network wherever they lie.) Two controls go the same
+way: the heat-map with its positions shuffled, equally smooth but in wrong places, and single pixels in random order.
+Pointing game (Zhang et al., arXiv 1608.00507): does the highest point of the map lie on an object of the label?
 """
 
 import dataclasses

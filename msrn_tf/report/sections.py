@@ -275,8 +275,8 @@ def heatmap_checks(curves, pointing):
         )
     return (
         "<p>Pixels of the photo are blurred, or those of a blurred one put right, in the order of the heat-map; the "
-        "label's score must fall and rise faster than in orders that know nothing of the photo: the same map with its places "
-        f"shuffled, and single pixels at random. Mean over {curves.num_pairs} labels found in photos.</p>"
+        "label's score must fall and rise faster than in orders that know nothing of the photo: the same map with its "
+        f"places shuffled, and single pixels at random. Mean over {curves.num_pairs} labels found in photos.</p>"
         f'<div class="pair">{"".join(figures)}</div><ul class="legend">{legend}</ul>{text}'
     )
 
