@@ -72,7 +72,7 @@ def test_pixels_are_replaced_in_the_order_of_the_map():
 
 def test_blurring_is_gaussian(rng):
     photo = rng.random((40, 40, 3))
-    expected = scipy.ndimage.gaussian_filter(photo, (2.0, 2.0, 0), mode="nearest", radius=(6, 6, 0))
+    expected = scipy.ndimage.gaussian_filter(photo, (4.0, 4.0, 0), mode="nearest", radius=(12, 12, 0))
     np.testing.assert_allclose(faithfulness.blurred(photo), expected, atol=1e-6)
 
 

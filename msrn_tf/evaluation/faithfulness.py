@@ -1,9 +1,10 @@
 """Whether heat-maps say where the model looked: deletion and insertion curves, and the pointing game.
 
-Deletion and insertion (Petsiuk et al., RISE, arXiv 1806.07421): pixels are taken out of a photo, or put into a blurred
-one, in the order of the heat-map, and the label's score is watched. Two controls go the same way: the heat-map with its
-positions shuffled, equally smooth but in wrong places, and single pixels in random order. Pointing game (Zhang et al.,
-arXiv 1608.00507): does the highest point of the map lie on an object of the label?
+Deletion and insertion (Petsiuk et al., RISE, arXiv 1806.07421): the pixels of a photo become those of its blurred copy,
+or the other way round, in the order of the heat-map, and the label's score is watched. (RISE deletes to grey; but grey
+pixels by themselves are edges that no photo has, and mislead a network wherever they lie.) Two controls go the same
+way: the heat-map with its positions shuffled, equally smooth but in wrong places, and single pixels in random order.
+Pointing game (Zhang et al., arXiv 1608.00507): does the highest point of the map lie on an object of the label?
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from msrn_tf.data.pipeline import evaluation_batches
 
 ORDERS = ("heat-map", "shuffled", "random pixels")
 STEPS = 10
-BLUR = 5.0
+BLUR = 10.0
 """Standard deviation of the blurred photo's kernel, as a part of 100 of its side."""
 
 
@@ -97,12 +98,12 @@ def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEP
     forward = tf.function(lambda images: model.calibrated(model(images, training=False)), reduce_retracing=True)
     fractions = np.linspace(0, 1, steps + 1)
     curves = {name: {order: [] for order in ORDERS} for name in ("deletion", "insertion")}
-    maps, blurred_photos, last = None, None, None
+    maps, blurred_photo, last = None, None, None
     for done, (image, label) in enumerate(pairs):
         photo = photos[image].astype(np.float32)
         if image != last:
             maps = [np.asarray(scale)[0] for scale in model.attention_maps(photos[image][None])]
-            blurred_photos, last = blurred(photo), image
+            blurred_photo, last = blurred(photo), image
         own = [scale[label] for scale in maps]
         shuffled = [rng.permutation(scale.reshape(-1)).reshape(scale.shape) for scale in own]
         size = photo.shape[1::-1]
@@ -111,11 +112,10 @@ def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEP
             "shuffled": heatmap(shuffled, size),
             "random pixels": rng.random(photo.shape[:2]),
         }
-        mean = np.broadcast_to(photo.mean(axis=(0, 1)), photo.shape)
         images = np.concatenate(
             [
-                replaced(photo, mean, values, fractions) if name == "deletion"
-                else replaced(blurred_photos, photo, values, fractions)
+                replaced(photo, blurred_photo, values, fractions) if name == "deletion"
+                else replaced(blurred_photo, photo, values, fractions)
                 for name in curves for values in orders.values()
             ]
         )  # fmt: skip

@@ -82,7 +82,7 @@ def precision_recall_spark(precision, recall, operating_point, description):
     def place(x, y):
         return margin + np.asarray(x) * (size - 2 * margin), size - margin - np.asarray(y) * (size - 2 * margin)
 
-    keep = np.unique(np.linspace(0, len(recall) - 1, CURVE_POINTS).astype(int))
+    keep = np.unique(np.searchsorted(recall, np.linspace(0, 1, CURVE_POINTS) - 1e-9).clip(0, len(recall) - 1))
     xs, ys = place(np.append(0, recall[keep]), np.append(precision[0], precision[keep]))
     body = f'<rect class="plot" x="{margin}" y="{margin}" width="{size - 2 * margin}" height="{size - 2 * margin}"/>'
     base = size - margin

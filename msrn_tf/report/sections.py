@@ -252,8 +252,8 @@ def heatmap_checks(curves, pointing):
     areas = curves.areas()
     figures = []
     for title, by_order, x_title in (
-        ("Deletion: lower is better", curves.deletion, "share of the pixels taken out"),
-        ("Insertion: higher is better", curves.insertion, "share of the pixels put in"),
+        ("Deletion: lower is better", curves.deletion, "share of the pixels blurred"),
+        ("Insertion: higher is better", curves.insertion, "share of the pixels put right"),
     ):
         series = [(curves.fractions, curve, css[order]) for order, curve in by_order.items()]
         chart = charts.line_chart(series, x_title, "score left", title)
@@ -274,9 +274,9 @@ def heatmap_checks(curves, pointing):
             f"<b>{ratio(hits, count):.1%}</b> of {count} cases ({by_label}).</p>"
         )
     return (
-        "<p>Pixels are taken out of the photo, or put into a blurred one, in the order of the heat-map; the label's "
-        "score must fall and rise faster than in orders that know nothing of the photo: the same map with its places "
-        f"shuffled, and single pixels at random. Mean over {curves.num_pairs} labels found in photos.</p>"
+        "<p>Pixels of the photo are blurred, or those of a blurred one put right, in the order of the heat-map; the "
+        "label's score must fall and rise faster than in orders that know nothing of the photo: the same map with its "
+        f"places shuffled, and single pixels at random. Mean over {curves.num_pairs} labels found in photos.</p>"
         f'<div class="pair">{"".join(figures)}</div><ul class="legend">{legend}</ul>{text}'
     )
 

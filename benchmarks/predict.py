@@ -1,0 +1,62 @@
+"""Photos a second: the model alone on pixels in memory, and msrn_tf.predict's way from files to rows.
+
+    python benchmarks/predict.py --model=runs/voc/model.keras --photos=PHOTOS
+
+Both run in turns in one process, on the same photos in batches of the same size; printed are medians of the rounds.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from msrn_tf.data.photos import decoded_batches, find_photos
+from msrn_tf.models.factory import load_model
+from msrn_tf.predict import predict_photos, predicted_rows
+
+
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    model, size = load_model(arguments.model), arguments.batch_size
+    paths = find_photos([arguments.photos])[: arguments.count]
+    paths = paths[: len(paths) // size * size]
+    batches = [images for _, images in decoded_batches(paths, model.image_size, size)]
+    forward = tf.function(lambda images: model.calibrated(model(images, training=False)))
+
+    def model_alone():
+        for images in batches:
+            forward(images).numpy()
+
+    def one_after_the_other():
+        for path in paths:
+            _, images = next(decoded_batches([path], model.image_size, 1))
+            predict_photos(model, [(path, np.squeeze(images, 0))])
+
+    ways = {
+        "model alone": model_alone,
+        "predict": lambda: list(predicted_rows(model, paths, size)),
+        "one by one": one_after_the_other,
+    }
+    for way in ways.values():
+        way()
+    rounds = [{name: len(paths) / seconds(way) for name, way in ways.items()} for _ in range(arguments.rounds)]
+    print(f"{os.uname().machine}, {os.cpu_count()} cores; {len(paths)} photos of {model.image_size} pixels")
+    for name in ways:
+        rate = statistics.median(one[name] for one in rounds)
+        share = statistics.median(one[name] / one["model alone"] for one in rounds)
+        print(f"{name:12} {rate:7.1f} photos/s  {share:5.2f} of the model alone")
