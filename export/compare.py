@@ -169,7 +169,7 @@ def print_table(rows, config):
         table.add_row(*cells)
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
     for row in rows[1:]:
-        lost = ", ".join(f"{label} {-value:+.2f}" for label, value in row["lost_most"].items())
+        lost = ", ".join(f"{label} {0 - round(value, 2):+.2f}" for label, value in row["lost_most"].items())
         print(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
 
 

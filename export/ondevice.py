@@ -63,6 +63,8 @@ def open_classifier(path, num_threads, flag="--model"):
     try:
         with captured_native_stderr():
             return DeviceClassifier(path, num_threads)
+    except OSError as error:
+        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{flag}={error}") from error
 

@@ -50,8 +50,8 @@ def main(data, config):
     for flag in ("model", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the .tflite to write")
-    if not os.path.isdir(os.path.dirname(config.output) or "."):
-        raise UserError(f"--output={config.output}: its folder does not exist")
+    if not os.path.isdir(os.path.dirname(config.output) or ".") or os.path.isdir(config.output):
+        raise UserError(f"--output={config.output}: its folder does not exist, or it is a folder; name a .tflite")
     model, mode = load_model(config.model), MODES[config.quantize]
     check(model, config)
     if mode.warning:

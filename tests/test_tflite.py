@@ -28,8 +28,9 @@ from export import compare, ondevice, tflite
 from export.device_classifier import DeviceClassifier
 from export.quantization import calibration, device_model
 from export.quantization.arena import arena_bytes
-from export.quantization.conversion import convert
-from export.quantization.recipes import MODES
+from export.quantization.conversion import convert, quantize
+from export.quantization.metadata import with_metadata
+from export.quantization.recipes import MODES, recipe
 from export.signatures import combined_maps
 from msrn_tf.config import DataConfig
 from msrn_tf.data import demo
@@ -460,9 +461,11 @@ def test_resnet101_at_448_keeps_its_sizes_its_arena_and_its_scores(tmp_path):
     model = small_model(448, backbone="resnet101", channels=512)
     drawn = [demo.draw_example("val", index).image_bytes for index in range(2)]
     photos = [evaluation_pixels(encoded, 448)[None].numpy() for encoded in drawn]
-    paths = {
-        mode: write_tflite(tmp_path / mode, model, mode, photos) for mode in ("none", "float16", "dynamic", "int8")
-    }
+    content, paths = convert(model, "none"), {}
+    for mode in ("none", "float16", "dynamic", "int8"):
+        paths[mode] = str(tmp_path / f"{mode}.tflite")
+        made = content if mode == "none" else quantize(content, recipe(mode), photos)
+        pathlib.Path(paths[mode]).write_bytes(with_metadata(made, model, mode))
     size = {mode: os.path.getsize(path) for mode, path in paths.items()}
     assert size["float16"] <= 0.52 * size["none"] and max(size["dynamic"], size["int8"]) <= 0.27 * size["none"]
     assert arena_bytes(paths["int8"]) <= 64e6

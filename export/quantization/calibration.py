@@ -43,8 +43,7 @@ def calibration_examples(source, data, split, labels, count, seed):
     elif source:
         examples = [_unlabelled(len(labels), image_path=path) for path in find_photos([source])]
     else:
-        reader = open_dataset(data.dataset, data.data_dir)
-        examples = in_label_order(read_split(reader, split, data.drop_unlabelled), reader.labels, labels)
+        examples = _of_data_set(data, split, labels)
     return random.Random(seed).sample(examples, min(count, len(examples)))
 
 
@@ -75,6 +74,15 @@ def neighbour_correlation(pixels):
     grey = np.asarray(pixels, np.float64).mean(axis=-1)
     left, right = grey[:, :-1] - grey.mean(), grey[:, 1:] - grey.mean()
     return float((left * right).mean() / max((grey - grey.mean()).var(), 1e-12))
+
+
+def _of_data_set(data, split, labels):
+    reader = open_dataset(data.dataset, data.data_dir)
+    examples = read_split(reader, split, data.drop_unlabelled)
+    try:
+        return in_label_order(examples, reader.labels, labels)
+    except UserError as error:
+        raise UserError(f"{error}; name the model's data set with --dataset, or photos with --calibration") from error
 
 
 def _from_records(path, num_labels, count, seed):
