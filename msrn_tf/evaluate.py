@@ -57,7 +57,8 @@ def main(data, config):
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
     if config.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
-            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; use a multiple"
+            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; use a "
+            "multiple"
         )
     reader = open_dataset(data.dataset, data.data_dir)
     protocol = Protocol(
