@@ -57,8 +57,8 @@ def main(data, config):
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
     if config.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
-            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; "
-            f"use a multiple"
+            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; use a "
+            "multiple"
         )
     reader = open_dataset(data.dataset, data.data_dir)
     protocol = Protocol(
@@ -97,11 +97,11 @@ def main(data, config):
                 bar.update,
             )  # fmt: skip
     print_metrics(metrics)
-    if config.report:
-        write_report(found, metrics, reader, data, config)
     if config.output:
         write_beside(config.output, json.dumps(metrics, indent=2, ensure_ascii=False))
         print(f"written to {config.output}")
+    if config.report:
+        write_report(found, metrics, reader, data, config)
 
 
 def write_report(found, metrics, reader, data, config):

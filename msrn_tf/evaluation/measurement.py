@@ -124,7 +124,7 @@ def _thresholds(evaluator, examples, protocol, reader):
             others = read_split(reader, fitted.split)
         except UserError:  # another data set of this kind, without such a split
             others = []
-        _refuse_shared_photos(examples, others, protocol, f"--model: was calibrated on split {fitted.split}, which")
+        _refuse_shared_photos(examples, others, protocol, f"the model was calibrated on split {fitted.split}, which")
     return np.array(model.thresholds if protocol.thresholds == "model" else [DEFAULT] * len(model.labels))
 
 
