@@ -6,7 +6,8 @@ import subprocess
 import tempfile
 import time
 
-from running import ROOT, forks, run_as_command
+import running
+from running import ROOT
 
 
 class Running:
@@ -21,9 +22,9 @@ class Running:
         for path in self._outputs:
             open(path, "w").close()
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment)
-        self._process = forks().Process(
-            target=run_as_command, args=(module, [*map(str, arguments)], os.getcwd(), environment, self._outputs)
-        )
+        arguments = module, [*map(str, arguments)], os.getcwd(), environment, self._outputs
+        # A daemon: where a test fails, the end of the tests is its end too.
+        self._process = running._forks().Process(target=running._run, args=arguments, daemon=True)
         self._process.start()
 
     @property

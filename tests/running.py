@@ -26,23 +26,21 @@ def command(module, *arguments, cwd=None):
         outputs = [os.path.join(folder, name) for name in ("stdout", "stderr")]
         where = os.path.abspath(cwd or os.curdir)
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = forks().Process(
-            target=run_as_command, args=(module, [*map(str, arguments)], where, environment, outputs)
-        )
+        process = _forks().Process(target=_run, args=(module, [*map(str, arguments)], where, environment, outputs))
         process.start()
         process.join()
         stdout, stderr = (pathlib.Path(path).read_text() for path in outputs)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, stdout, stderr)
 
 
-def forks():
+def _forks():
     os.environ["PYTHONPATH"] = str(ROOT)  # where the process to fork from finds what it imports
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
 
 
-def run_as_command(module, arguments, where, environment, outputs):
+def _run(module, arguments, where, environment, outputs):
     for path, stream in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     if strangers := [name for name in PRELOADED if name not in sys.modules]:
