@@ -49,7 +49,8 @@ def main(arguments, config):
             except ValueError as error:
                 bad.append(str(error))
             bar.update(done)
-    print_rows(rows, config)
+    if rows:
+        print_rows(rows, config)
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     if bad:

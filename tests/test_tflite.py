@@ -35,7 +35,6 @@ from export.signatures import combined_maps
 from msrn_tf.config import DataConfig
 from msrn_tf.data import demo
 from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.data.readers import open_dataset
 from msrn_tf.errors import UserError
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.models.factory import save_model
@@ -386,7 +385,7 @@ def test_photos_have_alike_neighbours_and_noise_has_not(photos, rng):
     assert calibration.neighbour_correlation(np.full((8, 8, 3), 7)) == 0
 
 
-def test_calibration_takes_records_and_splits_by_the_seed(tmp_path):
+def test_calibration_takes_records_and_draws_by_the_seed(tmp_path):
     path = str(tmp_path / "photos.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:
         for index in range(6):
@@ -395,12 +394,14 @@ def test_calibration_takes_records_and_splits_by_the_seed(tmp_path):
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
     records = calibration.calibration_examples(path, DataConfig(), "val", LABELS, 4, 0)
     assert len(calibration.calibration_photos(records, SIZE, 10**7)) == 4
-    labels = open_dataset("demo", "").labels
+    for index in range(12):
+        (tmp_path / f"{index}.jpg").touch()
 
     def drawn(seed):
-        return [e.image_id for e in calibration.calibration_examples("", DataConfig(), "val", labels, 5, seed)]
+        examples = calibration.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 5, seed)
+        return [example.image_path for example in examples]
 
-    assert drawn(0) == drawn(0) != drawn(1)
+    assert len(set(drawn(0))) == 5 and drawn(0) == drawn(0) != drawn(1)
 
 
 # export.compare
