@@ -10,12 +10,11 @@ import os
 import statistics
 import time
 
-import numpy as np
 import tensorflow as tf
 
 from msrn_tf.data.photos import decoded_batches, find_photos
 from msrn_tf.models.factory import load_model
-from msrn_tf.predict import predict_photos, predicted_rows
+from msrn_tf.predict import predicted_rows
 
 
 def seconds(function):
@@ -42,15 +41,9 @@ if __name__ == "__main__":
         for images in batches:
             forward(images).numpy()
 
-    def one_after_the_other():
-        for path in paths:
-            _, images = next(decoded_batches([path], model.image_size, 1))
-            predict_photos(model, [(path, np.squeeze(images, 0))])
-
     ways = {
         "model alone": model_alone,
         "predict": lambda: list(predicted_rows(model, paths, size)),
-        "one by one": one_after_the_other,
     }
     for way in ways.values():
         way()

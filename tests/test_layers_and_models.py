@@ -56,6 +56,19 @@ def test_graph_attention_by_hand():
     np.testing.assert_allclose(layer(nodes, adjacency), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("encoder", ["gat", "gcn"])
+def test_labels_take_from_neighbours_and_themselves_alone(encoder):
+    model = small_model(encoder=encoder)
+    weights = np.asarray(model.label_encoder.neighbour_weights(model.word_vectors, model.adjacency))
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+    assert np.array_equal(weights > 0, np.asarray(model.adjacency) > 0)
+    if encoder == "gat":  # what the layer itself computes: ELU(weights · h + h)
+        layer = model.label_encoder.graph1
+        h = np.asarray(model.label_encoder.dense(model.word_vectors)) @ np.asarray(layer.kernel)
+        found = layer(model.label_encoder.dense(model.word_vectors), model.adjacency)
+        np.testing.assert_allclose(found, tf.nn.elu(weights @ h + h), atol=1e-5)
+
+
 def test_graph_convolution_by_hand():
     layer = GraphConvolution(1)
     layer.build((2, 2))

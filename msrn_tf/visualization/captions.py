@@ -17,7 +17,7 @@ def font(size):
 
 
 def captioned_grid(cells, columns, cell_size, lines=1):
-    """A grid of pictures, each fitted into a square, with lines of text below it.
+    """A grid of pictures, each fitted into a square, with lines of text below; a row is as high as its highest picture.
 
     Args:
         cells: list of (RGB `PIL.Image`, list of strings); the first line is dark, the others are fainter.
@@ -26,19 +26,23 @@ def captioned_grid(cells, columns, cell_size, lines=1):
         lines: int, lines of text below each.
     """
     text_size = max(11, cell_size // 16)
-    height = cell_size + lines * (text_size + 4) + GAP
-    rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (columns * (cell_size + GAP) + GAP, rows * (height + GAP) + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for index, (picture, texts) in enumerate(cells):
-        x, y = GAP + index % columns * (cell_size + GAP), GAP + index // columns * (height + GAP)
-        fitted = ImageOps.contain(picture, (cell_size, cell_size), Image.Resampling.LANCZOS)
-        sheet.paste(fitted, (x + (cell_size - fitted.width) // 2, y + (cell_size - fitted.height) // 2))
-        for number, text in enumerate(texts[:lines]):
-            draw.text(
-                (x, y + cell_size + 4 + number * (text_size + 4)), shortened(text, text_size, cell_size),
-                fill=FAINT if number else INK, font=font(text_size),
-            )  # fmt: skip
+    line_height = text_size + 4
+    fitted = [ImageOps.contain(picture, (cell_size, cell_size), Image.Resampling.LANCZOS) for picture, _ in cells]
+    rows = [range(start, min(start + columns, len(cells))) for start in range(0, len(cells), columns)]
+    heights = [max(fitted[index].height for index in row) for row in rows]
+    total = GAP + sum(height + lines * line_height + 2 * GAP for height in heights)
+    sheet = Image.new("RGB", (columns * (cell_size + GAP) + GAP, total), PAPER)
+    draw, y = ImageDraw.Draw(sheet), GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, index in enumerate(row):
+            x, picture = GAP + column * (cell_size + GAP), fitted[index]
+            sheet.paste(picture, (x + (cell_size - picture.width) // 2, y + (height - picture.height) // 2))
+            for number, text in enumerate(cells[index][1][:lines]):
+                place = (x, y + height + 4 + number * line_height)
+                draw.text(
+                    place, shortened(text, text_size, cell_size), fill=FAINT if number else INK, font=font(text_size)
+                )
+        y += height + lines * line_height + 2 * GAP
     return sheet
 
 
