@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job on the built-in demo set: train, evaluate, predict with heat-maps. Results lie in runs/demo.
+# The main job on the built-in demo set: train, calibrate, evaluate with a report, predict with heat-maps, export for a
+# phone. Results lie in runs/demo.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 prepare_environment requirements.txt
@@ -11,10 +12,16 @@ echo "== MSRN"
 $python -m msrn_tf.train --flagfile=configs/demo.cfg --workdir="$run"
 echo "== baseline: global maximum pooling on the same backbone"
 $python -m msrn_tf.train --flagfile=configs/demo.cfg --model=gmp --workdir="$run/gmp"
-echo "== evaluation on the test split"
-$python -m msrn_tf.evaluate --model="$run/model.keras" --dataset=demo --split=test --output="$run/metrics.json"
+echo "== calibration on the validation split"
+$python -m msrn_tf.calibrate --model="$run/model.keras" --dataset=demo --split=val
+echo "== evaluation on the test split, against the baseline"
 $python -m msrn_tf.evaluate --model="$run/gmp/model.keras" --dataset=demo --split=test --output="$run/gmp/metrics.json" > /dev/null
+$python -m msrn_tf.evaluate --model="$run/model.keras" --baseline="$run/gmp/model.keras" --dataset=demo --split=test \
+  --output="$run/metrics.json" --report="$run/report.html"
 echo "== prediction"
 $python tools/write_demo_photos.py "$run/photos" 8
 $python -m msrn_tf.predict --model="$run/model.keras" --heatmaps="$run/heatmaps" "$run/photos"
+echo "== on the device"
+$python -m export.tflite --model="$run/model.keras" --quantize=int8 --dataset=demo --output="$run/model.tflite"
+$python -m export.ondevice --model="$run/model.tflite" "$run/photos"
 $python tools/demo_summary.py "$run"

@@ -100,13 +100,7 @@ class DeviceModel(tf.Module):
         self.function = tf.function(self._explain if with_attention else self._classify, input_signature=[self.spec])
 
     def _classify(self, image):
-        return {"scores": _scores(self.model, self.model(image, training=False))}
+        return {"scores": self.model.calibrated(self.model(image, training=False))}
 
     def _explain(self, image):
         return self._classify(image) | {"attention": combined_maps(self.model.attention_maps(image))}
-
-
-def _scores(model, logits):
-    """Calibrated probabilities, as `model.probabilities` has them."""
-    calibrated = getattr(model, "calibrated", tf.sigmoid)
-    return calibrated(logits)
