@@ -12,7 +12,8 @@ import time
 
 import tensorflow as tf
 
-from msrn_tf.data.photos import decoded_batches, find_photos
+from msrn_tf.data.photo_batches import decoded_batches
+from msrn_tf.data.photos import find_photos
 from msrn_tf.models.factory import load_model
 from msrn_tf.predict import predicted_rows
 

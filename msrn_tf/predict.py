@@ -15,7 +15,8 @@ from rich.table import Table
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.decoding import decode
-from msrn_tf.data.photos import STANDARD_INPUT, decoded_batches, find_photos, why_unreadable
+from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
+from msrn_tf.data.photos import STANDARD_INPUT, find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
@@ -56,6 +57,8 @@ def main(arguments, config):
     model = load_model(config.model)
     if config.heatmaps and not hasattr(model, "attention_maps"):
         raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
+    if config.heatmaps and config.heatmaps_by == "group" and not model.num_groups:
+        raise UserError(f"--heatmaps_by=group: {config.model} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
     rows = []
     with ProgressBar("predicting", len(paths), "photos") as bar:

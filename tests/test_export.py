@@ -83,7 +83,9 @@ def test_the_inference_model_equals_the_trained_one(choices, rng):
     model = small_model(**choices)
     images = rng.integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     found = inference_model(model)
-    np.testing.assert_allclose(found(images, training=False), model(images, training=False), atol=1e-5)
+    expected = np.asarray(model(images, training=False))
+    scale = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(found(images, training=False), expected, atol=1e-5 * scale, rtol=0)
     assert not [v for v in found.variables if "label_encoder" in v.path or "diff_pool" in v.path]
 
 

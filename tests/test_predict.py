@@ -11,7 +11,8 @@ from serving import LABELS, small_model
 
 from msrn_tf import predict
 from msrn_tf.data.demo import draw_example
-from msrn_tf.data.photos import decoded_batches, find_photos, why_unreadable
+from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
+from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import save_model
 from msrn_tf.visualization.captions import font, shortened

@@ -486,7 +486,7 @@ def test_health_reflection_and_metrics(server):
     assert before[1] >= 5  # five signatures were warmed up
     with Client(address, "msrn") as client:
         client.predict([PHOTO, PHOTO])
-    assert counted() == [before[0] + 1, before[1] + 2]
+    assert counted() == (before[0] + 1, before[1] + 2)
 
 
 def test_a_server_without_a_version_is_not_healthy_until_one_comes(tmp_path):

@@ -89,7 +89,6 @@ def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batc
     two = result_of(run_worker(folder, replicas=2))
     assert (one_device["replicas"], two["replicas"]) == (1, 2)
     assert_same_training(one_device, two, weight_tolerance=1e-3)
-    assert one_device["records"][-1]["loss"] < one_device["records"][0]["loss"]
 
 
 def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder):
@@ -102,6 +101,7 @@ def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twe
     for name, weights in chief["weights"].items():
         np.testing.assert_array_equal(weights, other["weights"][name], err_msg=name)
     assert alone["records"][-1]["step"] == 21
+    assert alone["records"][-1]["loss"] < alone["records"][0]["loss"]
     assert_same_training(alone, mirrored, weight_tolerance=1e-5)
     assert_same_training(alone, chief, weight_tolerance=1e-5)
 

@@ -114,8 +114,8 @@ class ElementwiseHead(keras.layers.Layer):
         self.dropout = dropout
 
     def build(self, aggregated_shape, assignment_shape):
-        has_groups = bool(assignment_shape[-1])
-        width = (1 + has_groups) * aggregated_shape[-1]
+        self._features = aggregated_shape[-1]  # a traced tensor's own shape may be unknown
+        width = self._features * (2 if assignment_shape[-1] else 1)
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.num_labels, width),
@@ -137,13 +137,13 @@ class ElementwiseHead(keras.layers.Layer):
     def label_gradients(self, aggregated, assignment=None):
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
-        return ops.cast(self.kernel[:, : x.shape[-1]], "float32") * (1 - ops.square(x))
+        return ops.cast(self.kernel[:, : self._features], "float32") * (1 - ops.square(x))
 
     def group_gradients(self, aggregated, assignment):
         """∂ Σ_c S[c,g]·logit[b,c] / ∂ aggregated[b,C+g]: labels' logits by a group's features, `[batch, m, F]`."""
         assignment = ops.cast(assignment, "float32")
         x = ops.tanh(ops.matmul(assignment, ops.cast(aggregated[:, self.num_labels :], "float32")))
-        kernel = ops.cast(self.kernel[:, self.kernel.shape[1] // 2 :], "float32")
+        kernel = ops.cast(self.kernel[:, self._features :], "float32")
         return ops.einsum("cg,bcf->bgf", ops.square(assignment), kernel * (1 - ops.square(x)))
 
     def compute_output_shape(self, aggregated_shape, assignment_shape=None):
