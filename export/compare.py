@@ -21,6 +21,7 @@ from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
+from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 
@@ -185,10 +186,7 @@ def write_json(config, rows, num_images):
         "top_k": config.top_k,
         "max_drop": config.max_drop,
     }
-    temporary = config.output + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-    os.replace(temporary, config.output)
+    write_beside(config.output, json.dumps(content, indent=2, ensure_ascii=False))
     print(f"written to {config.output}")
 
 

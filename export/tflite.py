@@ -17,6 +17,7 @@ from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.progress import ProgressBar
@@ -65,10 +66,7 @@ def main(data, config):
         raise UserError(
             f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
         )
-    temporary = config.output + ".tmp"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, config.output)
+    write_beside(config.output, content)
     print(differences.sentence())
     print(f"written to {config.output}: {config.quantize}, {len(model.labels)} labels, {model.image_size} pixels, "
           f"{len(content) / 1e6:.2f} MB; its float32 weights take {4 * model_weights(model) / 1e6:.2f} MB")  # fmt: skip

@@ -17,16 +17,15 @@ ALLOWED = {
     "quiet_import": set(),
     "flagfile": set(),
     "in_place": set(),
-    "replacing": set(),
     "tensor_files": {"errors"},
     "layers": {"in_place"},
-    "label_graph": {"arrays", "errors", "replacing"},
+    "label_graph": {"arrays", "errors", "files"},
     "models": {"layers", "label_graph", "errors", "in_place", "tensor_files"},
-    "data": {"arrays", "label_graph", "errors", "replacing"},
+    "data": {"arrays", "label_graph", "errors", "files"},
     "evaluation": {"data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
     "report": {"visualization", "evaluation", "models", "data", "errors"},
-    "training": {"evaluation", "models", "data", "label_graph", "errors", "progress", "flagfile"},
+    "training": {"evaluation", "models", "data", "label_graph", "errors", "progress", "files", "flagfile"},
 }
 
 

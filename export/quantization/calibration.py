@@ -6,7 +6,7 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.data.example import UNKNOWN, Example
+from msrn_tf.data.example import UNKNOWN, Example, name_of
 from msrn_tf.data.photos import find_photos
 from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
@@ -59,8 +59,9 @@ def calibration_photos(examples, image_size, max_pixels):
     except tf.errors.InvalidArgumentError:
         reasons = ((example, why_not_decoded(example, max_pixels)) for example in examples)
         example, reason = next((example, reason) for example, reason in reasons if reason)
-        name = example.image_path or example.image_id
-        raise UserError(f"{name}: is no photo that can be decoded ({reason}); take it out of the calibration") from None
+        raise UserError(
+            f"{name_of(example)}: is no photo that can be decoded ({reason}); take it out of the calibration"
+        ) from None
     if np.median([neighbour_correlation(photo[0]) for photo in photos]) < SMALLEST_CORRELATION:
         raise UserError(
             "--calibration: most of its images are noise or of one colour; ranges measured on them would be wrong for "

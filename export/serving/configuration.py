@@ -9,6 +9,8 @@ import os
 from google.protobuf import text_format
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
+from msrn_tf.files import replacing
+
 MODEL_CONFIG = "models.config"
 BATCHING = """\
 # --enable_batching --batching_parameters_file=batching.config
@@ -59,7 +61,5 @@ def write_configuration(folder, name, base_path, versions, max_batch_size=16, th
         ("batching.config", batching),
         ("monitoring.config", MONITORING),
     ):
-        path = os.path.join(folder, file)
-        with open(path + ".tmp", "w", encoding="utf-8") as stream:
+        with replacing(os.path.join(folder, file)) as stream:
             stream.write(text)
-        os.replace(path + ".tmp", path)

@@ -24,7 +24,7 @@ from msrn_tf.data.example import name_of, targets_of
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_path, shard_path
 from msrn_tf.errors import UserError
-from msrn_tf.replacing import replacing
+from msrn_tf.files import replacing
 
 PLAN_FILE = "prepare.json"
 RECORD_FRAME_BYTES = 16  # of a TFRecord: length and two checksums

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from msrn_tf.data import pipeline
 from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.data.example import name_of
 from msrn_tf.data.pipeline import why_not_decoded
 from msrn_tf.errors import UserError
 
@@ -68,7 +69,7 @@ class Evaluator:
                 reason = why_not_decoded(example, self.max_pixels)
                 if reason:
                     raise UserError(
-                        f"{example.image_path or example.image_id}: is no photo that can be decoded ({reason}); mend "
+                        f"{name_of(example)}: is no photo that can be decoded ({reason}); mend "
                         "it, or let msrn_tf.prepare leave it out"
                     ) from None
             raise

@@ -9,9 +9,9 @@ import numpy as np
 
 from msrn_tf.arrays import read_arrays
 from msrn_tf.errors import UserError
+from msrn_tf.files import replacing
 from msrn_tf.label_graph.adjacency import DEFAULT_THRESHOLD, label_edges, normalized_adjacency
 from msrn_tf.label_graph.validation import counts, numbers
-from msrn_tf.replacing import replacing
 
 
 @dataclasses.dataclass(frozen=True)

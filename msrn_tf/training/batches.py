@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from msrn_tf.data import pipeline
+from msrn_tf.data.example import name_of
 from msrn_tf.data.pipeline import epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 
@@ -80,7 +81,7 @@ class TrainingBatches:
             reason = why_not_decoded(example, self.plan.inputs.max_pixels)
             if not reason:
                 continue
-            name = example.image_path or example.image_id
+            name = name_of(example)
             if not self.plan.skip_bad_images:
                 raise UserError(
                     f"{name}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"

@@ -6,6 +6,7 @@ import zlib
 
 from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
+from msrn_tf.files import replacing
 from msrn_tf.flagfile import changed_flags, flagfile_text
 from msrn_tf.training.checkpoints import FOLDER, checkpoint_paths
 
@@ -28,10 +29,8 @@ def start(workdir, configs, train_examples, labels):
     os.makedirs(os.path.join(workdir, FOLDER), exist_ok=True)
     with open(os.path.join(workdir, DATA), "w", encoding="utf-8") as file:
         json.dump(_fingerprint(train_examples, labels), file)
-    path = os.path.join(workdir, FLAGS)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with replacing(os.path.join(workdir, FLAGS)) as file:
         file.write(flagfile_text(*configs))
-    os.replace(f"{path}.tmp", path)
 
 
 def check_same_flags(workdir, configs):

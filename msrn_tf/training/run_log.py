@@ -6,6 +6,8 @@ import os
 import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
+from msrn_tf.files import replacing
+
 PR_THRESHOLDS = 101
 
 
@@ -78,6 +80,5 @@ class RunLog:
             return
         with open(self.path, encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("}\n") and json.loads(line)["epoch"] < epoch]
-        with open(f"{self.path}.tmp", "w", encoding="utf-8") as file:
+        with replacing(self.path) as file:
             file.writelines(lines)
-        os.replace(f"{self.path}.tmp", self.path)
