@@ -122,12 +122,15 @@ def load(address, clients, seconds):
                     latencies[code].append(time.perf_counter() - started - (0.1 if code != "OK" else 0))
 
     threads = [threading.Thread(target=one) for _ in range(clients)]
-    started = time.perf_counter()
+    started, at_work = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"seconds": time.perf_counter() - started, "latencies": latencies}
+    seconds = time.perf_counter() - started
+    # What the clients take from the processors that the server shares with them.
+    share = (time.process_time() - at_work) / seconds / os.cpu_count()
+    return {"seconds": seconds, "latencies": latencies, "share": share}
 
 
 def ask(*arguments):
@@ -182,7 +185,7 @@ def measure(options, folder):
     command = [sys.executable, __file__, *map(str, size), "--part", "build", folder]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     print(run.stdout.splitlines()[-1])
-    print("batching  clients  photos/s  loop, same batch     of it   p50 ms   p95 ms   p99 ms  errors")
+    print("batching  clients  photos/s  loop, same batch     of it   p50 ms   p95 ms   p99 ms  errors  clients' CPU")
     for batching in ("on", "off"):
         largest = 16 if batching == "on" else 1
         for clients in options.clients:
@@ -197,7 +200,8 @@ def measure(options, folder):
             rate = len(good) / result["seconds"]
             p50, p95, p99 = percentiles(good)
             latencies = f"{p50:8.0f} {p95:8.0f} {p99:8.0f}"
-            print(f"{batching:8}  {clients:7}  {rate:8.1f}  {loop:16.1f}  {rate / loop:7.2f}× {latencies}  {errors:6}")
+            print(f"{batching:8}  {clients:7}  {rate:8.1f}  {loop:16.1f}  {rate / loop:7.2f}× {latencies}  {errors:6}  "
+                  f"{100 * result['share']:.0f} %")  # fmt: skip
     process, address = served(folder, "--max_batch_size=4", "--max_queued_requests=8")
     overload = ask("--part", "load", address, 4 * (8 + 2 * 4), options.seconds)["latencies"]
     after = ask("--part", "load", address, 1, 2)["latencies"]
