@@ -126,3 +126,10 @@ def test_a_baseline_without_attention_is_told_so(folder, tmp_path):
     save_model(small_model(32, model="gap"), path)
     with pytest.raises(UserError, match="has no attention"):
         run_predict([str(folder)], path, heatmaps=str(tmp_path / "maps"))
+
+
+def test_a_model_without_groups_has_no_heatmaps_of_groups(folder, tmp_path):
+    path = str(tmp_path / "model.keras")
+    save_model(small_model(32, pool_ratio=0.0), path)
+    with pytest.raises(UserError, match=r"--heatmaps_by=group: .* has no groups"):
+        run_predict([str(folder)], path, heatmaps=str(tmp_path / "maps"), heatmaps_by="group")
