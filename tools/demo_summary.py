@@ -41,4 +41,6 @@ if __name__ == "__main__":
     chance = 100 * np.mean(targets_of(Demo().read("test")) == 1)
     print(f"== mAP on the test split: MSRN {read_map(os.path.join(run, 'metrics.json')):.2f}, "
           f"gmp {read_map(os.path.join(run, 'gmp', 'metrics.json')):.2f}, chance {chance:.2f}")  # fmt: skip
-    print(f"results in {run}: model.keras, metrics.json, report.html, heatmaps/, heatmaps.png, model.tflite, tensorboard/")
+    print(
+        f"results in {run}: model.keras, metrics.json, report.html, heatmaps/, heatmaps.png, model.tflite, tensorboard/"
+    )
