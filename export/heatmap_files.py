@@ -4,6 +4,7 @@ import os
 
 from PIL import Image, ImageOps
 
+from msrn_tf.visualization.heatmap_files import heatmap_path
 from msrn_tf.visualization.heatmaps import enlarge, overlay
 
 
@@ -16,6 +17,6 @@ def write_heatmap(path, label, attention, folder):
     """Writes `PHOTO_LABEL.jpg` for a map `[h, w]` in [0, 1]; returns the file's path."""
     photo = open_upright(path)
     name = os.path.splitext(os.path.basename(path))[0]
-    file = os.path.join(folder, f"{name}_{label.replace('/', '-').replace(' ', '_')}.jpg")
+    file = heatmap_path(folder, name, label)
     overlay(photo, enlarge(attention, photo.size)).save(file, quality=92)
     return file

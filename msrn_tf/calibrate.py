@@ -21,12 +21,11 @@ from msrn_tf.errors import UserError
 from msrn_tf.evaluation.calibration import METHODS
 from msrn_tf.evaluation.calibrator import calibrate
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.evaluation.thresholds import ThresholdGoal
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.progress import ProgressBar
-
-FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,14 +16,13 @@ from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
 from msrn_tf.evaluation.measurement import THRESHOLDS, Protocol, measure
+from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.report.page import report_page
 from msrn_tf.training.distribution import make_strategy
 from msrn_tf.visualization.heatmaps import combine_scales
-
-FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,10 +170,10 @@ def print_metrics(metrics):
     for name, text in metrics["protocol"].items():
         print(f"{name:14}{text}")
     if "comparison" in metrics:
-        print_comparison(metrics["mAP"], metrics["comparison"])
+        print_comparison(metrics["comparison"])
 
 
-def print_comparison(mean, comparison):
+def print_comparison(comparison):
     """The difference to the baseline and which labels are surely better or worse."""
     low, high = comparison["interval"]
     verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"

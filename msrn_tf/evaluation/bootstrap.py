@@ -6,7 +6,7 @@ ordered once for each label and not for each resample.
 
 import numpy as np
 
-from msrn_tf.evaluation.metrics import figures_of_counts, last_of_each_score, ratio
+from msrn_tf.evaluation.metrics import FIGURES, figures_of_counts, last_of_each_score, ratio
 
 CHUNK_ELEMENTS = 1 << 22
 CONFIDENCE = 0.95
@@ -98,7 +98,7 @@ def metric_intervals(scores, targets, labels, thresholds, resamples=1000, seed=0
 
     ends = interval(bootstrap(statistic, len(scores), resamples, seed, progress))
     ends = [None if np.isnan(pair).any() else [float(value) for value in pair] for pair in ends]
-    names = ["mAP", "CP", "CR", "CF1", "OP", "OR", "OF1"]
+    names = ["mAP", *FIGURES]
     return dict(zip(names, ends, strict=False)) | {"AP": dict(zip(labels, ends[len(names) :], strict=True))}
 
 

@@ -89,7 +89,7 @@ def cross_fitted_scores(logits, targets, fit, folds=5, seed=0):
     What a calibration promises for photos that it has not seen; on those that it was fitted to it looks better.
 
     Args:
-        fit: function of (logits, targets) → `(Calibration, thresholds)`.
+        fit: function of (logits, targets) → `(Calibration, Thresholds)`.
 
     Returns:
         `(scores, thresholds)`, each `[images, C]`.
@@ -101,7 +101,7 @@ def cross_fitted_scores(logits, targets, fit, folds=5, seed=0):
         if inside.any():
             calibration, chosen = fit(logits[~inside], targets[~inside])
             scores[inside] = calibrated_scores(logits[inside], calibration)
-            thresholds[inside] = chosen
+            thresholds[inside] = chosen.values
     return scores, thresholds
 
 

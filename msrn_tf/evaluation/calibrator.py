@@ -10,6 +10,7 @@ from msrn_tf.evaluation.calibration import (
     cross_fitted_scores,
     expected_calibration_error,
     fit_calibration,
+    sigmoid,
 )
 from msrn_tf.evaluation.metrics import precision_and_recall, ratio
 from msrn_tf.evaluation.thresholds import DEFAULT, fit_thresholds
@@ -55,13 +56,11 @@ def calibrate(logits, targets, goal, method="platt"):
 
     def fit(logits, targets):
         calibration = fit_calibration(logits, targets, method, goal.min_positives)
-        return calibration, fit_thresholds(calibrated_scores(logits, calibration), targets, goal).values
+        return calibration, fit_thresholds(calibrated_scores(logits, calibration), targets, goal)
 
-    calibration = fit_calibration(logits, targets, method, goal.min_positives)
-    raw = calibrated_scores(logits, Calibration.identity(logits.shape[1]))
+    raw = sigmoid(logits)
     return CalibrationResult(
-        calibration,
-        fit_thresholds(calibrated_scores(logits, calibration), targets, goal),
+        *fit(logits, targets),
         (targets == 1).sum(axis=0),
         before=figures(raw, np.full(raw.shape, DEFAULT), targets),
         after=figures(*cross_fitted_scores(logits, targets, fit), targets),

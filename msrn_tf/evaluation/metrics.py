@@ -7,6 +7,9 @@ CP, CR and of OP, OR; coverage error, ranking average precision and ranking loss
 
 import numpy as np
 
+FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+"""Precision, recall and F1, by label and over all decisions, in the order in which they are told."""
+
 
 def evaluate_scores(scores, targets, labels, thresholds=None):
     """All metrics of the metrics file (DESIGN §4).

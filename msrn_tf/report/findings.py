@@ -4,9 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from msrn_tf.evaluation.calibration import calibrated_scores
-from msrn_tf.models.calibration import Calibration
-
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -63,8 +60,3 @@ def suspects(measurement, count):
                 break
         found.append(chosen)
     return found
-
-
-def raw_scores(measurement):
-    """Scores before calibration: the sigmoid of the logits."""
-    return calibrated_scores(measurement.logits, Calibration.identity(measurement.logits.shape[1]))

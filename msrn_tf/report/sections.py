@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from msrn_tf.evaluation.calibration import expected_calibration_error, reliability
+from msrn_tf.evaluation.calibration import expected_calibration_error, reliability, sigmoid
 from msrn_tf.evaluation.metrics import precision_recall_curve, ratio
 from msrn_tf.report import charts, findings
 from msrn_tf.visualization.html import escape
@@ -115,7 +115,7 @@ def calibration(measurement):
     series = [(*reliability(measurement.scores, measurement.targets), "model")]
     rows = [("model", "scores as they are given", measurement.scores)]
     if not measurement.model.calibration.is_identity:
-        raw = findings.raw_scores(measurement)
+        raw = sigmoid(measurement.logits)
         series.insert(0, (*reliability(raw, measurement.targets), "other"))
         rows.append(("other", "sigmoid of the logits, before calibration", raw))
     legend = "".join(

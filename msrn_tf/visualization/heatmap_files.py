@@ -41,13 +41,18 @@ class HeatmapFiles:
         stem = stem if count == 1 else f"{stem}~{count}"
         written = []
         for name, scales in maps.items():
-            file = os.path.join(self.folder, f"{stem}_{name.replace('/', '-').replace(' ', '_')}.jpg")
+            file = heatmap_path(self.folder, stem, name)
             picture = overlay(photo, combine_scales(scales, photo.size))
             if self.by == "scale":
                 picture = scale_strip(photo, scales, picture)
             picture.save(file, quality=92)
             written.append(file)
         return written
+
+
+def heatmap_path(folder, stem, name):
+    """Where the map of a label or group of a photo goes."""
+    return os.path.join(folder, f"{stem}_{name.replace('/', '-').replace(' ', '_')}.jpg")
 
 
 def scale_strip(photo, scales, combined):
