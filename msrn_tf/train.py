@@ -31,18 +31,21 @@ from msrn_tf.visualization.heatmaps import contact_sheet
 SAMPLE_PICTURES = 6
 
 
-def main(data, model_config, optimization, run):
-    """Trains as configured; the dataclasses are those of `msrn_tf.config`."""
+def main(data, model_config, optimization, run, create_model=create_model):
+    """Trains as configured; the dataclasses are those of `msrn_tf.config`, and `create_model` is that of the factory.
+
+    Another `create_model` trains a model of your own: a built `MultiLabelClassifier`.
+    """
     check_training(data, model_config, optimization, run)
     with StopSignals() as stop:
         try:
-            _train(data, model_config, optimization, run, stop)
+            _train(data, model_config, optimization, run, create_model, stop)
         except Interrupted as interrupted:
             who = stop.received or "another worker"
             print(f"{interrupted} by {who}; the same command goes on from there")
 
 
-def _train(data, model_config, optimization, run, stop):
+def _train(data, model_config, optimization, run, create_model, stop):
     configs = (data, model_config, optimization, run)
     goes_on = run_directory.is_started(run.workdir)
     if goes_on:

@@ -13,7 +13,7 @@ from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
 
 
-def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False):
+def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False, msrn_class=MSRN):
     """A new model, built, with random weights but for the backbone's where a file is given.
 
     Args:
@@ -22,6 +22,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         image_size: int, pixels.
         label_graph: `LabelGraph` with word vectors; needed for `config.model == "msrn"`.
         synchronized_batch_norm: bool. Batch-norm statistics over all replicas.
+        msrn_class: what `config.model == "msrn"` makes: `MSRN`, or a class derived from it.
     """
     policy = "float32" if config.mixed_precision == "none" else f"mixed_{config.mixed_precision}"
     strides = config.strides if config.model == "msrn" else STRIDES[-1:]
@@ -39,7 +40,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         "dtype": policy,
     }
     if config.model == "msrn":
-        model = MSRN(
+        model = msrn_class(
             **common,
             adjacency=label_graph.adjacency(config.graph_threshold),
             word_vectors=label_graph.word_vectors,

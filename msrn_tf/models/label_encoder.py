@@ -33,7 +33,7 @@ class LabelEncoder(keras.layers.Layer):
         self.hidden_units = tuple(hidden_units)
 
     def build(self, word_vectors_shape, adjacency_shape):
-        graph_layer = ENCODERS[self.encoder]
+        graph_layer = self._graph_layer()
         dense_units, graph_units = self.hidden_units
         self.dense = keras.layers.Dense(dense_units, dtype=self.dtype_policy, name="dense")
         self.graph1 = graph_layer(graph_units, dtype=self.dtype_policy, name="graph1")
@@ -42,6 +42,10 @@ class LabelEncoder(keras.layers.Layer):
         self.dense.build(word_vectors_shape)
         self.graph1.build((labels, dense_units), adjacency_shape)
         self.graph2.build((labels, graph_units), adjacency_shape)
+
+    def _graph_layer(self):
+        """Class of the graph layers."""
+        return ENCODERS[self.encoder]
 
     def call(self, word_vectors, adjacency):
         x = self.dense(word_vectors)

@@ -38,6 +38,8 @@ class MSRN(MultiLabelClassifier):
         ValueError: more groups than labels, or an unknown choice.
     """
 
+    label_encoder_class = LabelEncoder
+
     def __init__(
         self,
         *args,
@@ -119,7 +121,9 @@ class MSRN(MultiLabelClassifier):
         if self._initial_word_vectors is not None:
             self.word_vectors.assign(self._initial_word_vectors)
         # The label graph is tiny and its softmax sensitive: float32 under every dtype policy.
-        self.label_encoder = LabelEncoder(self.channels, self.encoder, dtype="float32", name="label_encoder")
+        self.label_encoder = self.label_encoder_class(
+            self.channels, self.encoder, dtype="float32", name="label_encoder"
+        )
         self.label_encoder.build(shape, (num_labels, num_labels))
         if self.num_groups:
             self.diff_pool = DiffPool(self.num_groups, dtype="float32", name="diff_pool")

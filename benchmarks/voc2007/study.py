@@ -1,0 +1,159 @@
+"""Trains the variants of `variants.py` on VOC 2007 and keeps what each scores: the numbers behind docs/results.md.
+
+    PYTHONPATH=. python benchmarks/voc2007/study.py --group=graph --phase=tune
+
+Two phases: `tune` trains on `train` and scores `val`, as often as one likes; `final` trains on `train` and `val`
+together and scores `test`, once for each variant that was chosen. A run that is there already is not run again, so that
+a study that was broken off goes on. `tables.py` makes the tables of the scores.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+
+import numpy as np
+from absl import flags
+from absl.testing import flagsaver
+from variants import GROUPS, Variant
+
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+from msrn_tf.errors import UserError
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+RUNS_A_PROCESS = 4
+"""TensorFlow keeps the functions that it traced: a process that made many models grows."""
+
+PHASES = {"tune": ("train", "val"), "final": ("trainval", "test")}
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Study"""
+
+    group: str = option("", f"variants to train: {', '.join(GROUPS)}")
+    only: tuple[str, ...] = option(
+        (), "a variant of the group by name; may be given several times; without: all", repeated=True
+    )
+    phase: str = option("tune", "train on train and score val, or on trainval and score test", choices=tuple(PHASES))
+    seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "a run for each seed")
+    workers: int = option(2, "runs at a time, each with its share of the cores", low=1)
+    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set")
+    runs: str = option("runs/voc2007", "folder for feature maps, logs and scores")
+
+
+def main(study):
+    if study.group not in GROUPS:
+        raise UserError(f"--group={study.group}: is none of {', '.join(GROUPS)}")
+    variants = [variant for variant in GROUPS[study.group] if not study.only or variant.name in study.only]
+    jobs = [(variant, seed) for seed in study.seeds for variant in variants]
+    jobs = [job for job in jobs if not os.path.exists(os.path.join(run_folder(study, *job), "scores.npz"))]
+    print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
+    threads = max(1, (os.cpu_count() or 1) // study.workers)
+    with concurrent.futures.ProcessPoolExecutor(
+        study.workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(threads,),
+        max_tasks_per_child=RUNS_A_PROCESS,
+    ) as pool:
+        runs = {pool.submit(_run, study, *job): job for job in jobs}
+        for done, finished in enumerate(concurrent.futures.as_completed(runs), 1):
+            variant, seed = runs[finished]
+            print(f"{done}/{len(jobs)}  {variant.name:30} seed {seed}  {finished.result()}", flush=True)
+
+
+def run_folder(study, variant, seed):
+    return os.path.join(study.runs, study.phase, variant.recipe, variant.name, f"seed{seed}")
+
+
+def train_flags(study, variant, seed):
+    """What follows `python -m msrn_tf.train` to repeat a run."""
+    train, _ = PHASES[study.phase]
+    return [
+        f"--flagfile={os.path.relpath(os.path.join(FOLDER, variant.recipe))}.cfg",
+        *variant.flags,
+        f"--seed={seed}",
+        f"--train_split={train}",
+        f"--data_dir={study.voc}",
+        f"--workdir={run_folder(study, variant, seed)}",
+    ]
+
+
+def _start_worker(threads):
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+
+    for concern in (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig):
+        command_line.define_flags(concern)
+
+
+def _run(study, variant: Variant, seed):
+    """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
+    import graph_forms
+    import keras
+
+    from msrn_tf import train
+    from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+    from msrn_tf.data.example import targets_of
+    from msrn_tf.data.readers import open_dataset, read_split
+    from msrn_tf.evaluation.evaluator import Evaluator
+    from msrn_tf.evaluation.metrics import evaluate_scores
+    from msrn_tf.models.factory import load_model
+    from msrn_tf.training.feature_cache import FeatureCache
+
+    started = time.perf_counter()
+    folder = run_folder(study, variant, seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", *train_flags(study, variant, seed)])
+        configs = [
+            command_line.from_flags(concern)
+            for concern in (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
+        ]
+    data, model_config, optimization, run = configs
+    cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
+    data = dataclasses.replace(data, cache_features=cache_folder)
+    keras.backend.clear_session()
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        train.main(data, model_config, optimization, run, graph_forms.creator(variant.form))
+        model = load_model(os.path.join(folder, "model.keras"))
+        reader = open_dataset(data.dataset, data.data_dir)
+        examples = read_split(reader, PHASES[study.phase][1])
+        if cache_folder:
+            cache = FeatureCache(cache_folder, model)
+            cache.add(examples, training=False)
+            scores = Evaluator(model, 32, pipeline=cache).scores(examples)
+        else:
+            scores = Evaluator(model, 32).scores(examples)
+    targets = targets_of(examples)
+    seconds = time.perf_counter() - started
+    found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
+    with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as file:
+        file.write(log.getvalue())
+    shutil.rmtree(os.path.join(folder, "checkpoints"), ignore_errors=True)
+    np.savez(
+        os.path.join(folder, "scores.npz"),
+        scores=scores,
+        targets=targets,
+        labels=np.array(model.labels),
+        seconds=seconds,
+        parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+    )
+    return f"mAP {found:.2f}  {seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, FOLDER)
+    command_line.run(main, usage=__doc__, configs=(StudyConfig,))

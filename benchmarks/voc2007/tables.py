@@ -1,0 +1,133 @@
+"""Tables and pictures of the study's scores: mean ± standard deviation over seeds, paired bootstrap intervals.
+
+    PYTHONPATH=. python benchmarks/voc2007/tables.py --group=graph --phase=tune --reference=msrn
+
+The difference of two variants is the mean over seeds of both on the same photos; its interval is the middle 95 % over
+resamples of the photos, the same for both (`msrn_tf.evaluation.bootstrap`).
+"""
+
+import dataclasses
+import glob
+import os
+import sys
+
+import numpy as np
+from variants import GROUPS
+
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.bootstrap import bootstrap, interval, mean_over_labels, weighted_average_precision
+
+
+@dataclasses.dataclass(frozen=True)
+class TablesConfig:
+    """Tables"""
+
+    group: str = option("", f"variants to set side by side: {', '.join(GROUPS)}")
+    phase: str = option("tune", "tune: scores on val; final: scores on test", choices=("tune", "final"))
+    reference: str = option("", "variant that the others are compared with; empty: the first")
+    labels: bool = option(False, "average precision of each label, of the reference and of the others")
+    resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
+    runs: str = option("runs/voc2007", "folder that study.py wrote")
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Runs of one variant, a seed each.
+
+    Attributes:
+        precisions: `[seeds, 1 + C]`, mAP and the average precision of each label, in percent.
+        resampled: `[resamples, 1 + C]`, the mean over seeds.
+        seconds, parameters: of training and scoring, the mean; of what is trained.
+    """
+
+    labels: tuple[str, ...]
+    precisions: np.ndarray
+    resampled: np.ndarray
+    seconds: float
+    parameters: int
+
+
+def main(config):
+    variants = {variant.name: variant for variant in GROUPS[config.group]}
+    found = {}
+    for name, variant in variants.items():
+        files = sorted(glob.glob(os.path.join(config.runs, config.phase, variant.recipe, name, "seed*", "scores.npz")))
+        if files:
+            found[name] = read_runs(files, config.resamples)
+    reference = config.reference or next(iter(found), "")
+    if reference not in found:
+        raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
+    print(label_table(found, reference) if config.labels else mean_table(found, reference))
+
+
+def read_runs(files, resamples):
+    """`Runs` of `scores.npz` files of the same photos."""
+    precisions, resampled, seconds = [], 0.0, []
+    for path in files:
+        with np.load(path) as run:
+            scores, targets, labels = run["scores"], run["targets"], run["labels"]
+            seconds.append(float(run["seconds"]))
+            parameters = int(run["parameters"])
+
+        def measured(weights, scores=scores, targets=targets):
+            values = 100 * weighted_average_precision(scores, targets, weights)
+            return np.column_stack([mean_over_labels(values), values])
+
+        precisions.append(measured(np.ones((1, len(targets))))[0])
+        resampled = resampled + bootstrap(measured, len(targets), resamples) / len(files)
+    return Runs(tuple(labels.tolist()), np.stack(precisions), resampled, float(np.mean(seconds)), parameters)
+
+
+def difference(runs, reference):
+    """`[1 + C, 3]`: difference of means, and its interval's ends."""
+    means = runs.precisions.mean(axis=0) - reference.precisions.mean(axis=0)
+    return np.column_stack([means, interval(runs.resampled - reference.resampled)])
+
+
+def mean_table(found, reference):
+    """Markdown: a row a variant."""
+    lines = [
+        "| variant | seeds | mAP | difference | labels that gain, lose | trained parameters | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in found.items():
+        maps = runs.precisions[:, 0]
+        spread = f" ± {maps.std(ddof=1):.2f}" if len(maps) > 1 else ""
+        compared = ["", ""]
+        if name != reference:
+            found_difference = difference(runs, found[reference])
+            value, low, high = found_difference[0]
+            gained, lost = (found_difference[1:, 1] > 0).sum(), (found_difference[1:, 2] < 0).sum()
+            compared = [f"{value:+.2f} [{low:+.2f}, {high:+.2f}]", f"{gained}, {lost}"]
+        cells = [
+            name,
+            len(maps),
+            f"{maps.mean():.2f}{spread}",
+            *compared,
+            f"{runs.parameters:,}",
+            f"{runs.seconds:.0f}",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def label_table(found, reference):
+    """Markdown: a row a label; differences in bold where the interval leaves 0 out."""
+    others = [name for name in found if name != reference]
+    lines = ["| label | " + " | ".join([reference, *others]) + " |", "|---" * (2 + len(others)) + "|"]
+    differences = [difference(found[name], found[reference]) for name in others]
+    for row, label in enumerate(("mean", *found[reference].labels)):
+        cells = [label, f"{found[reference].precisions[:, row].mean():.1f}"]
+        for values in differences:
+            value, low, high = values[row]
+            text = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+            cells.append(f"**{text}**" if low > 0 or high < 0 else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    command_line.run(main, usage=__doc__, configs=(TablesConfig,))
