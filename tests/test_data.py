@@ -148,6 +148,15 @@ def test_evaluation_fills_the_last_batch_with_unknown_targets():
     assert (targets[5:] == -1).all() and targets.shape == (8, 3)
 
 
+def test_nothing_tunes_parallel_calls_meanwhile_which_an_epochs_end_would_wait_for():
+    examples = numbered_examples(4)
+    for batches in (
+        training_batches(examples, InputPlan(8), batch_size=4, seed=1, epoch=1),
+        evaluation_batches(examples, image_size=8, batch_size=4),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 # The demo set
 
 

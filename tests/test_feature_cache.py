@@ -73,6 +73,7 @@ def test_training_batches_hold_what_the_backbone_makes_of_the_same_photos(cache,
         choice = BATCHING | {"epoch": epoch, "first_batch": first_batch, "shard": shard}
         images = pipeline.training_batches(examples[:12], PLAN, **choice)
         features = cache.training_batches(examples[:12], PLAN, **choice)
+        assert features.options().autotune.enabled is False
         assert assert_same_batches(images, features, cache.model) == 3 - first_batch
 
 

@@ -26,8 +26,9 @@ def study(monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_every_variant_is_made_of_flags_that_training_accepts(study):
+def test_variants_are_made_of_flags_that_training_accepts_and_the_flagfile_of_the_best_repeats_its_run():
     code = f"""
+import dataclasses
 import sys
 sys.path[:0] = [".", {str(FOLDER)!r}]
 from absl import flags
@@ -46,6 +47,18 @@ for group in variants.GROUPS.values():
         with flagsaver.flagsaver():
             assert flags.FLAGS(["train", *study.train_flags(config, variant, 0)])[1:] == []
             check_training(*[command_line.from_flags(concern) for concern in concerns])
+
+best = next(variant for variant in variants.GROUPS["best_finetuned"] if variant.name == variants.BEST)
+runs = []
+studied = study.train_flags(study.StudyConfig(phase="final"), best, 0)
+for argv in (studied, ["--flagfile=configs/voc2007_mobilenet.cfg"]):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", *argv])
+        runs.append([command_line.from_flags(concern) for concern in concerns])
+for once, again in zip(*runs):
+    for field in dataclasses.fields(once):
+        if not field.metadata["may_change"]:
+            assert getattr(once, field.name) == getattr(again, field.name), field.name
 print("all accepted")
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent.parent, capture_output=True, text=True)

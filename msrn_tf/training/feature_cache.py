@@ -17,7 +17,14 @@ import tensorflow as tf
 from msrn_tf.data.augmentation import make_augmentation
 from msrn_tf.data.decoding import MAX_PIXELS, decode_crop, evaluation_pixels, resize
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import PREFETCHED_BATCHES, augmentation_seed, epoch_order, read_bytes, shard_positions
+from msrn_tf.data.pipeline import (
+    PREFETCHED_BATCHES,
+    augmentation_seed,
+    epoch_order,
+    prefetched,
+    read_bytes,
+    shard_positions,
+)
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbones import tap_shapes
 from msrn_tf.progress import ProgressBar
@@ -119,8 +126,7 @@ class FeatureCache:
         dataset = tf.data.Dataset.zip(
             tf.data.Dataset.from_tensor_slices(rows), variants, tf.data.Dataset.from_tensor_slices(targets)
         )
-        dataset = dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(PREFETCHED_BATCHES)
+        return prefetched(dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE))
 
     def _key(self, examples, mirrored, training):
         """A name made of all that the maps depend on."""

@@ -1,0 +1,167 @@
+"""Pictures of the study's scores: average precision by label, differences of the ablations, curves, heat-maps.
+
+    PYTHONPATH=. python benchmarks/voc2007/pictures.py --output=docs/images
+
+The page of heat-maps shows photos of the data set, which are not ours to copy: it goes into the folder of the runs.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+import sys
+
+import matplotlib
+import numpy as np
+from tables import difference, read_runs
+from variants import BASELINE, BEST, GROUPS
+
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HEATMAP_PHOTOS = 8
+COLOURS = {"msrn": "#1f5fa8", "baseline": "#9a9a9a", "gain": "#2a7f3e", "loss": "#b3362b", "none": "#777777"}
+
+
+@dataclasses.dataclass(frozen=True)
+class PicturesConfig:
+    """Pictures"""
+
+    output: str = option("docs/images", "folder for the pictures")
+    runs: str = option("runs/voc2007", "folder that study.py wrote")
+    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set, for the page of heat-maps")
+    resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
+
+
+def main(config):
+    os.makedirs(config.output, exist_ok=True)
+    finetuned = group_runs(config, "best_finetuned", "final")
+    save(draw_labels(finetuned[BEST], finetuned[BASELINE]), config.output, "voc2007_labels.png")
+    save(draw_curves(config), config.output, "voc2007_curves.png")
+    save(draw_differences(config), config.output, "voc2007_ablations.png")
+    save(draw_heatmaps(config), config.runs, "heatmaps.png")
+
+
+def save(figure, folder, name):
+    path = os.path.join(folder, name)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    print(path)
+
+
+def group_runs(config, group, phase):
+    """`Runs` of the variants of a group that were trained, by name."""
+    files = {variant.name: scores_files(config, variant, phase) for variant in GROUPS[group]}
+    return {name: read_runs(paths, config.resamples) for name, paths in files.items() if paths}
+
+
+def scores_files(config, variant, phase):
+    return sorted(glob.glob(os.path.join(config.runs, phase, variant.recipe, variant.name, "seed*", "scores.npz")))
+
+
+def draw_labels(best, baseline):
+    """Average precision of each label of both models, the labels in order of the difference."""
+    values = difference(best, baseline)[1:]
+    order = np.argsort(values[:, 0])
+    means = [runs.precisions.mean(axis=0)[1:][order] for runs in (baseline, best)]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6), sharey=True, width_ratios=(3, 2))
+    rows = np.arange(len(order))
+    left.hlines(rows, *means, color="#cccccc", lw=3)
+    left.plot(means[0], rows, "o", color=COLOURS["baseline"], label=BASELINE)
+    left.plot(means[1], rows, "o", color=COLOURS["msrn"], label="msrn")
+    left.set_yticks(rows, np.array(best.labels)[order])
+    left.set_xlabel("average precision on test, %")
+    left.legend(frameon=False, loc="lower right")
+    draw_intervals(right, rows, values[order])
+    right.set_xlabel(f"msrn − {BASELINE}, 95 % interval")
+    return figure
+
+
+def draw_intervals(axes, rows, values):
+    """Differences `[rows, 3]` with their intervals, coloured where 0 lies outside."""
+    for row, (value, low, high) in zip(rows, values, strict=True):
+        colour = COLOURS["gain"] if low > 0 else COLOURS["loss"] if high < 0 else COLOURS["none"]
+        axes.plot([low, high], [row, row], color=colour, lw=2)
+        axes.plot(value, row, "o", color=colour)
+    axes.axvline(0, color="black", lw=0.8)
+
+
+def draw_differences(config):
+    """Every ablation's difference of mAP from its group's first variant."""
+    names, values = [], []
+    for group in ("graph", "graph_without_groups", "head", "scales"):
+        runs = group_runs(config, group, "tune")
+        reference = next(iter(runs), None)
+        for name in list(runs)[1:]:
+            names.append(f"{name}  (against {reference})")
+            values.append(difference(runs[name], runs[reference])[0])
+    figure, axes = plt.subplots(figsize=(9, 0.28 * len(names) + 1))
+    draw_intervals(axes, range(len(names)), values)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("difference of mAP on val, 95 % interval")
+    return figure
+
+
+def draw_curves(config):
+    """Loss by epoch of the fine-tuned models, and precision over recall of all labels together on test."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for variant in GROUPS["best_finetuned"]:
+        files = scores_files(config, variant, "final")
+        if not files:
+            continue
+        with open(os.path.join(os.path.dirname(files[0]), "metrics.jsonl"), encoding="utf-8") as file:
+            epochs = [json.loads(line) for line in file]
+        left.plot([e["epoch"] for e in epochs], [e["classification_loss"] for e in epochs], "o-", label=variant.name)
+        right.plot(*precision_recall(files[0]), label=variant.name)
+    left.set(xlabel="epoch", ylabel="classification loss in training", ylim=(0, None))
+    right.set(xlabel="recall", ylabel="precision, all labels together, test", xlim=(0, 1), ylim=(0.4, 1.01))
+    right.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def precision_recall(path):
+    """(recall, precision) at every score, all labels together; unknown targets are left out."""
+    with np.load(path) as run:
+        known = run["targets"] >= 0
+        scores, targets = run["scores"][known], run["targets"][known]
+    hits = np.cumsum(targets[np.argsort(-scores, kind="stable")] == 1)
+    return hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+
+
+def draw_heatmaps(config):
+    """Photos of test, each with what the best fine-tuned model finds and where it looks."""
+    from PIL import Image
+
+    from msrn_tf.data.pipeline import evaluation_batches
+    from msrn_tf.data.readers import open_dataset, read_split
+    from msrn_tf.models.factory import load_model
+    from msrn_tf.visualization.heatmaps import combine_scales, overlay
+
+    variant = next(variant for variant in GROUPS["best_finetuned"] if variant.name == BEST)
+    model = load_model(os.path.join(os.path.dirname(scores_files(config, variant, "final")[0]), "model.keras"))
+    examples = read_split(open_dataset("voc2007", config.voc), "test")
+    several = [example for example in examples if (example.target == 1).sum() >= 2]
+    chosen = several[:: len(several) // HEATMAP_PHOTOS][:HEATMAP_PHOTOS]
+    images, _ = next(iter(evaluation_batches(chosen, image_size=model.image_size, batch_size=len(chosen))))
+    scores = model.probabilities(images)
+    maps = [np.asarray(scale) for scale in model.attention_maps(images)]
+    figure, axes = plt.subplots(len(chosen), 4, figsize=(9, 2.3 * len(chosen)))
+    for row, (pixels, example) in enumerate(zip(np.asarray(images), chosen, strict=True)):
+        photo = Image.fromarray(pixels)
+        axes[row, 0].imshow(photo)
+        axes[row, 0].set_title(", ".join(np.array(model.labels)[example.target == 1]), fontsize=8)
+        for axis, label in zip(axes[row, 1:], np.argsort(-scores[row]), strict=False):
+            axis.imshow(overlay(photo, combine_scales([scale[row, label] for scale in maps], photo.size)))
+            axis.set_title(f"{model.labels[label]} {100 * scores[row, label]:.0f} %", fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    command_line.run(main, usage=__doc__, configs=(PicturesConfig,))
