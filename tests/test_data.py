@@ -1,7 +1,10 @@
 """Decoding, augmentation and the order of batches."""
 
 import io
+import itertools
 import json
+import queue
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, rando
 from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.example import Example, targets_of
-from msrn_tf.data.pipeline import InputPlan, epoch_order, evaluation_batches, training_batches
+from msrn_tf.data.pipeline import InputPlan, distributed, epoch_order, evaluation_batches, training_batches
 from msrn_tf.data.policies import mixed
 from msrn_tf.label_graph import LabelGraph
 
@@ -155,6 +158,32 @@ def test_nothing_tunes_parallel_calls_meanwhile_which_an_epochs_end_would_wait_f
         evaluation_batches(examples, image_size=8, batch_size=4),
     ):
         assert batches.options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_iterator_of_tf_distribute_is_dropped_on_a_thread_of_its_own_read_to_its_end_or_not(count):
+    dropped_on = queue.Queue()
+
+    class Iterator:
+        numbers = iter(range(3))
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.numbers)
+
+        def __del__(self):
+            dropped_on.put(threading.current_thread())
+
+    class Strategy:
+        def distribute_datasets_from_function(self, of_worker):
+            return Iterator()
+
+    batches = distributed(Strategy(), lambda context: None)
+    assert list(itertools.islice(batches, count)) == list(range(count))
+    del batches
+    assert dropped_on.get(timeout=30) is not threading.main_thread()
 
 
 # The demo set

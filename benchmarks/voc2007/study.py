@@ -55,7 +55,7 @@ def main(study):
     jobs = [(variant, seed) for seed in study.seeds for variant in variants]
     jobs = [job for job in jobs if not os.path.exists(os.path.join(run_folder(study, *job), "scores.npz"))]
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
-    threads = max(1, (os.cpu_count() or 1) // study.workers)
+    threads = max(1, len(os.sched_getaffinity(0)) // study.workers)
     with concurrent.futures.ProcessPoolExecutor(
         study.workers,
         multiprocessing.get_context("spawn"),

@@ -95,6 +95,17 @@ GROUPS = {
         _small("label graph on the logits", form="logit_graph"),
         _small("label graph on the features", form="feature_graph"),
     ],
+    "gcn": [
+        _small("gcn", "--encoder=gcn"),
+        _small("gcn, no graph", "--encoder=gcn", "--graph_threshold=1"),
+        _small("gcn, random word vectors", "--encoder=gcn", form="random_words"),
+        _small("gcn, no groups", "--encoder=gcn", "--pool_ratio=0"),
+        _small("gcn, 512 channels", "--encoder=gcn", "--channels=512"),
+        _small("gcn, dropout 0.6", "--encoder=gcn", "--dropout=0.6"),
+        _small("gcn, weight decay 0.1", "--encoder=gcn", "--weight_decay=0.1"),
+        _small("gcn, 10 epochs", "--encoder=gcn", "--epochs=10"),
+        _small("gcn, asymmetric loss", "--encoder=gcn", "--loss=asl"),
+    ],
     "graph_without_groups": [
         _small("no groups", "--pool_ratio=0"),
         _small("edge bias", "--pool_ratio=0", form="edge_bias"),
@@ -106,6 +117,7 @@ GROUPS = {
         *(_small(f"dropout {rate}", f"--dropout={rate}") for rate in (0, 0.2, 0.6)),
         _small("no groups", "--pool_ratio=0"),
         *(_small(f"{count} groups", f"--pool_ratio={count / 20}") for count in (1, 2, 8)),
+        *(_small(f"weight decay {value}", f"--weight_decay={value}") for value in (0.1, 1)),
         _small("mlp head", "--head=mlp"),
         _small("asymmetric loss", "--loss=asl"),
         _small("focal loss", "--loss=focal"),
@@ -129,6 +141,7 @@ GROUPS = {
         Variant("gap", (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),
         Variant("gmp", (*GMP_TUNED, "--backbone_factor=0.01"), "finetuned"),
         Variant("msrn, mlp head", ("--head=mlp",), "finetuned"),
+        Variant("msrn, gcn", ("--encoder=gcn",), "finetuned"),
         Variant(BEST, ("--channels=1024",), "finetuned"),
     ],
 }

@@ -7,6 +7,7 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 import dataclasses
 import os
 import re
+import threading
 
 import numpy as np
 import tensorflow as tf
@@ -85,12 +86,28 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
 def prefetched(dataset):
     """The last step of every dataset of batches.
 
-    Parallel calls are as many as cores, not tuned while it runs: the end of an iterator of `tf.distribute` waits for
-    the tuner's next turn, which comes after 20, 41, 82, and then every 60 seconds (TensorFlow 2.21).
+    Parallel calls are as many as cores, not tuned while it runs (see `distributed`).
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.prefetch(PREFETCHED_BATCHES).with_options(options)
+
+
+def distributed(strategy, of_worker):
+    """Batches of `strategy.distribute_datasets_from_function(of_worker)`, the iterator dropped on a thread of its own.
+
+    An iterator of `tf.distribute` that is dropped waits for the next turn of tf.data's tuner, which comes after 10, 20,
+    41, 82 and then every 60 seconds (TensorFlow 2.21): the tuner of the dataset, which `prefetched` turns off, and that
+    of its own copy to the devices, which has no such option. Nothing else needs to wait for it.
+    """
+    iterator = iter(strategy.distribute_datasets_from_function(of_worker))
+    try:
+        yield from iterator
+    finally:
+        last_reference = [iterator]
+        del iterator
+        threading.Thread(target=last_reference.clear, daemon=True).start()
+        del last_reference
 
 
 def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from msrn_tf.data import pipeline
 from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import why_not_decoded
+from msrn_tf.data.pipeline import distributed, why_not_decoded
 from msrn_tf.errors import UserError
 
 
@@ -87,7 +87,7 @@ class Evaluator:
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 
         rows = []
-        for images, _ in self.strategy.distribute_datasets_from_function(shard):
+        for images, _ in distributed(self.strategy, shard):
             rows.append(self._forward(images).numpy())
             if progress:
                 progress(num_before + min(len(examples), sum(map(len, rows))))

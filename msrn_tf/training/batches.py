@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from msrn_tf.data import pipeline
 from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import epoch_order, why_not_decoded
+from msrn_tf.data.pipeline import distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 
 
@@ -63,7 +63,7 @@ class TrainingBatches:
             )
             return dataset.rebatch(images_per_replica, drop_remainder=True)
 
-        return self.strategy.distribute_datasets_from_function(of_worker)
+        return distributed(self.strategy, of_worker)
 
     def _sources(self):
         """For each example the index of the one that is read: its own, or that of the next sound one."""
