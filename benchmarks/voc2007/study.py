@@ -7,7 +7,6 @@ together and scores `test`, once for each variant that was chosen. A run that is
 a study that was broken off goes on. `tables.py` makes the tables of the scores.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import io
@@ -20,7 +19,7 @@ import time
 import numpy as np
 from absl import flags
 from absl.testing import flagsaver
-from variants import GROUPS, Variant
+from variants import GROUPS
 
 from msrn_tf import command_line
 from msrn_tf.command_line import option
@@ -56,17 +55,13 @@ def main(study):
     jobs = [job for job in jobs if not os.path.exists(os.path.join(run_folder(study, *job), "scores.npz"))]
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
     threads = max(1, len(os.sched_getaffinity(0)) // study.workers)
-    with concurrent.futures.ProcessPoolExecutor(
-        study.workers,
-        multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(threads,),
-        max_tasks_per_child=RUNS_A_PROCESS,
-    ) as pool:
-        runs = {pool.submit(_run, study, *job): job for job in jobs}
-        for done, finished in enumerate(concurrent.futures.as_completed(runs), 1):
-            variant, seed = runs[finished]
-            print(f"{done}/{len(jobs)}  {variant.name:30} seed {seed}  {finished.result()}", flush=True)
+    pool = multiprocessing.get_context("spawn").Pool(
+        study.workers, initializer=_start_worker, initargs=(threads,), maxtasksperchild=RUNS_A_PROCESS
+    )
+    with pool:
+        finished = pool.imap_unordered(_run, [(study, *job) for job in jobs], chunksize=1)
+        for done, (name, seed, outcome) in enumerate(finished, 1):
+            print(f"{done}/{len(jobs)}  {name:30} seed {seed}  {outcome}", flush=True)
 
 
 def run_folder(study, variant, seed):
@@ -97,7 +92,7 @@ def _start_worker(threads):
         command_line.define_flags(concern)
 
 
-def _run(study, variant: Variant, seed):
+def _run(job):
     """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
     import graph_forms
     import keras
@@ -111,6 +106,7 @@ def _run(study, variant: Variant, seed):
     from msrn_tf.models.factory import load_model
     from msrn_tf.training.feature_cache import FeatureCache
 
+    study, variant, seed = job
     started = time.perf_counter()
     folder = run_folder(study, variant, seed)
     shutil.rmtree(folder, ignore_errors=True)
@@ -151,7 +147,7 @@ def _run(study, variant: Variant, seed):
         seconds=seconds,
         parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
     )
-    return f"mAP {found:.2f}  {seconds:.0f} s"
+    return variant.name, seed, f"mAP {found:.2f}  {seconds:.0f} s"
 
 
 if __name__ == "__main__":

@@ -135,6 +135,7 @@ GROUPS = {
         Variant("gmp", GMP_TUNED),
         Variant("msrn"),
         Variant("msrn, 1024 channels", ("--channels=1024",)),
+        Variant("msrn, gcn", ("--encoder=gcn", "--epochs=6")),
     ],
     "best_finetuned": [
         # The same rate of the backbone, 1e-4, for all.
