@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from msrn_tf.config import ModelConfig
 from msrn_tf.evaluation.bootstrap import paired_comparison
@@ -98,9 +99,13 @@ def test_a_form_that_adds_to_the_model_starts_as_the_model(study, label_graph, f
 @pytest.mark.parametrize(
     "form", ["edge_bias", "learned_edges", "cornet", "logit_graph", "feature_graph", "cooccurrence_groups"]
 )
-def test_a_form_survives_saving(study, label_graph, form, tmp_path):
+def test_a_form_learns_with_all_of_its_weights_and_survives_saving(study, label_graph, form, tmp_path):
     model = small_model(study("graph_forms").creator, form, label_graph)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images, training=True)) + sum(model.losses)
+    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+    assert all(gradient is not None for gradient in gradients)
     before = np.array(model(images))
     assert np.isfinite(before).all()
     model.save(tmp_path / "model.keras")

@@ -175,6 +175,7 @@ class CooccurrenceGroups(_Form):
 
     def build(self, images_shape):
         super().build(images_shape)
+        self.diff_pool.assignment.trainable = False
         self.groups_of = self.add_weight(
             name="groups_of", shape=(len(self.labels), self.num_groups), initializer="zeros", trainable=False
         )

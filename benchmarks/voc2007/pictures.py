@@ -74,7 +74,7 @@ def draw_labels(best, baseline):
     left.plot(means[1], rows, "o", color=COLOURS["msrn"], label="msrn")
     left.set_yticks(rows, np.array(best.labels)[order])
     left.set_xlabel("average precision on test, %")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="center left")
     draw_intervals(right, rows, values[order])
     right.set_xlabel(f"msrn − {BASELINE}, 95 % interval")
     return figure
