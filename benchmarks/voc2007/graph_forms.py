@@ -5,7 +5,6 @@ probabilities, P[i,j] = P(label i is there | label j is there), counted on the t
 """
 
 import dataclasses
-import functools
 
 import keras
 import numpy as np
@@ -28,10 +27,9 @@ def creator(form):
         return create_model
     if form == RANDOM_WORDS:
         return _create_with_random_words
-    create = functools.partial(create_model, msrn_class=FORMS[form])
 
     def create_with_graph(config, labels, image_size, label_graph, *others):
-        model = create(config, labels, image_size, label_graph, *others)
+        model = create_model(config, labels, image_size, label_graph, *others, msrn_class=FORMS[form])
         model.use_graph(label_graph)
         return model
 
@@ -74,9 +72,7 @@ class _BiasedGraphAttention(GraphAttention):
     """Graph attention over all labels with log P added to the scores, as Graphormer's edge bias (arXiv 2106.05234)."""
 
     def _attention(self, h, adjacency):
-        a_self, a_neighbour = self.attention_kernel[: self.units], self.attention_kernel[self.units :]
-        score = ops.matmul(h, a_self) + ops.transpose(ops.matmul(h, a_neighbour))
-        return ops.softmax(ops.leaky_relu(score, negative_slope=0.2) + adjacency, axis=-1)
+        return ops.softmax(self._scores(h) + adjacency, axis=-1)
 
 
 @keras.saving.register_keras_serializable("study")
@@ -157,16 +153,14 @@ class FeatureGraph(_Form):
         self.message_in = self.add_weight(name="message_in", shape=(width, self.rank))
         self.message_out = self.add_weight(name="message_out", shape=(self.rank, width), initializer="zeros")
 
-    def forward(self, images, training=None):
-        semantics, assignment, group_loss = self.semantics()
-        aggregated = self.aggregate(self.feature_maps(images, training=training), semantics)
+    def aggregate(self, maps, semantics):
+        aggregated = super().aggregate(maps, semantics)
         count = len(self.labels)
         neighbours = ops.exp(self.conditional) * (1 - ops.eye(count))
         neighbours = neighbours / ops.sum(neighbours, axis=-1, keepdims=True)
         messages = ops.matmul(ops.matmul(ops.tanh(aggregated[:, :count]), self.message_in), self.message_out)
         labels = aggregated[:, :count] + ops.matmul(neighbours, messages)
-        aggregated = ops.concatenate([labels, aggregated[:, count:]], axis=1)
-        return self.head(aggregated, assignment, training=training), group_loss
+        return ops.concatenate([labels, aggregated[:, count:]], axis=1)
 
 
 @keras.saving.register_keras_serializable("study")

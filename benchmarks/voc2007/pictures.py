@@ -6,18 +6,17 @@ The page of heat-maps shows photos of the data set, which are not ours to copy: 
 """
 
 import dataclasses
-import glob
 import json
 import os
-import sys
 
 import matplotlib
 import numpy as np
-from tables import difference, read_runs
+from tables import difference, group_runs, scores_files
 from variants import BASELINE, BEST, GROUPS
 
 from msrn_tf import command_line
 from msrn_tf.command_line import option
+from msrn_tf.evaluation.metrics import precision_recall_curve
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -50,16 +49,6 @@ def save(figure, folder, name):
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
     print(path)
-
-
-def group_runs(config, group, phase):
-    """`Runs` of the variants of a group that were trained, by name."""
-    files = {variant.name: scores_files(config, variant, phase) for variant in GROUPS[group]}
-    return {name: read_runs(paths, config.resamples) for name, paths in files.items() if paths}
-
-
-def scores_files(config, variant, phase):
-    return sorted(glob.glob(os.path.join(config.runs, phase, variant.recipe, variant.name, "seed*", "scores.npz")))
 
 
 def draw_labels(best, baseline):
@@ -116,20 +105,13 @@ def draw_curves(config):
         with open(os.path.join(os.path.dirname(files[0]), "metrics.jsonl"), encoding="utf-8") as file:
             epochs = [json.loads(line) for line in file]
         left.plot([e["epoch"] for e in epochs], [e["classification_loss"] for e in epochs], "o-", label=variant.name)
-        right.plot(*precision_recall(files[0]), label=variant.name)
+        with np.load(files[0]) as run:
+            precision, recall, _ = precision_recall_curve(run["scores"], run["targets"])
+        right.plot(recall, precision, label=variant.name)
     left.set(xlabel="epoch", ylabel="classification loss in training", ylim=(0, None))
     right.set(xlabel="recall", ylabel="precision, all labels together, test", xlim=(0, 1), ylim=(0.4, 1.01))
     right.legend(frameon=False, loc="lower left")
     return figure
-
-
-def precision_recall(path):
-    """(recall, precision) at every score, all labels together; unknown targets are left out."""
-    with np.load(path) as run:
-        known = run["targets"] >= 0
-        scores, targets = run["scores"][known], run["targets"][known]
-    hits = np.cumsum(targets[np.argsort(-scores, kind="stable")] == 1)
-    return hits / hits[-1], hits / np.arange(1, len(hits) + 1)
 
 
 def draw_heatmaps(config):
@@ -163,5 +145,4 @@ def draw_heatmaps(config):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     command_line.run(main, usage=__doc__, configs=(PicturesConfig,))

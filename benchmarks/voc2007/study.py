@@ -13,22 +13,33 @@ import io
 import multiprocessing
 import os
 import shutil
-import sys
 import time
 
+import graph_forms
+import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from variants import GROUPS
 
-from msrn_tf import command_line
+from msrn_tf import command_line, train
 from msrn_tf.command_line import option
+from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+from msrn_tf.data import pipeline
+from msrn_tf.data.example import targets_of
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.models.factory import load_model
+from msrn_tf.training.feature_cache import FeatureCache
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 RUNS_A_PROCESS = 4
 """TensorFlow keeps the functions that it traced: a process that made many models grows."""
 
+CONCERNS = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
 PHASES = {"tune": ("train", "val"), "final": ("trainval", "test")}
 
 
@@ -65,7 +76,7 @@ def main(study):
 
 
 def run_folder(study, variant, seed):
-    return os.path.join(study.runs, study.phase, variant.recipe, variant.name, f"seed{seed}")
+    return os.path.join(variant.folder(study.runs, study.phase), f"seed{seed}")
 
 
 def train_flags(study, variant, seed):
@@ -82,30 +93,14 @@ def train_flags(study, variant, seed):
 
 
 def _start_worker(threads):
-    import tensorflow as tf
-
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
-
-    for concern in (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig):
+    for concern in CONCERNS:
         command_line.define_flags(concern)
 
 
 def _run(job):
     """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
-    import graph_forms
-    import keras
-
-    from msrn_tf import train
-    from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
-    from msrn_tf.data.example import targets_of
-    from msrn_tf.data.readers import open_dataset, read_split
-    from msrn_tf.evaluation.evaluator import Evaluator
-    from msrn_tf.evaluation.metrics import evaluate_scores
-    from msrn_tf.models.factory import load_model
-    from msrn_tf.training.feature_cache import FeatureCache
-
     study, variant, seed = job
     started = time.perf_counter()
     folder = run_folder(study, variant, seed)
@@ -113,11 +108,7 @@ def _run(job):
     os.makedirs(folder)
     with flagsaver.flagsaver():
         flags.FLAGS(["train", *train_flags(study, variant, seed)])
-        configs = [
-            command_line.from_flags(concern)
-            for concern in (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
-        ]
-    data, model_config, optimization, run = configs
+        data, model_config, optimization, run = map(command_line.from_flags, CONCERNS)
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()
@@ -127,12 +118,11 @@ def _run(job):
         model = load_model(os.path.join(folder, "model.keras"))
         reader = open_dataset(data.dataset, data.data_dir)
         examples = read_split(reader, PHASES[study.phase][1])
+        source = pipeline
         if cache_folder:
-            cache = FeatureCache(cache_folder, model)
-            cache.add(examples, training=False)
-            scores = Evaluator(model, 32, pipeline=cache).scores(examples)
-        else:
-            scores = Evaluator(model, 32).scores(examples)
+            source = FeatureCache(cache_folder, model)
+            source.add(examples, training=False)
+        scores = Evaluator(model, 32, pipeline=source).scores(examples)
     targets = targets_of(examples)
     seconds = time.perf_counter() - started
     found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
@@ -151,5 +141,4 @@ def _run(job):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, FOLDER)
     command_line.run(main, usage=__doc__, configs=(StudyConfig,))

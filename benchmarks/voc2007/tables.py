@@ -1,4 +1,4 @@
-"""Tables and pictures of the study's scores: mean ± standard deviation over seeds, paired bootstrap intervals.
+"""Tables of the study's scores: mean ± standard deviation over seeds, paired bootstrap intervals.
 
     PYTHONPATH=. python benchmarks/voc2007/tables.py --group=graph --phase=tune --reference=msrn
 
@@ -9,7 +9,6 @@ resamples of the photos, the same for both (`msrn_tf.evaluation.bootstrap`).
 import dataclasses
 import glob
 import os
-import sys
 
 import numpy as np
 from variants import GROUPS
@@ -50,16 +49,21 @@ class Runs:
 
 
 def main(config):
-    variants = {variant.name: variant for variant in GROUPS[config.group]}
-    found = {}
-    for name, variant in variants.items():
-        files = sorted(glob.glob(os.path.join(config.runs, config.phase, variant.recipe, name, "seed*", "scores.npz")))
-        if files:
-            found[name] = read_runs(files, config.resamples)
+    found = group_runs(config, config.group, config.phase)
     reference = config.reference or next(iter(found), "")
     if reference not in found:
         raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
     print(label_table(found, reference) if config.labels else mean_table(found, reference))
+
+
+def group_runs(config, group, phase):
+    """`Runs` of the variants of a group that were trained, by name."""
+    files = {variant.name: scores_files(config, variant, phase) for variant in GROUPS[group]}
+    return {name: read_runs(paths, config.resamples) for name, paths in files.items() if paths}
+
+
+def scores_files(config, variant, phase):
+    return sorted(glob.glob(os.path.join(variant.folder(config.runs, phase), "seed*", "scores.npz")))
 
 
 def read_runs(files, resamples):
@@ -129,5 +133,4 @@ def label_table(found, reference):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     command_line.run(main, usage=__doc__, configs=(TablesConfig,))

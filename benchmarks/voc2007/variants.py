@@ -1,6 +1,7 @@
 """What the study on VOC 2007 compares: groups of variants, each a recipe (a flagfile beside this) and changes to it."""
 
 import dataclasses
+import os
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Variant:
     flags: tuple[str, ...] = ()
     recipe: str = "frozen"
     form: str = ""
+
+    def folder(self, runs, phase):
+        """Where the runs of a phase are kept, a folder `seedN` each."""
+        return os.path.join(runs, phase, self.recipe, self.name)
 
 
 SMALL = ("--channels=256", "--epochs=5")

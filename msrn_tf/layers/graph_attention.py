@@ -46,10 +46,13 @@ class GraphAttention(keras.layers.Layer):
         """How much each node attends to each, `[nodes, nodes]`; rows sum to 1."""
         return self._attention(ops.matmul(nodes, self.kernel), adjacency)
 
-    def _attention(self, h, adjacency):
+    def _scores(self, h):
         a_self, a_neighbour = self.attention_kernel[: self.units], self.attention_kernel[self.units :]
         score = ops.matmul(h, a_self) + ops.transpose(ops.matmul(h, a_neighbour))
-        score = ops.leaky_relu(score, negative_slope=0.2)
+        return ops.leaky_relu(score, negative_slope=0.2)
+
+    def _attention(self, h, adjacency):
+        score = self._scores(h)
         score = ops.where(adjacency > 0, score, ops.cast(MASKED_SCORE, score.dtype))
         return ops.softmax(score, axis=-1)
 
