@@ -84,7 +84,13 @@ class ModelConfig:
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
     word_vectors: str = option(
-        "auto", "GloVe text file, or onehot or learned; auto: the label graph file's, else learned"
+        "auto", "GloVe text file, or onehot or learned; auto: the label graph file's, else random ones that are kept"
+    )
+    word_vector_norm: float = option(
+        0.0,
+        "length that each word vector is brought to, e.g. 0.3: long ones (GloVe: 5) make the attention pick single "
+        "positions from the start; 0: as they are",
+        low=0.0,
     )
 
 

@@ -167,6 +167,15 @@ def test_a_label_graph_is_put_in_the_data_sets_order_or_refused(rng):
     assert not any("zero" in warning for warning in warnings)
 
 
+def test_word_vectors_are_brought_to_one_length_where_it_is_given():
+    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    as_they_are, _ = prepare_label_graph(ModelConfig(), "abc", examples, 0)
+    graph, _ = prepare_label_graph(ModelConfig(word_vector_norm=0.3), "abc", examples, 0)
+    np.testing.assert_allclose(np.linalg.norm(graph.word_vectors, axis=1), 0.3, rtol=1e-6)
+    cosine = np.sum(graph.word_vectors * as_they_are.word_vectors, axis=1)
+    np.testing.assert_allclose(cosine / 0.3, np.linalg.norm(as_they_are.word_vectors, axis=1), rtol=1e-5)
+
+
 def test_synchronized_batch_norm_keeps_the_weights():
     examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
     config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")

@@ -81,7 +81,7 @@ def draw_intervals(axes, rows, values):
 def draw_differences(config):
     """Every ablation's difference of mAP from its group's first variant."""
     names, values = [], []
-    for group in ("graph", "graph_without_groups", "head", "scales"):
+    for group in ("semantics", "graph", "graph_without_groups", "head", "scales"):
         runs = group_runs(config, group, "tune")
         reference = next(iter(runs), None)
         for name in list(runs)[1:]:

@@ -69,10 +69,14 @@ def main(study):
     pool = multiprocessing.get_context("spawn").Pool(
         study.workers, initializer=_start_worker, initargs=(threads,), maxtasksperchild=RUNS_A_PROCESS
     )
+    failed = 0
     with pool:
-        finished = pool.imap_unordered(_run, [(study, *job) for job in jobs], chunksize=1)
-        for done, (name, seed, outcome) in enumerate(finished, 1):
+        finished = pool.imap_unordered(_run_or_say_why, [(study, *job) for job in jobs], chunksize=1)
+        for done, (name, seed, outcome, has_failed) in enumerate(finished, 1):
+            failed += has_failed
             print(f"{done}/{len(jobs)}  {name:30} seed {seed}  {outcome}", flush=True)
+    if failed:
+        raise UserError(f"--group={study.group}: {failed} runs failed, see above; the same command tries them again")
 
 
 def run_folder(study, variant, seed):
@@ -97,6 +101,15 @@ def _start_worker(threads):
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     for concern in CONCERNS:
         command_line.define_flags(concern)
+
+
+def _run_or_say_why(job):
+    """`(name, seed, sentence, failed)`. An exception would end the pool, whose workers do not heed its signal."""
+    _, variant, seed = job
+    try:
+        return variant.name, seed, _run(job), False
+    except Exception as error:
+        return variant.name, seed, f"failed: {type(error).__name__}: {error}", True
 
 
 def _run(job):
@@ -137,7 +150,7 @@ def _run(job):
         seconds=seconds,
         parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
     )
-    return variant.name, seed, f"mAP {found:.2f}  {seconds:.0f} s"
+    return f"mAP {found:.2f}  {seconds:.0f} s"
 
 
 if __name__ == "__main__":

@@ -25,18 +25,24 @@ class Variant:
         return os.path.join(runs, phase, self.recipe, self.name)
 
 
-SMALL = ("--channels=256", "--epochs=5")
+SHORT_WORDS = "--word_vector_norm=0.3"
+"""What the group `semantics` taught."""
+
+SMALL = ("--channels=256", "--epochs=5", SHORT_WORDS)
 """Ablations train at half of the width and for fewer epochs than the best model, so that five seeds are minutes."""
 
-SMALLER = ("--channels=128", "--epochs=5")
+SMALLER = ("--channels=128", "--epochs=5", SHORT_WORDS)
 """Maps at strides 8 and 16 have 16 and 4 times the positions."""
 
-BASELINE = "gap"
-BEST = "msrn, elementwise head"
+BASELINE = "gap, 288 pixels"
+BEST = "msrn, 288 pixels"
 """On test, of the fine-tuned: `configs/voc2007_mobilenet.cfg`."""
 
 GAP_TUNED = ("--model=gap", "--learning_rate=3e-3", "--dropout=0.2")
 GMP_TUNED = ("--model=gmp", "--learning_rate=1e-2")
+
+AT_224 = ("--image_size=224", "--frozen_stride=4", "--word_vector_norm=0", "--mixed_precision=bfloat16")
+"""What fine-tuning was before the groups `image_size` and `semantics`."""
 
 
 def _small(name, *flags, form=""):
@@ -69,29 +75,38 @@ GROUPS = {
     ],
     "tuning_msrn": [
         Variant("512 channels, dropout 0.4, rate 1e-3"),
-        Variant("dropout 0.6", ("--dropout=0.6",)),
+        Variant("512 channels, dropout 0.6", ("--dropout=0.6",)),
         Variant("1024 channels", ("--channels=1024",)),
         Variant("no groups, 512 channels", ("--pool_ratio=0",)),
         Variant("moving average 0.995", ("--ema_decay=0.995",)),
         Variant("rate 5e-4", ("--learning_rate=5e-4",)),
         Variant("rate 2e-3", ("--learning_rate=2e-3",)),
+        Variant("512 channels, word vectors of length 0.3", (SHORT_WORDS,)),
+        Variant("256 channels, word vectors of length 0.3", (SHORT_WORDS, "--channels=256")),
     ],
     "tuning_finetuned": [
         Variant(
             f"{model}, backbone {factor} of the rate",
-            (*flags, f"--backbone_factor={factor}", "--epochs=5", "--mixed_precision=none"),
+            (*flags, *AT_224, f"--backbone_factor={factor}", "--epochs=5", "--mixed_precision=none"),
             "finetuned",
         )
         for model, flags, factors in (("gap", GAP_TUNED, (0.03, 0.1)), ("msrn", (), (0.1, 0.3)))
         for factor in factors
+    ]
+    + [
+        Variant(f"{model}, 288 pixels, trained from stride 8 on", (*flags, "--epochs=5"), "finetuned")
+        for model, flags in (("gap", (*GAP_TUNED, "--backbone_factor=0.03")), ("msrn", ()))
+    ],
+    "image_size": [
+        Variant(f"{model}, {size} pixels", (*flags, f"--image_size={size}"))
+        for size in (224, 256, 288, 320)
+        for model, flags in (("gap", GAP_TUNED), ("msrn, gcn", ("--encoder=gcn", "--epochs=6")))
     ],
     # Five seeds each.
     "graph": [
         _small("msrn"),
         _small("no graph", "--graph_threshold=1"),
         *(_small(f"threshold {value}", f"--graph_threshold={value}") for value in (0.1, 0.2, 0.3, 0.6)),
-        _small("gcn", "--encoder=gcn"),
-        _small("gcn, threshold 0.1", "--encoder=gcn", "--graph_threshold=0.1"),
         _small("random word vectors", form="random_words"),
         _small("one-hot word vectors", "--word_vectors=onehot"),
         _small("learned word vectors", "--word_vectors=learned"),
@@ -100,54 +115,65 @@ GROUPS = {
         _small("label graph on the logits", form="logit_graph"),
         _small("label graph on the features", form="feature_graph"),
     ],
-    "gcn": [
-        _small("gcn", "--encoder=gcn"),
-        _small("gcn, no graph", "--encoder=gcn", "--graph_threshold=1"),
-        _small("gcn, random word vectors", "--encoder=gcn", form="random_words"),
-        _small("gcn, no groups", "--encoder=gcn", "--pool_ratio=0"),
-        _small("gcn, 512 channels", "--encoder=gcn", "--channels=512"),
-        _small("gcn, dropout 0.6", "--encoder=gcn", "--dropout=0.6"),
-        _small("gcn, weight decay 0.1", "--encoder=gcn", "--weight_decay=0.1"),
-        _small("gcn, 10 epochs", "--encoder=gcn", "--epochs=10"),
-        _small("gcn, asymmetric loss", "--encoder=gcn", "--loss=asl"),
-    ],
     "graph_without_groups": [
         _small("no groups", "--pool_ratio=0"),
         _small("edge bias", "--pool_ratio=0", form="edge_bias"),
         _small("learned edges", "--pool_ratio=0", form="learned_edges"),
     ],
+    # Three seeds each.
+    "semantics": [
+        _small("msrn"),
+        *(_small(f"word vectors of length {value}", f"--word_vector_norm={value}") for value in (0.1, 1)),
+        _small("word vectors as they are", "--word_vector_norm=0"),
+        _small("word vectors as they are, no graph", "--word_vector_norm=0", "--graph_threshold=1"),
+        _small("gcn", "--encoder=gcn"),
+        _small("gcn, no graph", "--encoder=gcn", "--graph_threshold=1"),
+        _small("gcn, threshold 0.1", "--encoder=gcn", "--graph_threshold=0.1"),
+        _small("gcn, word vectors as they are", "--encoder=gcn", "--word_vector_norm=0"),
+    ],
     "head": [
         _small("msrn"),
-        *(_small(f"{channels} channels", f"--channels={channels}") for channels in (128, 512, 1024)),
+        *(_small(f"{channels} channels", f"--channels={channels}") for channels in (64, 128, 512)),
         *(_small(f"dropout {rate}", f"--dropout={rate}") for rate in (0, 0.2, 0.6)),
         _small("no groups", "--pool_ratio=0"),
         *(_small(f"{count} groups", f"--pool_ratio={count / 20}") for count in (1, 2, 8)),
-        *(_small(f"weight decay {value}", f"--weight_decay={value}") for value in (0.1, 1)),
+        _small("weight decay 0.1", "--weight_decay=0.1"),
         _small("mlp head", "--head=mlp"),
         _small("asymmetric loss", "--loss=asl"),
         _small("focal loss", "--loss=focal"),
+        _small("10 epochs", "--epochs=10"),
     ],
     "scales": [
         _smaller("stride 32"),
         _smaller("stride 32, pooled to 3×3", "--tap_pooling=published"),
         _smaller("strides 16, 32", "--strides=16,32"),
         _smaller("strides 8, 16, 32, pooled", "--strides=8,16,32", "--tap_pooling=published"),
-        _smaller("strides 8, 16, 32", "--strides=8,16,32"),
     ],
     # Looked at on `test`.
     "best_frozen": [
+        Variant("gap, 288 pixels", (*GAP_TUNED, "--image_size=288")),
+        Variant("gmp, 288 pixels", (*GMP_TUNED, "--image_size=288")),
+        Variant("msrn, 288 pixels", (SHORT_WORDS, "--image_size=288")),
+    ],
+    "best_frozen_224": [
         Variant("gap", GAP_TUNED),
         Variant("gmp", GMP_TUNED),
-        Variant("msrn"),
         Variant("msrn, 1024 channels", ("--channels=1024",)),
         Variant("msrn, gcn", ("--encoder=gcn", "--epochs=6")),
+        Variant("msrn, word vectors of length 0.3", (SHORT_WORDS,)),
     ],
+    # The same rate of the backbone, 1e-4, for all.
     "best_finetuned": [
-        # The same rate of the backbone, 1e-4, for all.
-        Variant("gap", (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),
-        Variant("gmp", (*GMP_TUNED, "--backbone_factor=0.01"), "finetuned"),
-        Variant("msrn, mlp head", ("--head=mlp",), "finetuned"),
-        Variant("msrn, gcn", ("--encoder=gcn",), "finetuned"),
-        Variant(BEST, ("--channels=1024",), "finetuned"),
+        Variant(BASELINE, (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),
+        Variant("gmp, 288 pixels", ("--model=gmp", "--dropout=0.2"), "finetuned"),
+        Variant("msrn, mlp head, 288 pixels", ("--head=mlp",), "finetuned"),
+        Variant(BEST, (), "finetuned"),
+    ],
+    "best_finetuned_224": [
+        Variant("gap", (*GAP_TUNED, *AT_224, "--backbone_factor=0.03"), "finetuned"),
+        Variant("gmp", (*GMP_TUNED, *AT_224, "--backbone_factor=0.01"), "finetuned"),
+        Variant("msrn, mlp head", (*AT_224, "--head=mlp"), "finetuned"),
+        Variant("msrn, gcn", (*AT_224, "--encoder=gcn"), "finetuned"),
+        Variant("msrn, elementwise head", (*AT_224, "--channels=1024"), "finetuned"),
     ],
 }

@@ -40,6 +40,8 @@ def prepare_label_graph(config, labels, examples, seed):
     else:
         graph = LabelGraph.from_targets(labels, targets_of(examples))
     vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
+    if config.word_vector_norm:
+        vectors = _with_norm(vectors, config.word_vector_norm)
     graph = dataclasses.replace(graph, word_vectors=vectors)
     if graph.isolated_labels(config.graph_threshold):
         warnings.append("labels without a neighbour learn nothing from the graph; --graph_threshold makes it denser")
@@ -75,6 +77,12 @@ def _word_vectors(choice, graph, seed):
         "its other words, or the mean of all labels, stand in"
         for label, words in missing.items()
     ]
+
+
+def _with_norm(vectors, norm):
+    """Vectors of one length; a vector of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (norm / np.where(lengths > 0, lengths, 1.0) * vectors).astype(np.float32)
 
 
 def make_train_step(config, model, strategy, num_examples):
