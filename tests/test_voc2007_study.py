@@ -78,9 +78,8 @@ def label_graph():
 
 def small_model(creator, form, label_graph):
     keras.utils.set_random_seed(1)
-    groups = 0.0 if "edge" in form else 0.4
     config = ModelConfig(
-        backbone="resnet_tiny", head="elementwise", channels=16, strides=(32,), tap_pooling="none", pool_ratio=groups
+        backbone="resnet_tiny", head="elementwise", channels=16, strides=(32,), tap_pooling="none", pool_ratio=0.4
     )
     return creator(form)(config, LABELS, 64, label_graph, False)
 

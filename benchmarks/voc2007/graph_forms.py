@@ -87,11 +87,8 @@ class EdgeBias(_Form):
 
     label_encoder_class = _BiasedEncoder
 
-    def semantics(self):
-        if self.num_groups:
-            raise ValueError("this form is tried without groups")
-        labels = self.label_encoder(self.word_vectors, self.conditional)
-        return labels, ops.zeros((len(self.labels), 0)), ops.zeros(())
+    def label_semantics(self):
+        return self.label_encoder(self.word_vectors, self.conditional)
 
 
 @keras.saving.register_keras_serializable("study")
@@ -183,7 +180,7 @@ class CooccurrenceGroups(_Form):
         self.groups_of.assign(np.eye(self.num_groups, dtype=np.float32)[found])
 
     def semantics(self):
-        labels = self.label_encoder(self.word_vectors, self.adjacency)
+        labels = self.label_semantics()
         sizes = ops.maximum(ops.sum(self.groups_of, axis=0), 1.0)
         embedded = self.diff_pool.embedding(ops.relu(labels), self.adjacency)
         groups = ops.matmul(ops.transpose(self.groups_of / sizes), embedded)

@@ -1,8 +1,6 @@
-"""Pictures of the study's scores: average precision by label, differences of the ablations, curves, heat-maps.
+"""Pictures of the study's scores: average precision by label, differences of the ablations, curves.
 
-    PYTHONPATH=. python benchmarks/voc2007/pictures.py --output=docs/images
-
-The page of heat-maps shows photos of the data set, which are not ours to copy: it goes into the folder of the runs.
+PYTHONPATH=. python benchmarks/voc2007/pictures.py --output=docs/images
 """
 
 import dataclasses
@@ -21,7 +19,6 @@ from msrn_tf.evaluation.metrics import precision_recall_curve
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-HEATMAP_PHOTOS = 8
 COLOURS = {"msrn": "#1f5fa8", "baseline": "#9a9a9a", "gain": "#2a7f3e", "loss": "#b3362b", "none": "#777777"}
 
 
@@ -31,7 +28,6 @@ class PicturesConfig:
 
     output: str = option("docs/images", "folder for the pictures")
     runs: str = option("runs/voc2007", "folder that study.py wrote")
-    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set, for the page of heat-maps")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
 
 
@@ -41,7 +37,6 @@ def main(config):
     save(draw_labels(finetuned[BEST], finetuned[BASELINE]), config.output, "voc2007_labels.png")
     save(draw_curves(config), config.output, "voc2007_curves.png")
     save(draw_differences(config), config.output, "voc2007_ablations.png")
-    save(draw_heatmaps(config), config.runs, "heatmaps.png")
 
 
 def save(figure, folder, name):
@@ -81,7 +76,7 @@ def draw_intervals(axes, rows, values):
 def draw_differences(config):
     """Every ablation's difference of mAP from its group's first variant."""
     names, values = [], []
-    for group in ("semantics", "graph", "graph_without_groups", "head", "scales"):
+    for group in ("semantics", "graph", "head", "scales"):
         runs = group_runs(config, group, "tune")
         reference = next(iter(runs), None)
         for name in list(runs)[1:]:
@@ -111,36 +106,6 @@ def draw_curves(config):
     left.set(xlabel="epoch", ylabel="classification loss in training", ylim=(0, None))
     right.set(xlabel="recall", ylabel="precision, all labels together, test", xlim=(0, 1), ylim=(0.4, 1.01))
     right.legend(frameon=False, loc="lower left")
-    return figure
-
-
-def draw_heatmaps(config):
-    """Photos of test, each with what the best fine-tuned model finds and where it looks."""
-    from PIL import Image
-
-    from msrn_tf.data.pipeline import evaluation_batches
-    from msrn_tf.data.readers import open_dataset, read_split
-    from msrn_tf.models.factory import load_model
-    from msrn_tf.visualization.heatmaps import combine_scales, overlay
-
-    variant = next(variant for variant in GROUPS["best_finetuned"] if variant.name == BEST)
-    model = load_model(os.path.join(os.path.dirname(scores_files(config, variant, "final")[0]), "model.keras"))
-    examples = read_split(open_dataset("voc2007", config.voc), "test")
-    several = [example for example in examples if (example.target == 1).sum() >= 2]
-    chosen = several[:: len(several) // HEATMAP_PHOTOS][:HEATMAP_PHOTOS]
-    images, _ = next(iter(evaluation_batches(chosen, image_size=model.image_size, batch_size=len(chosen))))
-    scores = model.probabilities(images)
-    maps = [np.asarray(scale) for scale in model.attention_maps(images)]
-    figure, axes = plt.subplots(len(chosen), 4, figsize=(9, 2.3 * len(chosen)))
-    for row, (pixels, example) in enumerate(zip(np.asarray(images), chosen, strict=True)):
-        photo = Image.fromarray(pixels)
-        axes[row, 0].imshow(photo)
-        axes[row, 0].set_title(", ".join(np.array(model.labels)[example.target == 1]), fontsize=8)
-        for axis, label in zip(axes[row, 1:], np.argsort(-scores[row]), strict=False):
-            axis.imshow(overlay(photo, combine_scales([scale[row, label] for scale in maps], photo.size)))
-            axis.set_title(f"{model.labels[label]} {100 * scores[row, label]:.0f} %", fontsize=8)
-    for axis in axes.flat:
-        axis.axis("off")
     return figure
 
 

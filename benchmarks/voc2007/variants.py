@@ -110,15 +110,12 @@ GROUPS = {
         _small("random word vectors", form="random_words"),
         _small("one-hot word vectors", "--word_vectors=onehot"),
         _small("learned word vectors", "--word_vectors=learned"),
+        _small("edge bias", form="edge_bias"),
+        _small("learned edges", form="learned_edges"),
         _small("groups by co-occurrence", form="cooccurrence_groups"),
         _small("CorNet on the logits", form="cornet"),
         _small("label graph on the logits", form="logit_graph"),
         _small("label graph on the features", form="feature_graph"),
-    ],
-    "graph_without_groups": [
-        _small("no groups", "--pool_ratio=0"),
-        _small("edge bias", "--pool_ratio=0", form="edge_bias"),
-        _small("learned edges", "--pool_ratio=0", form="learned_edges"),
     ],
     # Three seeds each.
     "semantics": [

@@ -162,11 +162,15 @@ class MSRN(MultiLabelClassifier):
 
     def semantics(self):
         """Label and group semantics `[C + m, D]`, labels first, the assignment S `[C, m]`, and the group loss."""
-        labels = self.label_encoder(self.word_vectors, self.adjacency)
+        labels = self.label_semantics()
         if not self.num_groups:
             return labels, ops.zeros((len(self.labels), 0)), ops.zeros(())
         groups, assignment, group_loss = self.diff_pool(labels, self.adjacency)
         return ops.concatenate([labels, groups], axis=0), assignment, group_loss
+
+    def label_semantics(self):
+        """E `[C, D]`, from word vectors and label graph."""
+        return self.label_encoder(self.word_vectors, self.adjacency)
 
     def feature_maps(self, images, training=None):
         """The projected maps `[batch, h, w, D]`, at the model's strides or twice that where they are pooled."""
