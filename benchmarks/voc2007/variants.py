@@ -95,7 +95,11 @@ GROUPS = {
     ]
     + [
         Variant(f"{model}, 288 pixels, trained from stride 8 on", (*flags, "--epochs=5"), "finetuned")
-        for model, flags in (("gap", (*GAP_TUNED, "--backbone_factor=0.03")), ("msrn", ()))
+        for model, flags in (
+            ("gap", (*GAP_TUNED, "--backbone_factor=0.03")),
+            ("gmp", ("--model=gmp", "--dropout=0.2")),
+            ("msrn", ()),
+        )
     ],
     "image_size": [
         Variant(f"{model}, {size} pixels", (*flags, f"--image_size={size}"))
@@ -162,8 +166,6 @@ GROUPS = {
     # The same rate of the backbone, 1e-4, for all.
     "best_finetuned": [
         Variant(BASELINE, (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),
-        Variant("gmp, 288 pixels", ("--model=gmp", "--dropout=0.2"), "finetuned"),
-        Variant("msrn, mlp head, 288 pixels", ("--head=mlp",), "finetuned"),
         Variant(BEST, (), "finetuned"),
     ],
     "best_finetuned_224": [
