@@ -96,7 +96,7 @@ def test_a_form_that_adds_to_the_model_starts_as_the_model(study, label_graph, f
 
 
 @pytest.mark.parametrize(
-    "form", ["edge_bias", "learned_edges", "cornet", "logit_graph", "feature_graph", "cooccurrence_groups"]
+    "form", ["average", "edge_bias", "learned_edges", "cornet", "logit_graph", "feature_graph", "cooccurrence_groups"]
 )
 def test_a_form_learns_with_all_of_its_weights_and_survives_saving(study, label_graph, form, tmp_path):
     model = small_model(study("graph_forms").creator, form, label_graph)
@@ -126,8 +126,27 @@ def test_the_tables_difference_of_one_seed_is_the_paired_comparison(study, tmp_p
             seconds=1.0,
             parameters=1,
         )
-    a, b = (tables.read_runs([tmp_path / f"{name}.npz"], 200) for name in ("a", "b"))
+    a, b = (tables.read_runs({0: tmp_path / f"{name}.npz"}, 200) for name in ("a", "b"))
     found = tables.difference(a, b)
     expected = paired_comparison(scores["a"], scores["b"], targets, list("xyz"), resamples=200)
     np.testing.assert_allclose(found[0], [expected["mAP_difference"], *expected["interval"]])
     np.testing.assert_allclose(found[1:], list(expected["AP_difference"].values()))
+
+
+def test_the_tables_compare_variants_over_the_seeds_that_both_have(study, tmp_path):
+    tables = study("tables")
+    rng = np.random.default_rng(0)
+    targets = (rng.random((60, 3)) < 0.3).astype(np.int8)
+    for seed in (0, 1):
+        np.savez(
+            tmp_path / f"{seed}.npz",
+            scores=rng.random((60, 3)),
+            targets=targets,
+            labels=list("xyz"),
+            seconds=1,
+            parameters=1,
+        )
+    files = {seed: tmp_path / f"{seed}.npz" for seed in (0, 1)}
+    both, second = tables.read_runs(files, 50), tables.read_runs({1: files[1]}, 50)
+    np.testing.assert_allclose(tables.difference(second, both), 0, atol=1e-12)
+    assert np.abs(both.precisions.mean(axis=0) - second.precisions[0]).max() > 0.1

@@ -187,7 +187,16 @@ class CooccurrenceGroups(_Form):
         return ops.concatenate([labels, groups], axis=0), self.groups_of, ops.zeros(())
 
 
+@keras.saving.register_keras_serializable("study")
+class Average(_Form):
+    """The average over positions in the place of attention: what is left is the head, and groups by the graph."""
+
+    def aggregate(self, maps, semantics):
+        return super().aggregate(maps, 0.0 * semantics)
+
+
 FORMS = {
+    "average": Average,
     "edge_bias": EdgeBias,
     "learned_edges": LearnedEdges,
     "cornet": CorNet,

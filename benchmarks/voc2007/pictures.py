@@ -94,7 +94,7 @@ def draw_curves(config):
     """Loss by epoch of the fine-tuned models, and precision over recall of all labels together on test."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     for variant in GROUPS["best_finetuned"]:
-        files = scores_files(config, variant, "final")
+        files = list(scores_files(config, variant, "final").values())
         if not files:
             continue
         with open(os.path.join(os.path.dirname(files[0]), "metrics.jsonl"), encoding="utf-8") as file:

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/voc2007/tables.py --group=graph --phase=tune --reference=msrn
 
-The difference of two variants is the mean over seeds of both on the same photos; its interval is the middle 95 % over
-resamples of the photos, the same for both (`msrn_tf.evaluation.bootstrap`).
+The difference of two variants is the mean over the seeds that both have, on the same photos; its interval is the middle
+95 % over resamples of the photos, the same for both (`msrn_tf.evaluation.bootstrap`).
 """
 
 import dataclasses
@@ -36,12 +36,14 @@ class Runs:
     """Runs of one variant, a seed each.
 
     Attributes:
+        seeds: of the runs, in the order of the arrays.
         precisions: `[seeds, 1 + C]`, mAP and the average precision of each label, in percent.
-        resampled: `[resamples, 1 + C]`, the mean over seeds.
+        resampled: `[seeds, resamples, 1 + C]`.
         seconds, parameters: of training and scoring, the mean; of what is trained.
     """
 
     labels: tuple[str, ...]
+    seeds: tuple[int, ...]
     precisions: np.ndarray
     resampled: np.ndarray
     seconds: float
@@ -63,13 +65,16 @@ def group_runs(config, group, phase):
 
 
 def scores_files(config, variant, phase):
-    return sorted(glob.glob(os.path.join(variant.folder(config.runs, phase), "seed*", "scores.npz")))
+    """`scores.npz` files by seed."""
+    paths = glob.glob(os.path.join(variant.folder(config.runs, phase), "seed*", "scores.npz"))
+    by_seed = {int(os.path.basename(os.path.dirname(path)).removeprefix("seed")): path for path in paths}
+    return dict(sorted(by_seed.items()))
 
 
 def read_runs(files, resamples):
-    """`Runs` of `scores.npz` files of the same photos."""
-    precisions, resampled, seconds = [], 0.0, []
-    for path in files:
+    """`Runs` of `scores.npz` files of the same photos, by seed."""
+    precisions, resampled, seconds = [], [], []
+    for path in files.values():
         with np.load(path) as run:
             scores, targets, labels = run["scores"], run["targets"], run["labels"]
             seconds.append(float(run["seconds"]))
@@ -80,14 +85,28 @@ def read_runs(files, resamples):
             return np.column_stack([mean_over_labels(values), values])
 
         precisions.append(measured(np.ones((1, len(targets))))[0])
-        resampled = resampled + bootstrap(measured, len(targets), resamples) / len(files)
-    return Runs(tuple(labels.tolist()), np.stack(precisions), resampled, float(np.mean(seconds)), parameters)
+        resampled.append(bootstrap(measured, len(targets), resamples))
+    return Runs(
+        tuple(labels.tolist()),
+        tuple(files),
+        np.stack(precisions),
+        np.stack(resampled),
+        float(np.mean(seconds)),
+        parameters,
+    )
 
 
 def difference(runs, reference):
-    """`[1 + C, 3]`: difference of means, and its interval's ends."""
-    means = runs.precisions.mean(axis=0) - reference.precisions.mean(axis=0)
-    return np.column_stack([means, interval(runs.resampled - reference.resampled)])
+    """`[1 + C, 3]`: difference of means over the seeds of both, and its interval's ends."""
+    shared = set(runs.seeds) & set(reference.seeds)
+    if not shared:
+        raise UserError("two variants have no seed in common; train both with the same --seeds")
+    precisions, resampled = [], []
+    for one in (runs, reference):
+        rows = [one.seeds.index(seed) for seed in sorted(shared)]
+        precisions.append(one.precisions[rows].mean(axis=0))
+        resampled.append(one.resampled[rows].mean(axis=0))
+    return np.column_stack([precisions[0] - precisions[1], interval(resampled[0] - resampled[1])])
 
 
 def mean_table(found, reference):

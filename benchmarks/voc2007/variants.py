@@ -125,6 +125,7 @@ GROUPS = {
     "semantics": [
         _small("msrn"),
         *(_small(f"word vectors of length {value}", f"--word_vector_norm={value}") for value in (0.1, 1)),
+        _small("average in the place of attention", form="average"),
         _small("word vectors as they are", "--word_vector_norm=0"),
         _small("word vectors as they are, no graph", "--word_vector_norm=0", "--graph_threshold=1"),
         _small("gcn", "--encoder=gcn"),
