@@ -55,12 +55,12 @@ def draw_labels(best, baseline):
     rows = np.arange(len(order))
     left.hlines(rows, *means, color="#cccccc", lw=3)
     left.plot(means[0], rows, "o", color=COLOURS["baseline"], label=BASELINE)
-    left.plot(means[1], rows, "o", color=COLOURS["msrn"], label="msrn")
+    left.plot(means[1], rows, "o", color=COLOURS["msrn"], label=BEST)
     left.set_yticks(rows, np.array(best.labels)[order])
     left.set_xlabel("average precision on test, %")
-    left.legend(frameon=False, loc="center left")
+    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     draw_intervals(right, rows, values[order])
-    right.set_xlabel(f"msrn − {BASELINE}, 95 % interval")
+    right.set_xlabel("difference, 95 % interval")
     return figure
 
 
