@@ -96,7 +96,17 @@ def test_a_form_that_adds_to_the_model_starts_as_the_model(study, label_graph, f
 
 
 @pytest.mark.parametrize(
-    "form", ["average", "edge_bias", "learned_edges", "cornet", "logit_graph", "feature_graph", "cooccurrence_groups"]
+    "form",
+    [
+        "average",
+        "random_words",
+        "edge_bias",
+        "learned_edges",
+        "cornet",
+        "logit_graph",
+        "feature_graph",
+        "cooccurrence_groups",
+    ],
 )
 def test_a_form_learns_with_all_of_its_weights_and_survives_saving(study, label_graph, form, tmp_path):
     model = small_model(study("graph_forms").creator, form, label_graph)

@@ -1,10 +1,8 @@
-"""Other ways to use the label graph, beside the product's own, as classes derived from `MSRN`.
+"""Other uses of the label graph than the product's own, and what leaves a part out, as classes derived from `MSRN`.
 
 What a form adds on the logits or features is zero at first, and learnt where it helps. P is the matrix of conditional
 probabilities, P[i,j] = P(label i is there | label j is there), counted on the training split.
 """
-
-import dataclasses
 
 import keras
 import numpy as np
@@ -15,8 +13,6 @@ from msrn_tf.models.factory import create_model
 from msrn_tf.models.label_encoder import LabelEncoder
 from msrn_tf.models.msrn import MSRN
 
-RANDOM_WORDS = "random_words"
-
 FLOOR = 1e-3
 """Conditional probabilities are at least this: two labels may well meet that never did in training."""
 
@@ -25,8 +21,6 @@ def creator(form):
     """`create_model` of `msrn_tf.models.factory`, or a stand-in whose MSRN has the form."""
     if not form:
         return create_model
-    if form == RANDOM_WORDS:
-        return _create_with_random_words
 
     def create_with_graph(config, labels, image_size, label_graph, *others):
         model = create_model(config, labels, image_size, label_graph, *others, msrn_class=FORMS[form])
@@ -34,14 +28,6 @@ def creator(form):
         return model
 
     return create_with_graph
-
-
-def _create_with_random_words(config, labels, image_size, label_graph, *others):
-    """An MSRN with random word vectors, as long as the label graph's, in their place: not learnt."""
-    vectors = np.random.default_rng(len(labels)).normal(size=label_graph.word_vectors.shape)
-    vectors *= np.std(label_graph.word_vectors)
-    label_graph = dataclasses.replace(label_graph, word_vectors=vectors.astype(np.float32))
-    return create_model(config, labels, image_size, label_graph, *others)
 
 
 def conditional_probabilities(label_graph):
@@ -53,7 +39,14 @@ def conditional_probabilities(label_graph):
 
 
 class _Form(MSRN):
-    """An MSRN with the matrix P as a weight."""
+    """An MSRN that may take something from the label graph, once it is built."""
+
+    def use_graph(self, label_graph):
+        pass
+
+
+class _ConditionalForm(_Form):
+    """With log P as a weight."""
 
     learns_edges = False
 
@@ -82,7 +75,7 @@ class _BiasedEncoder(LabelEncoder):
 
 
 @keras.saving.register_keras_serializable("study")
-class EdgeBias(_Form):
+class EdgeBias(_ConditionalForm):
     """Conditional probabilities as soft attention biases, in the place of a threshold."""
 
     label_encoder_class = _BiasedEncoder
@@ -118,7 +111,7 @@ class CorNet(_Form):
 
 
 @keras.saving.register_keras_serializable("study")
-class LogitGraph(_Form):
+class LogitGraph(_ConditionalForm):
     """The graph on the logits: z + σ(z) · A, A learnt from a tenth of the pointwise mutual information on."""
 
     learns_edges = True
@@ -136,7 +129,7 @@ class LogitGraph(_Form):
 
 
 @keras.saving.register_keras_serializable("study")
-class FeatureGraph(_Form):
+class FeatureGraph(_ConditionalForm):
     """The graph on each image's own label features, as SSGRL (Chen et al., arXiv 1908.07325) sends them round:
 
     x + P̄ (x W₁) W₂, where x are the aggregated features of the labels and the rows of P̄ sum to 1, itself left out.
@@ -195,8 +188,18 @@ class Average(_Form):
         return super().aggregate(maps, 0.0 * semantics)
 
 
+@keras.saving.register_keras_serializable("study")
+class RandomWords(_Form):
+    """Random word vectors, as long as the label graph's, in their place: not learnt."""
+
+    def use_graph(self, label_graph):
+        vectors = np.random.default_rng(len(self.labels)).normal(size=label_graph.word_vectors.shape)
+        self.word_vectors.assign(np.std(label_graph.word_vectors) * vectors)
+
+
 FORMS = {
     "average": Average,
+    "random_words": RandomWords,
     "edge_bias": EdgeBias,
     "learned_edges": LearnedEdges,
     "cornet": CorNet,

@@ -81,8 +81,6 @@ GROUPS = {
         Variant("moving average 0.995", ("--ema_decay=0.995",)),
         Variant("rate 5e-4", ("--learning_rate=5e-4",)),
         Variant("rate 2e-3", ("--learning_rate=2e-3",)),
-        Variant("512 channels, word vectors of length 0.3", (SHORT_WORDS,)),
-        Variant("256 channels, word vectors of length 0.3", (SHORT_WORDS, "--channels=256")),
     ],
     "tuning_finetuned": [
         Variant(
@@ -106,7 +104,7 @@ GROUPS = {
         for size in (224, 256, 288, 320)
         for model, flags in (("gap", GAP_TUNED), ("msrn, gcn", ("--encoder=gcn", "--epochs=6")))
     ],
-    # Five seeds each.
+    # Ablations, on `val`.
     "graph": [
         _small("msrn"),
         _small("no graph", "--graph_threshold=1"),
@@ -121,7 +119,6 @@ GROUPS = {
         _small("label graph on the logits", form="logit_graph"),
         _small("label graph on the features", form="feature_graph"),
     ],
-    # Three seeds each.
     "semantics": [
         _small("msrn"),
         *(_small(f"word vectors of length {value}", f"--word_vector_norm={value}") for value in (0.1, 1)),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from msrn_tf.data.example import targets_of
@@ -41,7 +42,7 @@ def prepare_label_graph(config, labels, examples, seed):
         graph = LabelGraph.from_targets(labels, targets_of(examples))
     vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
     if config.word_vector_norm:
-        vectors = _with_norm(vectors, config.word_vector_norm)
+        vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
     graph = dataclasses.replace(graph, word_vectors=vectors)
     if graph.isolated_labels(config.graph_threshold):
         warnings.append("labels without a neighbour learn nothing from the graph; --graph_threshold makes it denser")
@@ -77,12 +78,6 @@ def _word_vectors(choice, graph, seed):
         "its other words, or the mean of all labels, stand in"
         for label, words in missing.items()
     ]
-
-
-def _with_norm(vectors, norm):
-    """Vectors of one length; a vector of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (norm / np.where(lengths > 0, lengths, 1.0) * vectors).astype(np.float32)
 
 
 def make_train_step(config, model, strategy, num_examples):
