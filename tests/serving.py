@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 
+import keras
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
@@ -26,7 +27,8 @@ SIZE = 64
 
 
 def small_model(image_size=SIZE, **choices):
-    """A model with random weights whose scores differ from photo to photo."""
+    """A model with random weights, the same each time, whose scores differ from photo to photo and by label."""
+    keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
     graph = LabelGraph.from_targets(LABELS, rng.integers(0, 2, (40, len(LABELS))))
     graph = dataclasses.replace(graph, word_vectors=rng.standard_normal((len(LABELS), 12)).astype("float32"))

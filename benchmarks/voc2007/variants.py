@@ -132,7 +132,7 @@ GROUPS = {
     ],
     "head": [
         _small("msrn"),
-        *(_small(f"{channels} channels", f"--channels={channels}") for channels in (64, 128, 512)),
+        *(_small(f"{channels} channels", f"--channels={channels}") for channels in (64, 128, 512, 1024)),
         *(_small(f"dropout {rate}", f"--dropout={rate}") for rate in (0, 0.2, 0.6)),
         _small("no groups", "--pool_ratio=0"),
         *(_small(f"{count} groups", f"--pool_ratio={count / 20}") for count in (1, 2, 8)),
@@ -146,6 +146,7 @@ GROUPS = {
         _smaller("stride 32"),
         _smaller("stride 32, pooled to 3×3", "--tap_pooling=published"),
         _smaller("strides 16, 32", "--strides=16,32"),
+        _smaller("strides 8, 16, 32", "--strides=8,16,32"),
         _smaller("strides 8, 16, 32, pooled", "--strides=8,16,32", "--tap_pooling=published"),
     ],
     # Looked at on `test`.
@@ -165,6 +166,7 @@ GROUPS = {
     "best_finetuned": [
         Variant(BASELINE, (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),
         Variant(BEST, (), "finetuned"),
+        Variant("msrn, mlp head, 288 pixels", ("--head=mlp",), "finetuned"),
     ],
     "best_finetuned_224": [
         Variant("gap", (*GAP_TUNED, *AT_224, "--backbone_factor=0.03"), "finetuned"),
