@@ -30,4 +30,7 @@ def read_rows(variable, start, stop):
     """`variable[start:stop]` as an array."""
     if keras.backend.backend() != "tensorflow":
         return keras.ops.convert_to_numpy(variable[start:stop])
-    return variable.value.sparse_read(np.arange(start, stop)).numpy()
+    import tensorflow as tf
+
+    # Of a variable on several replicas, tf.gather reads the one at hand.
+    return tf.gather(variable.value, np.arange(start, stop)).numpy()

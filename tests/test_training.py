@@ -17,6 +17,8 @@ from training_worker import examples, make_trainer
 from msrn_tf.config import OptimizationConfig
 from msrn_tf.data.pipeline import InputPlan, training_batches
 from msrn_tf.errors import DivergenceError, UserError
+from msrn_tf.layers import blockwise_dense
+from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.training.batches import TrainingBatches
 from msrn_tf.training.checkpoints import checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, read_cluster
@@ -161,6 +163,16 @@ def test_a_float16_run_overflows_recovers_and_keeps_its_scale_in_the_checkpoint(
     trainer.optimizer.dynamic_scale.assign(1.0)
     trainer.checkpoints.restore()
     assert (value_of(trainer.optimizer.iterations), value_of(trainer.optimizer.dynamic_scale)) == (steps, scale)
+
+
+def test_a_replicated_model_whose_head_is_saved_in_blocks_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(blockwise_dense, "BLOCK_NUMBERS", 1000)
+    trainer, _ = make_trainer(str(tmp_path), head="mlp")
+    assert len(trainer.model.head.hidden._blocks()) > 1
+    save_model(trainer.model, str(tmp_path / "model.keras"))
+    read = load_model(str(tmp_path / "model.keras"))
+    for variable, weight in zip(read.weights, trainer.model.weights, strict=True):
+        np.testing.assert_array_equal(value_of(variable), value_of(weight), err_msg=weight.path)
 
 
 def trainer_batches(trainer, plan):
