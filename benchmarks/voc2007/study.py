@@ -9,11 +9,11 @@ a study that was broken off goes on. `tables.py` makes the tables of the scores.
 
 import contextlib
 import dataclasses
-import io
 import multiprocessing
 import os
 import shutil
 import time
+import traceback
 
 import graph_forms
 import keras
@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
-from variants import GROUPS
+from variants import GROUPS, select
 
 from msrn_tf import command_line, train
 from msrn_tf.command_line import option
@@ -59,9 +59,7 @@ class StudyConfig:
 
 
 def main(study):
-    if study.group not in GROUPS:
-        raise UserError(f"--group={study.group}: is none of {', '.join(GROUPS)}")
-    variants = [variant for variant in GROUPS[study.group] if not study.only or variant.name in study.only]
+    variants = select(study.group, study.only)
     jobs = [(variant, seed) for seed in study.seeds for variant in variants]
     jobs = [job for job in jobs if not os.path.exists(os.path.join(run_folder(study, *job), "scores.npz"))]
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
@@ -105,42 +103,40 @@ def _start_worker(threads):
 
 def _run_or_say_why(job):
     """`(name, seed, sentence, failed)`. An exception would end the pool, whose workers do not heed its signal."""
-    _, variant, seed = job
-    try:
-        return variant.name, seed, _run(job), False
-    except Exception as error:
-        return variant.name, seed, f"failed: {type(error).__name__}: {error}", True
-
-
-def _run(job):
-    """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
     study, variant, seed = job
-    started = time.perf_counter()
     folder = run_folder(study, variant, seed)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
+    log_file = os.path.join(folder, "log.txt")
+    with open(log_file, "w", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            return variant.name, seed, _run(study, variant, seed, folder), False
+        except Exception as error:
+            traceback.print_exc()
+            return variant.name, seed, f"failed: {type(error).__name__}: {error}; see {log_file}", True
+
+
+def _run(study, variant, seed, folder):
+    """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
+    started = time.perf_counter()
     with flagsaver.flagsaver():
         flags.FLAGS(["train", *train_flags(study, variant, seed)])
         data, model_config, optimization, run = map(command_line.from_flags, CONCERNS)
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()
-    log = io.StringIO()
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        train.main(data, model_config, optimization, run, graph_forms.creator(variant.form))
-        model = load_model(os.path.join(folder, "model.keras"))
-        reader = open_dataset(data.dataset, data.data_dir)
-        examples = read_split(reader, PHASES[study.phase][1])
-        source = pipeline
-        if cache_folder:
-            source = FeatureCache(cache_folder, model)
-            source.add(examples, training=False)
-        scores = Evaluator(model, 32, pipeline=source).scores(examples)
+    train.main(data, model_config, optimization, run, graph_forms.creator(variant.form))
+    model = load_model(os.path.join(folder, "model.keras"))
+    reader = open_dataset(data.dataset, data.data_dir)
+    examples = read_split(reader, PHASES[study.phase][1])
+    source = pipeline
+    if cache_folder:
+        source = FeatureCache(cache_folder, model)
+        source.add(examples, training=False)
+    scores = Evaluator(model, 32, pipeline=source).scores(examples)
     targets = targets_of(examples)
     seconds = time.perf_counter() - started
     found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
-    with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as file:
-        file.write(log.getvalue())
     shutil.rmtree(os.path.join(folder, "checkpoints"), ignore_errors=True)
     np.savez(
         os.path.join(folder, "scores.npz"),

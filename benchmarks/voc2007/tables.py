@@ -11,7 +11,7 @@ import glob
 import os
 
 import numpy as np
-from variants import GROUPS
+from variants import GROUPS, select
 
 from msrn_tf import command_line
 from msrn_tf.command_line import option
@@ -26,6 +26,9 @@ class TablesConfig:
     group: str = option("", f"variants to set side by side: {', '.join(GROUPS)}")
     phase: str = option("tune", "tune: scores on val; final: scores on test", choices=("tune", "final"))
     reference: str = option("", "variant that the others are compared with; empty: the first")
+    only: tuple[str, ...] = option(
+        (), "a variant to compare by name; may be given several times; without: all that were trained", repeated=True
+    )
     labels: bool = option(False, "average precision of each label, of the reference and of the others")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
     runs: str = option("runs/voc2007", "folder that study.py wrote")
@@ -51,16 +54,16 @@ class Runs:
 
 
 def main(config):
-    found = group_runs(config, config.group, config.phase)
-    reference = config.reference or next(iter(found), "")
+    reference = config.reference or select(config.group)[0].name
+    found = group_runs(config, config.group, config.phase, config.only and (reference, *config.only))
     if reference not in found:
-        raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
+        raise UserError(f"--runs={config.runs}: no run of {reference!r} there; start study.py first")
     print(label_table(found, reference) if config.labels else mean_table(found, reference))
 
 
-def group_runs(config, group, phase):
-    """`Runs` of the variants of a group that were trained, by name."""
-    files = {variant.name: scores_files(config, variant, phase) for variant in GROUPS[group]}
+def group_runs(config, group, phase, only=()):
+    """`Runs` by name of the variants of a group that were trained."""
+    files = {variant.name: scores_files(config, variant, phase) for variant in select(group, only)}
     return {name: read_runs(paths, config.resamples) for name, paths in files.items() if paths}
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+from msrn_tf.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -147,7 +149,8 @@ GROUPS = {
         _smaller("stride 32, pooled to 3×3", "--tap_pooling=published"),
         _smaller("strides 16, 32", "--strides=16,32"),
         _smaller("strides 8, 16, 32", "--strides=8,16,32"),
-        _smaller("strides 8, 16, 32, pooled", "--strides=8,16,32", "--tap_pooling=published"),
+        _smaller("strides 8, 16, 32, pooled to 14×14, 7×7, 7×7", "--strides=8,16,32", "--tap_pooling=auto"),
+        _smaller("strides 8, 16, 32, pooled to 14×14, 7×7, 3×3", "--strides=8,16,32", "--tap_pooling=published"),
     ],
     # Looked at on `test`.
     "best_frozen": [
@@ -176,3 +179,14 @@ GROUPS = {
         Variant("msrn, elementwise head", (*AT_224, "--channels=1024"), "finetuned"),
     ],
 }
+
+
+def select(group, only=()):
+    """The variants of a group; where names are given, those alone."""
+    if group not in GROUPS:
+        raise UserError(f"--group={group}: is none of {', '.join(GROUPS)}")
+    names = [variant.name for variant in GROUPS[group]]
+    for name in only:
+        if name not in names:
+            raise UserError(f"--group={group}: has no variant {name!r}; it has {', '.join(names)}")
+    return [variant for variant in GROUPS[group] if not only or variant.name in only]
