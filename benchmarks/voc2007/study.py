@@ -105,15 +105,25 @@ def _run_or_say_why(job):
     """`(name, seed, sentence, failed)`. An exception would end the pool, whose workers do not heed its signal."""
     study, variant, seed = job
     folder = run_folder(study, variant, seed)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    log_file = os.path.join(folder, "log.txt")
-    with open(log_file, "w", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        with _logged_to(os.path.join(folder, "log.txt")):
+            outcome = _run(study, variant, seed, folder)
+    except Exception as error:
+        return variant.name, seed, f"failed: {type(error).__name__}: {error}; see {folder}", True
+    return variant.name, seed, outcome, False
+
+
+@contextlib.contextmanager
+def _logged_to(path):
+    """Keeps in a file what is printed, and the traceback of what fails."""
+    with open(path, "w", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
-            return variant.name, seed, _run(study, variant, seed, folder), False
-        except Exception as error:
+            yield
+        except Exception:
             traceback.print_exc()
-            return variant.name, seed, f"failed: {type(error).__name__}: {error}; see {log_file}", True
+            raise
 
 
 def _run(study, variant, seed, folder):

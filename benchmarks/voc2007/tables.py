@@ -25,9 +25,9 @@ class TablesConfig:
 
     group: str = option("", f"variants to set side by side: {', '.join(GROUPS)}")
     phase: str = option("tune", "tune: scores on val; final: scores on test", choices=("tune", "final"))
-    reference: str = option("", "variant that the others are compared with; empty: the first")
+    reference: str = option("", "variant that the others are compared with; empty: the first that was trained")
     only: tuple[str, ...] = option(
-        (), "a variant to compare by name; may be given several times; without: all that were trained", repeated=True
+        (), "a variant of the group by name; may be given several times; without: all", repeated=True
     )
     labels: bool = option(False, "average precision of each label, of the reference and of the others")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
@@ -54,10 +54,10 @@ class Runs:
 
 
 def main(config):
-    reference = config.reference or select(config.group)[0].name
-    found = group_runs(config, config.group, config.phase, config.only and (reference, *config.only))
+    found = group_runs(config, config.group, config.phase, config.only)
+    reference = config.reference or next(iter(found), "")
     if reference not in found:
-        raise UserError(f"--runs={config.runs}: no run of {reference!r} there; start study.py first")
+        raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
     print(label_table(found, reference) if config.labels else mean_table(found, reference))
 
 
