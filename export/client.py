@@ -29,6 +29,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.predict import print_rows
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import say
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_WAIT_SECONDS = 0.1
@@ -167,7 +168,7 @@ def main(arguments, config):
             bar.update(start + len(part))
     print_rows(rows, config)
     for path in bad:
-        print(f"error: {path}: is no photo that the server can decode", file=sys.stderr)
+        say(f"error: {path}: is no photo that the server can decode", error=True)
     if failure:  # what was answered before is printed
         raise failure
     if bad:

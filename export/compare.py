@@ -4,12 +4,9 @@ import dataclasses
 import json
 import os
 import statistics
-import sys
 import time
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from export.ondevice import open_classifier
 from export.quantization.arena import arena_bytes
@@ -24,6 +21,7 @@ from msrn_tf.evaluation.metrics import evaluate_scores, top_k
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import Table, print_table, say
 
 FIGURES = ("mAP", "CF1", "OF1")
 SHOWN_LABELS = 3
@@ -157,7 +155,7 @@ def latency(classifier, runs):
 def print_table(rows, config):
     """A line a file, and the labels that lost most."""
     columns = ["file", "MB", "arena", "ms", *FIGURES, f"top-{config.top_k} %", "max diff", "mean"]
-    table = Table(*columns, highlight=False, padding=(0, 0))
+    table = Table(*columns, padding=(0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -168,10 +166,10 @@ def print_table(rows, config):
             cells += [f"{row['top_k_agreement']:.1f}", f"{row['largest_difference']:.1e}"]
             cells += [f"{row['mean_difference']:.1e}"]
         table.add_row(*cells)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    print_table(table)
     for row in rows[1:]:
         lost = ", ".join(f"{label} {0 - round(value, 2):+.2f}" for label, value in row["lost_most"].items())
-        print(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
+        say(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
 
 
 def write_json(config, rows, num_images):
@@ -187,7 +185,7 @@ def write_json(config, rows, num_images):
         "max_drop": config.max_drop,
     }
     write_beside(config.output, json.dumps(content, indent=2, ensure_ascii=False))
-    print(f"written to {config.output}")
+    say(f"written to {config.output}")
 
 
 if __name__ == "__main__":

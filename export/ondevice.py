@@ -5,9 +5,6 @@ import json
 import os
 import sys
 
-from rich.console import Console
-from rich.table import Table
-
 from export.device_classifier import DeviceClassifier
 from export.heatmap_files import write_heatmap
 from msrn_tf import command_line
@@ -16,6 +13,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
+from msrn_tf.terminal import Table, print_table, say
 
 STAGES = ("read", "run")
 
@@ -52,7 +50,7 @@ def main(arguments, config):
     if rows:
         print_rows(rows, config)
     for message in bad:
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {message}", error=True)
     if bad:
         sys.exit(UserError.exit_status)
 
@@ -94,15 +92,15 @@ def print_rows(rows, config):
     """The table, or a JSON line a photo."""
     if config.json:
         for row in rows:
-            print(json.dumps(row | {key: row[key][: config.top_k] for key in ("labels", "scores")}))
+            say(json.dumps(row | {key: row[key][: config.top_k] for key in ("labels", "scores")}))
         return
-    table = Table("photo", f"best {config.top_k} labels (present ones marked *)", "read ms", "run ms", highlight=False)
+    table = Table("photo", f"best {config.top_k} labels (present ones marked *)", "read ms", "run ms")
     for row in rows:
         best = zip(row["labels"][: config.top_k], row["scores"], strict=False)
         names = [f"{'*' if label in row['present'] else ''}{label} {score:.3f}" for label, score in best]
         times = [f"{row['milliseconds'][stage]:.1f}" for stage in STAGES]
         table.add_row(os.path.basename(row["photo"]), "  ".join(names), *times)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import in_dtype, load_model
+from msrn_tf.terminal import say
 
 TOLERANCE = 1e-5
 MOST_PHOTOS = 32
@@ -67,8 +68,8 @@ def main(config):
         find_versions(config.output),
         config.max_batch_size,
     )
-    print(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
-    print(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
+    say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
+    say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
 
 
 def write_saved_model(model, folder, name, max_pixels=MAX_PIXELS):

@@ -36,6 +36,7 @@ from export.serving.warm_up import warm_up
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
 
 logger = logging.getLogger("export.serve")
 
@@ -191,7 +192,7 @@ def main(config):
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     port = server.start()
-    print(f"serving on {config.host}:{port}", flush=True)
+    say(f"serving on {config.host}:{port}")
     ended.wait()
     server.stop()
 

@@ -22,6 +22,7 @@ from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
+from msrn_tf.terminal import say
 
 TOLERANCE = 1e-4
 BATCH_SIZE = 16
@@ -56,7 +57,7 @@ def main(data, config):
     model, mode = load_model(config.model), MODES[config.quantize]
     check(model, config)
     if mode.warning:
-        print(f"warning: {mode.warning}")
+        say(f"warning: {mode.warning}")
     photos, targets = read_photos(model, data, config)
     content = tflite_bytes(model, config.quantize, photos, config.with_attention)
     with captured_native_stderr():
@@ -67,9 +68,9 @@ def main(data, config):
             f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
         )
     write_beside(config.output, content)
-    print(differences.sentence())
-    print(f"written to {config.output}: {config.quantize}, {len(model.labels)} labels, {model.image_size} pixels, "
-          f"{len(content) / 1e6:.2f} MB; its float32 weights take {4 * model_weights(model) / 1e6:.2f} MB")  # fmt: skip
+    say(differences.sentence())
+    say(f"written to {config.output}: {config.quantize}, {len(model.labels)} labels, {model.image_size} pixels, "
+        f"{len(content) / 1e6:.2f} MB; its float32 weights take {4 * model_weights(model) / 1e6:.2f} MB")  # fmt: skip
 
 
 def check(model, config):
@@ -88,7 +89,7 @@ def read_photos(model, data, config):
         config.calibration, data, config.calibration_split, model.labels, config.calibration_images, config.seed
     )
     if len(examples) < min(FEW_PHOTOS, config.calibration_images):
-        print(f"warning: --calibration has {len(examples)} photos only; a few hundred give better ranges")
+        say(f"warning: --calibration has {len(examples)} photos only; a few hundred give better ranges")
     return calibration_photos(examples, model.image_size, data.max_pixels), targets_of(examples)
 
 

@@ -10,8 +10,6 @@ import json
 import os
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
@@ -26,6 +24,7 @@ from msrn_tf.evaluation.thresholds import ThresholdGoal
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import Table, print_table, say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,7 @@ def main(data, config):
     save_model(model, output)
     if config.json:
         write_beside(config.json, json.dumps(as_json(model, result), indent=2, ensure_ascii=False))
-    print(f"written to {output}: thresholds and calibration of {len(examples)} photos of {data.dataset}:{config.split}")
+    say(f"written to {output}: thresholds and calibration of {len(examples)} photos of {data.dataset}:{config.split}")
 
 
 def print_result(labels, result):
@@ -87,14 +86,14 @@ def print_result(labels, result):
         table.add_row(
             label, str(result.positives[c]), f"{result.thresholds.values[c]:.3f}", *(f"{v:.1f}" for v in values)
         )
-    Console().print(table)
+    print_table(table)
     for c, label in enumerate(labels):
         if note := result.note(c):
-            print(f"{label}: {note}")
-    print("percent; each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
+            say(f"{label}: {note}")
+    say("percent; each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
     for title, figures in (("before", result.before), ("after", result.after)):
         errors = f"expected calibration error {figures['ECE']:.4f}, mean over labels {figures['classwise_ECE']:.4f}"
-        print(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")
+        say(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")
 
 
 def as_json(model, result):

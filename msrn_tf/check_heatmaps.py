@@ -7,9 +7,6 @@ where the data set knows the places of objects (demo, VOC), the highest points o
 import dataclasses
 import json
 
-from rich.console import Console
-from rich.table import Table
-
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.example import targets_of
@@ -20,6 +17,7 @@ from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.visualization.heatmaps import combine_scales
 
 
@@ -67,7 +65,7 @@ def main(data, config):
             "pointing": pointing,
         }
         write_beside(config.output, json.dumps(figures, indent=2, ensure_ascii=False))
-        print(f"written to {config.output}")
+        say(f"written to {config.output}")
 
 
 def print_curves(curves, num_photos):
@@ -81,16 +79,16 @@ def print_curves(curves, num_photos):
         if order in curves.deletion_wins:
             wins = f"{curves.deletion_wins[order]:.0%} / {curves.insertion_wins[order]:.0%}"
         table.add_row(order, f"{areas['deletion'][order]:.3f}", f"{areas['insertion'][order]:.3f}", wins)
-    Console().print(table)
-    print(f"score as a part of the whole photo's, mean over {curves.num_pairs} labels found in {num_photos} photos; "
-          "deletion: lower is better, insertion: higher")  # fmt: skip
+    print_table(table)
+    say(f"score as a part of the whole photo's, mean over {curves.num_pairs} labels found in {num_photos} photos; "
+        "deletion: lower is better, insertion: higher")  # fmt: skip
 
 
 def print_pointing(pointing):
     """Share of maps whose highest point lies on an object of the label."""
     hits, count = (sum(values) for values in zip(*pointing.values(), strict=True))
     labels = ", ".join(f"{label} {h}/{n}" for label, (h, n) in sorted(pointing.items()))
-    print(f"pointing game {hits / count:.3f} ({hits} of {count}): {labels}")
+    say(f"pointing game {hits / count:.3f} ({hits} of {count}): {labels}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,6 @@ import dataclasses
 import json
 import os
 
-from rich.console import Console
-from rich.table import Table
-
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.readers import open_dataset, read_split
@@ -21,6 +18,7 @@ from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.report.page import report_page
+from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.training.distribution import make_strategy
 from msrn_tf.visualization.heatmaps import combine_scales
 
@@ -98,7 +96,7 @@ def main(data, config):
     print_metrics(metrics)
     if config.output:
         write_beside(config.output, json.dumps(metrics, indent=2, ensure_ascii=False))
-        print(f"written to {config.output}")
+        say(f"written to {config.output}")
     if config.report:
         write_report(found, metrics, reader, data, config)
 
@@ -124,7 +122,7 @@ def write_report(found, metrics, reader, data, config):
             progress=lambda total: stack.enter_context(ProgressBar("drawing the report", total, "photos")).update,
         )
     write_beside(config.report, page)
-    print(f"report in {config.report}: {len(page) / 1e6:.1f} MB, opens without a network")
+    say(f"report in {config.report}: {len(page) / 1e6:.1f} MB, opens without a network")
 
 
 def check_flags(config):
@@ -156,19 +154,19 @@ def print_metrics(metrics):
         row(label, str(metrics["positives"][label]), value, intervals.get("AP", {}).get(label))
     table.add_section()
     row("mAP", str(metrics["num_images"]), metrics["mAP"], intervals.get("mAP"))
-    Console().print(table)
+    print_table(table)
     for suffix, title in (("", "at thresholds"), ("_top3", "top 3")):
-        print(f"{title:14}" + "  ".join(f"{name} {metrics[name + suffix]:.2f}" for name in FIGURES))
+        say(f"{title:14}" + "  ".join(f"{name} {metrics[name + suffix]:.2f}" for name in FIGURES))
     if intervals:
-        print("95 % interval " + "  ".join(f"{name} {intervals[name][0]:.1f}–{intervals[name][1]:.1f}"
-                                           for name in ("mAP", "CF1", "OF1") if intervals[name]))  # fmt: skip
-    print(f"ranking       coverage error {metrics['coverage_error']:.3f}  LRAP "
-          f"{metrics['label_ranking_average_precision']:.4f}  ranking loss {metrics['label_ranking_loss']:.4f}  "
-          f"Hamming loss {metrics['hamming_loss']:.4f}  on {metrics['num_images']} images")  # fmt: skip
-    print(f"calibration   expected error {metrics['expected_calibration_error']:.4f}  "
-          f"mean over labels {metrics['classwise_calibration_error']:.4f}")  # fmt: skip
+        say("95 % interval " + "  ".join(f"{name} {intervals[name][0]:.1f}–{intervals[name][1]:.1f}"
+                                         for name in ("mAP", "CF1", "OF1") if intervals[name]))  # fmt: skip
+    say(f"ranking       coverage error {metrics['coverage_error']:.3f}  LRAP "
+        f"{metrics['label_ranking_average_precision']:.4f}  ranking loss {metrics['label_ranking_loss']:.4f}  "
+        f"Hamming loss {metrics['hamming_loss']:.4f}  on {metrics['num_images']} images")  # fmt: skip
+    say(f"calibration   expected error {metrics['expected_calibration_error']:.4f}  "
+        f"mean over labels {metrics['classwise_calibration_error']:.4f}")  # fmt: skip
     for name, text in metrics["protocol"].items():
-        print(f"{name:14}{text}")
+        say(f"{name:14}{text}")
     if "comparison" in metrics:
         print_comparison(metrics["comparison"])
 
@@ -177,11 +175,11 @@ def print_comparison(comparison):
     """The difference to the baseline and which labels are surely better or worse."""
     low, high = comparison["interval"]
     verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"
-    print(f"baseline      mAP {comparison['baseline']:.2f}; model − baseline {comparison['mAP_difference']:+.2f} "
-          f"(95 % interval {low:+.2f} to {high:+.2f}, paired bootstrap): {verdict}")  # fmt: skip
+    say(f"baseline      mAP {comparison['baseline']:.2f}; model − baseline {comparison['mAP_difference']:+.2f} "
+        f"(95 % interval {low:+.2f} to {high:+.2f}, paired bootstrap): {verdict}")  # fmt: skip
     for name in ("gained", "lost"):
         labels = [f"{label} {comparison['AP_difference'][label][0]:+.1f}" for label in comparison[name]]
-        print(f"{name:14}{', '.join(labels) or 'no label surely'}")
+        say(f"{name:14}{', '.join(labels) or 'no label surely'}")
 
 
 if __name__ == "__main__":

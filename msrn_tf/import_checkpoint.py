@@ -18,6 +18,7 @@ from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.published_checkpoint import HEAD_PARAMETERS, model_from_published, published_state
 from msrn_tf.tensor_files import TensorFile
+from msrn_tf.terminal import say
 
 NAMES_SHOWN = 12
 COUNTER = ".num_batches_tracked"
@@ -58,20 +59,18 @@ def main(config):
         tensors, read_label_graph(config), config.head, config.image_size, config.graph_threshold
     )
     for name, value in tensors.notes.items():
-        print(f"{name}: {value}")
-    print(f"used: {len(report.used)} parameters, {model.count_params():,} numbers with the label graph's")
+        say(f"{name}: {value}")
+    say(f"used: {len(report.used)} parameters, {model.count_params():,} numbers with the label graph's")
     parts = collections.Counter(name.split(".")[0] for name in report.used)
-    print(f"used: {', '.join(f'{part} ({count})' for part, count in parts.items())}")
+    say(f"used: {', '.join(f'{part} ({count})' for part, count in parts.items())}")
     counters = [name for name in report.ignored if name.endswith(COUNTER)]
-    print(f"ignored: {len(counters)} counters of batch norms")
+    say(f"ignored: {len(counters)} counters of batch norms")
     rest = [name for name in report.ignored if not name.endswith(COUNTER)]
     _print_names("ignored: never called by the network, or of the other head", rest)
     _print_names("ignored: not known", report.unknown)
-    print("missing: none")
+    say("missing: none")
     save_model(model, config.output)
-    print(
-        f"written to {config.output}: {len(model.labels)} labels, {model.num_groups} groups, --head={model.head_name}"
-    )
+    say(f"written to {config.output}: {len(model.labels)} labels, {model.num_groups} groups, --head={model.head_name}")
 
 
 def write_published(config):
@@ -92,7 +91,7 @@ def write_published(config):
     temporary = config.to_torch + ".tmp"
     save_file(state, temporary)
     os.replace(temporary, config.to_torch)
-    print(f"written to {config.to_torch}: {len(state)} parameters under the published names")
+    say(f"written to {config.to_torch}: {len(state)} parameters under the published names")
 
 
 def read_label_graph(config):
@@ -134,7 +133,7 @@ def _check_folder(flag, path):
 def _print_names(title, names):
     if names:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        print(f"{title}: {', '.join(names[:NAMES_SHOWN])}{more}")
+        say(f"{title}: {', '.join(names[:NAMES_SHOWN])}{more}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import sys
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -20,6 +18,7 @@ from msrn_tf.data.photos import STANDARD_INPUT, find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmap_files import KINDS, HeatmapFiles, group_names
 
@@ -75,7 +74,7 @@ def main(arguments, config):
     done = {row["photo"] for row in rows}
     bad = [path for path in paths if path not in done]
     for path in bad:
-        print(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", file=sys.stderr)
+        say(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", error=True)
     if bad:
         sys.exit(UNREADABLE_STATUS)
 
@@ -144,14 +143,14 @@ def print_rows(rows, config):
     if config.json:
         for row in rows:
             top = {key: row[key][: config.top_k] for key in ("labels", "scores")}
-            print(json.dumps(row | top), flush=True)
+            say(json.dumps(row | top))
         return
-    table = Table("photo", f"best {config.top_k} labels (present ones marked *)", highlight=False)
+    table = Table("photo", f"best {config.top_k} labels (present ones marked *)")
     for row in rows:
         best = zip(row["labels"][: config.top_k], row["scores"], strict=False)
         names = [f"{'*' if label in row['present'] else ''}{label} {score:.3f}" for label, score in best]
         table.add_row(os.path.basename(row["photo"]), "  ".join(names))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    print_table(table)
 
 
 def print_csv(rows, labels):
@@ -178,7 +177,7 @@ def write_sheet(rows, path):
     except (OSError, ValueError) as error:
         raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
     left_out = f", the first of {len(rows)}" if len(rows) > len(cells) else ""
-    print(f"sheet of {len(cells)} photos{left_out}: {path}", file=sys.stderr)
+    say(f"sheet of {len(cells)} photos{left_out}: {path}", error=True)
 
 
 if __name__ == "__main__":

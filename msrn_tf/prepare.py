@@ -7,9 +7,6 @@ import dataclasses
 import json
 import os
 
-from rich.console import Console
-from rich.table import Table
-
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
@@ -20,6 +17,7 @@ from msrn_tf.data.readers import open_dataset, read_examples
 from msrn_tf.errors import UserError, printable
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.visualization.audit_page import audit_page
 
 REJECTED_SHOWN = 10
@@ -56,7 +54,7 @@ def main(data, config):
     with preparation.writing(config.output):
         preparation.start(config.output, plan, data.dataset, splits)
         if _is_complete(config.output):
-            print(f"{config.output} is complete; nothing to do")
+            say(f"{config.output} is complete; nothing to do")
             return
         notes = {}
         for split, examples in splits.items():
@@ -95,7 +93,7 @@ def write_label_graph(config, splits):
         vectors, missing = glove_word_vectors(config.word_vectors, graph.labels)
         graph = dataclasses.replace(graph, word_vectors=vectors)
         for label, words in missing.items():
-            print(f"warning: word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}")
+            say(f"warning: word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}")
     graph.save(os.path.join(config.output, "label_graph.npz"))
     return graph
 
@@ -109,25 +107,23 @@ def print_report(report, graph, config):
     table.add_section()
     for label in graph.labels:
         table.add_row(label, *(str(split["present"][label]) for split in splits.values()))
-    Console().print(table)
-    print(f"graph      {graph.describe(config.graph_threshold)}")
+    print_table(table)
+    say(f"graph      {graph.describe(config.graph_threshold)}")
     for split, description in splits.items():
         if description["labels_without_positives"]:
-            print(f"warning: {split}: no image shows {', '.join(description['labels_without_positives'])}")
+            say(f"warning: {split}: no image shows {', '.join(description['labels_without_positives'])}")
     for item in report["rejected"][:REJECTED_SHOWN]:
-        print(f"rejected   {printable(item['image'])}: {item['reason']}")
+        say(f"rejected   {printable(item['image'])}: {item['reason']}")
     if len(report["rejected"]) > REJECTED_SHOWN:
-        print(f"rejected   {len(report['rejected']) - REJECTED_SHOWN} more; audit.json names them")
+        say(f"rejected   {len(report['rejected']) - REJECTED_SHOWN} more; audit.json names them")
     for overlap in report["overlaps"]:
-        print(f"warning: {overlap['images']} photos are in {' and in '.join(overlap['splits'])}")
+        say(f"warning: {overlap['images']} photos are in {' and in '.join(overlap['splits'])}")
     if report["num_duplicates"]:
         across = report["duplicates_across_splits"]
-        print(
-            f"warning: {report['num_duplicates']} groups of files with the same bytes, {across} of them across splits"
-        )
+        say(f"warning: {report['num_duplicates']} groups of files with the same bytes, {across} of them across splits")
     folder = config.output
-    print(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html")
-    print(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder}{_split_flags(splits, config)}")
+    say(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html")
+    say(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder}{_split_flags(splits, config)}")
 
 
 def _split_flags(splits, config):

@@ -5,6 +5,8 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from msrn_tf.errors import printable
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -20,21 +22,21 @@ class ProgressBar:
     """
 
     def __init__(self, description, total, unit="images", stream=None, quiet=False):
-        self.description, self.total, self.unit = description, total, unit
+        self.description, self.total, self.unit = printable(description), total, unit
         self.stream, self.quiet = stream or sys.stderr, quiet
         self.done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = None
         if self.stream.isatty() and not quiet:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(),
                 transient=True,
             )
-            self._task = self._bar.add_task(description, total=total, note="")
+            self._task = self._bar.add_task(self.description, total=total, note="")
 
     def __enter__(self):
         if self._bar:
@@ -47,7 +49,7 @@ class ProgressBar:
 
     def update(self, done, note=""):
         """Sets how much is done, with a short note such as the loss."""
-        self.done = done
+        self.done, note = done, printable(note)
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=done, note=note)

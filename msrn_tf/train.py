@@ -17,6 +17,7 @@ from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
+from msrn_tf.terminal import say
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, worker_index
@@ -42,7 +43,7 @@ def main(data, model_config, optimization, run, create_model=create_model):
             _train(data, model_config, optimization, run, create_model, stop)
         except Interrupted as interrupted:
             who = stop.received or "another worker"
-            print(f"{interrupted} by {who}; the same command goes on from there")
+            say(f"{interrupted} by {who}; the same command goes on from there")
 
 
 def _train(data, model_config, optimization, run, create_model, stop):
@@ -93,13 +94,13 @@ def _train(data, model_config, optimization, run, create_model, stop):
         run_log.keep_before(int(checkpoints.epoch))
         print_start(configs, strategy, model, label_graph, train_examples, val_examples)
         for line in cached:
-            print(f"cache      {line}")
+            say(f"cache      {line}")
         for line in transfer:
-            print(f"transfer   {line}")
+            say(f"transfer   {line}")
         for warning in [*warnings, *damaged]:
-            print(f"warning: {warning}")
+            say(f"warning: {warning}")
         if path:
-            print(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
+            say(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
 
     plan = FitPlan(
         epochs=optimization.epochs,

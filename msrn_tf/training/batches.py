@@ -6,6 +6,7 @@ from msrn_tf.data import pipeline
 from msrn_tf.data.example import name_of
 from msrn_tf.data.pipeline import distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
 
 
 class TrainingBatches:
@@ -86,7 +87,7 @@ class TrainingBatches:
                 raise UserError(
                     f"{name}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
                 )
-            print(f"skipped    {name}: {reason}", flush=True)
+            say(f"skipped    {name}: {reason}")
             self.bad.add(source)
         if len(self.bad) == len(self.examples):
             raise UserError("none of the training photos can be decoded")

@@ -28,6 +28,7 @@ from msrn_tf.data.pipeline import (
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbones import tap_shapes
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import say
 
 CACHED_AUGMENTATIONS = ("none", "flip")
 IMAGES_AT_A_TIME = 32
@@ -146,7 +147,7 @@ class FeatureCache:
         return [(num_examples, variants, *shape[1:]) for shape in shapes]
 
     def _check_room(self, size, sentence):
-        print(f"cache      writing feature maps of {sentence}", flush=True)
+        say(f"cache      writing feature maps of {sentence}")
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as error:

@@ -4,6 +4,7 @@ import math
 import os
 
 from msrn_tf.models.backbones import activation_elements
+from msrn_tf.terminal import say
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2, "lion": 1}
 
@@ -12,20 +13,20 @@ def print_start(configs, strategy, model, label_graph, train_examples, val_examp
     """Devices, data, label graph, parameters by part, memory. `configs`: data, model, optimisation, run."""
     data, model_config, optimization, _ = configs
     kind = strategy.extended.worker_devices[0].split(":")[-2]
-    print(f"devices    {strategy.num_replicas_in_sync} × {kind}, {optimization.batch_size} images a step")
-    print(
+    say(f"devices    {strategy.num_replicas_in_sync} × {kind}, {optimization.batch_size} images a step")
+    say(
         f"data       {len(train_examples)} images to train on, {len(val_examples)} to validate, "
         f"{data.image_size} pixels"
     )
     if model_config.model == "msrn":
-        print(f"graph      {label_graph.describe(model_config.graph_threshold)}")
-    print(f"model      {model_config.model} on {model_config.backbone}, {model.count_params():,} parameters")
+        say(f"graph      {label_graph.describe(model_config.graph_threshold)}")
+    say(f"model      {model_config.model} on {model_config.backbone}, {model.count_params():,} parameters")
     parts = {layer.name: sum(math.prod(weight.shape) for weight in layer.weights) for layer in model.layers}
     parts = [f"{name} {size:,}" for name, size in parts.items() if size]
-    print(f"           {', '.join(parts)}")
+    say(f"           {', '.join(parts)}")
     images = optimization.batch_size // strategy.num_replicas_in_sync // optimization.accumulation_steps
     fixed, activations = memory_estimate(model_config, optimization, model, images)
-    print(
+    say(
         f"memory     about {(fixed + activations) / 2**20:,.0f} MB a replica: {fixed / 2**20:,.0f} for weights, "
         f"gradients and optimizer, {activations / 2**20:,.0f} for the backbone's activations of {images} images"
     )
@@ -62,7 +63,7 @@ def print_end(data, run, best, splits):
     split = "test" if "test" in splits else data.val_split or data.train_split
     name = os.path.basename(os.path.abspath(run.workdir))
     chosen = f"validation mAP {best['val_mAP']:.2f}" if "val_mAP" in best else "the last"
-    print(f"best       epoch {best['epoch']}, {chosen}: {path}")
-    print(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
-    print(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
-    print(f"           python -m export.saved_model --model={path} --output=serving/{name}")
+    say(f"best       epoch {best['epoch']}, {chosen}: {path}")
+    say(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
+    say(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
+    say(f"           python -m export.saved_model --model={path} --output=serving/{name}")

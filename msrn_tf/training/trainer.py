@@ -16,6 +16,7 @@ from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.models.factory import save_model
 from msrn_tf.progress import ProgressBar
+from msrn_tf.terminal import say
 from msrn_tf.training.batches import TrainingBatches
 from msrn_tf.training.checkpoints import SUMMED, reason_of
 from msrn_tf.training.distribution import any_worker, has_workers, of_all_workers
@@ -112,7 +113,7 @@ class Trainer:
                         save_model(self.model, os.path.join(self.workdir, "model.keras"))
             if self.is_chief:
                 self.run_log.write(record)
-                print(_summary(record, plan.epochs), flush=True)
+                say(_summary(record, plan.epochs))
             self._advance(epoch + 1, 0, dict.fromkeys(SUMMED, 0.0))
             self._save_checkpoint()
         return self.run_log.best()

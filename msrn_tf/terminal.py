@@ -1,0 +1,40 @@
+"""What commands say. Names of labels, files and splits are other people's text: here none of it steers the terminal.
+
+Markup that rich would read, escape sequences, line breaks and marks of writing direction come out as characters that
+can be seen.
+"""
+
+import sys
+
+import rich.table
+from rich.console import Console
+from rich.text import Text
+
+from msrn_tf.errors import printable
+
+
+def say(sentence, error=False):
+    """Prints one line, at once: to standard output, or to standard error."""
+    print(printable(str(sentence)), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+class Table(rich.table.Table):
+    """A table whose headers and cells are plain text."""
+
+    def __init__(self, *headers, **options):
+        super().__init__(*headers, **({"highlight": False} | options))
+
+    def add_column(self, header="", *arguments, **options):
+        super().add_column(_plain(header), *arguments, **options)
+
+    def add_row(self, *cells, **options):
+        super().add_row(*map(_plain, cells), **options)
+
+
+def print_table(table):
+    """To standard output; where that is no terminal, lines are as long as they need to be."""
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _plain(cell):
+    return Text(printable(cell)) if isinstance(cell, str) else cell
