@@ -14,7 +14,7 @@ from msrn_tf.data.audit import audit
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
-from msrn_tf.errors import UserError, printable
+from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -113,7 +113,7 @@ def print_report(report, graph, config):
         if description["labels_without_positives"]:
             say(f"warning: {split}: no image shows {', '.join(description['labels_without_positives'])}")
     for item in report["rejected"][:REJECTED_SHOWN]:
-        say(f"rejected   {printable(item['image'])}: {item['reason']}")
+        say(f"rejected   {item['image']}: {item['reason']}")
     if len(report["rejected"]) > REJECTED_SHOWN:
         say(f"rejected   {len(report['rejected']) - REJECTED_SHOWN} more; audit.json names them")
     for overlap in report["overlaps"]:

@@ -6,6 +6,7 @@ import os
 import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
+from msrn_tf.errors import printable
 from msrn_tf.files import replacing
 
 PR_THRESHOLDS = 101
@@ -37,7 +38,7 @@ class RunLog:
                 members = {f"{name}/{key}": member for key, member in value.items()} if isinstance(value, dict) else {}
                 for tag, number in (members or {name: value}).items():
                     if isinstance(number, float):
-                        tf.summary.scalar(tag, number)
+                        tf.summary.scalar(printable(tag), number)
         self._writer.flush()
 
     def write_predictions(self, step, labels, scores, targets):
@@ -56,7 +57,7 @@ class RunLog:
             for name, index in columns:
                 score, target = scores[:, index].ravel(), targets[:, index].ravel()
                 curve = pr_curve.pb(
-                    f"precision_recall/{name}", target[target >= 0] == 1, score[target >= 0], PR_THRESHOLDS
+                    printable(f"precision_recall/{name}"), target[target >= 0] == 1, score[target >= 0], PR_THRESHOLDS
                 )
                 tf.summary.experimental.write_raw_pb(curve.SerializeToString(), step=step)
             for name, picture in (self._pictures() if self._pictures else {}).items():
