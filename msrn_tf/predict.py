@@ -14,7 +14,7 @@ from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.decoding import decode
 from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
-from msrn_tf.data.photos import STANDARD_INPUT, find_photos
+from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
@@ -52,7 +52,7 @@ def main(arguments, config):
         raise UserError("--csv: does not go with --json; leave one of them out")
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
-    paths = find_photos(arguments, sys.stdin if STANDARD_INPUT in arguments else ())
+    paths = find_photos(arguments, sys.stdin.buffer)
     model = load_model(config.model)
     if config.heatmaps and not hasattr(model, "attention_maps"):
         raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")

@@ -43,8 +43,8 @@ def test_folders_patterns_and_lists_are_followed_and_no_photo_comes_twice(folder
     assert names(find_photos([f"{folder}/*.jpg"]), folder) == ["a.jpg", "b.jpg"]
     assert names(find_photos([f"{folder}/**/a.*"]), folder) == ["a.jpg", "deep/a.jpg"]
     assert names(find_photos([f"{folder}/d*"]), folder) == ["deep/a.jpg", "deep/c.jpeg"]
-    listed = [f"{folder}/b.jpg\n", "\n", "missing.jpg\r\n", f"{folder}/a.jpg\n"]
-    assert names(find_photos(["-", f"{folder}/a.jpg"], listed), folder) == ["b.jpg", "missing.jpg", "a.jpg"]
+    listed = f"{folder}/b.jpg\n\nmissing.jpg\r\n{folder}/a.jpg\n".encode()
+    assert names(find_photos(["-", f"{folder}/a.jpg"], io.BytesIO(listed)), folder) == ["b.jpg", "missing.jpg", "a.jpg"]
     for wrong in (["nowhere/*.jpg"], ["nowhere.jpg"], [], ["-"]):
         with pytest.raises(UserError):
             find_photos(wrong)

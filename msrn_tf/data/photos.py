@@ -1,50 +1,173 @@
 """A person's photos: files, folders, patterns and lists named on a command line."""
 
+import collections
+import fnmatch
 import glob
 import os
+import stat
+import sys
 
-from msrn_tf.errors import UserError
+from msrn_tf.data.lists import paths_listed
+from msrn_tf.errors import UserError, printable
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+PHOTO_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+)  # fmt: skip
 STANDARD_INPUT = "-"
+MAX_FILE_BYTES = 1 << 30  # of a photo of 100 million pixels, uncompressed and with 16 bits: 0.8e9
+# What systems and archives put beside photos: thumbnails, bins, the other halves of macOS files.
+IGNORED_NAMES = frozenset(
+    ("__MACOSX", "@eaDir", "@__thumb", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found",
+     "System Volume Information", "Thumbs.db", "desktop.ini")
+)  # fmt: skip
+_NOT_REGULAR = "no regular file"
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
-def find_photos(arguments, listed=()):
+def is_ignored_name(name):
+    """Whether a file or folder of this name holds no photo and names no label: hidden, or a system's own."""
+    return name.startswith(".") or name in IGNORED_NAMES
+
+
+def is_photo_name(name):
+    """Whether a file of this name is taken for a photo: by its suffix, and not where `is_ignored_name`."""
+    return name.lower().endswith(PHOTO_SUFFIXES) and not is_ignored_name(name)
+
+
+def why_not_a_photo_file(path):
+    """Why a path cannot be read as a photo, in a few words, without opening it; None for a regular file.
+
+    To open a pipe would wait for ever, and to read a device would never end.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero in the path
+        return "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", str(error))
+    kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), None)
+    if kind:
+        return f"{kind}, {_NOT_REGULAR}"
+    if status.st_size > MAX_FILE_BYTES:
+        return f"{status.st_size / 1e9:.1f} GB, more than the {MAX_FILE_BYTES >> 30} GiB of any photo"
+    return None
+
+
+def walk(folder):
+    """As `os.walk`, sorted, through links to folders too, each folder once, and without what `is_ignored_name`."""
+    seen = set()
+    for inner, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(inner)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder around it, or a second one to the same
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_ignored_name(name))
+        yield inner, folders, sorted(name for name in names if not is_ignored_name(name))
+
+
+def photos_in(folder):
+    """The photos in a folder and those below it, and what was left out.
+
+    Returns:
+        `(paths, left_out)`: regular files with a photo's suffix; of the others, a dict of path → suffix, or what it is.
+    """
+    paths, left_out = [], {}
+    for inner, _, names in walk(folder):
+        for name in names:
+            path = os.path.join(inner, name)
+            if not is_photo_name(name):
+                left_out[path] = os.path.splitext(name)[1].lower() or "without a suffix"
+            elif not os.path.isfile(path):
+                left_out[path] = _NOT_REGULAR
+            else:
+                paths.append(path)
+    return paths, left_out
+
+
+def left_out_sentence(left_out):
+    """What a person is told of what `photos_in` left out."""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in collections.Counter(left_out.values()).most_common(8))
+    return f"left out   {len(left_out)} files that are no photos by their names ({kinds})"
+
+
+def find_photos(arguments, listed=None):
     """Paths of photos, each once: files as they are named, what lies in folders, what matches patterns.
+
+    What lies in folders and is no photo by its name is counted on standard error.
 
     Args:
         arguments: files, folders (searched by suffix, sorted, with subfolders) and patterns (`*`, `?`, `[…]`, `**`);
             `-` stands for `listed`.
-        listed: lines of standard input, a path each. One that is not there is found out when it is read.
+        listed: a binary file such as `sys.stdin.buffer`, with a path a line (see `lists.paths_listed`). One that is not
+            there is found out when it is read.
 
     Raises:
-        UserError: nothing is named, a name does not exist, or no photo is found.
+        UserError: nothing is named, a name does not exist or is no regular file, or no photo is found.
     """
     if not arguments:
         raise UserError("no photo is named: give files, folders or patterns after the flags, or - for a list")
-    paths = []
+    paths, left_out = [], {}
     for argument in arguments:
-        if argument == STANDARD_INPUT:
-            paths += [line.rstrip("\r\n") for line in listed if line.strip()]
-        elif os.path.isdir(argument):
-            paths += _photos_in(argument)
-        elif os.path.isfile(argument):
-            paths.append(argument)
-        else:
-            matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
-            if not matches:
-                raise UserError(f"{argument}: no such file or folder, and no pattern that matches one")
-            for match in matches:
-                paths += _photos_in(match) if os.path.isdir(match) else [match]
+        if argument == STANDARD_INPUT and listed is not None:
+            paths += paths_listed(listed.read())
+            continue
+        for path in _matches(argument):
+            if os.path.isdir(path):
+                found, others = photos_in(path)
+                paths += found
+                left_out |= others
+            elif os.path.isfile(path):
+                paths.append(path)
+            else:
+                left_out[path] = _NOT_REGULAR
+    if left_out:
+        print(printable(left_out_sentence(left_out)), file=sys.stderr)
     if not paths:
         raise UserError(f"{', '.join(arguments)}: no photo found; looked for {', '.join(PHOTO_SUFFIXES)}")
     return list(dict.fromkeys(paths))
 
 
-def _photos_in(folder):
-    return [
-        os.path.join(inner, name)
-        for inner, _, names in sorted(os.walk(folder))
-        for name in sorted(names)
-        if name.lower().endswith(PHOTO_SUFFIXES)
-    ]
+def _matches(argument):
+    """The file or folder of that name, or those that match the pattern."""
+    path = argument if os.path.lexists(argument) else os.path.expanduser(argument)  # in quotes, no shell expands it
+    if os.path.lexists(path):
+        reason = None if os.path.isdir(path) else why_not_a_photo_file(path)
+        if reason:
+            raise UserError(f"{argument}: cannot be read as a photo ({reason}); name photos or folders")
+        return [path]
+    matches = _matching(path) if glob.has_magic(path) else []
+    if not matches:
+        raise UserError(f"{argument}: no such file or folder, and no pattern that matches one")
+    return matches
+
+
+def _matching(pattern):
+    """Sorted matches of a pattern. Where it has `**`, for any folders between, each folder is looked through once."""
+    before, recursive, after = f"{os.sep}{pattern}".partition(f"{os.sep}**{os.sep}")
+    if not recursive:
+        whole = os.path.basename(pattern) == "**"
+        return sorted(glob.glob((pattern[:-2] or os.curdir) if whole else pattern))
+    wanted = ["**", *after.split(os.sep)]
+    matches = []
+    for root in glob.glob(f"{before[1:]}{os.sep}") if before else [""]:
+        for inner, folders, names in walk(root or os.curdir):
+            between = [] if (way := os.path.relpath(inner, root or os.curdir)) == os.curdir else way.split(os.sep)
+            matches += [
+                os.path.join(root, *between, name) for name in folders + names if _fits([*between, name], wanted)
+            ]
+    return sorted(matches)
+
+
+def _fits(parts, wanted):
+    """Whether the parts of a path fit those of a pattern."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**" and _fits(parts, wanted[1:]):
+        return True
+    fits_first = bool(parts) and (wanted[0] == "**" or fnmatch.fnmatchcase(parts[0], wanted[0]))
+    return fits_first and _fits(parts[1:], wanted if wanted[0] == "**" else wanted[1:])
