@@ -1,9 +1,9 @@
-"""How long the end of an epoch's iterator takes, with and without what `msrn_tf.data.pipeline` does about it.
+"""How long the end of an epoch's iterator takes: that of `tf.distribute`, and that of `msrn_tf.data.pipeline`.
 
     PYTHONPATH=. python benchmarks/epoch_end.py
 
-A `tf.distribute` iterator is read for some seconds, slowly, as training does, and dropped. Neither a photo nor a model:
-what is measured is the wait alone, which one epoch has and the next has not: the longest of the rounds counts.
+Batches are read for some seconds, slowly, as training does, and dropped. Neither a photo nor a model: what is measured
+is the wait alone, which one epoch has and the next has not: the longest of the rounds counts.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def seconds_beyond(ours, reading):
 
     def epoch():
         iterate = distributed if ours else tf.distribute.Strategy.distribute_datasets_from_function
-        for _ in iterate(strategy, lambda context: batches(ours)):
+        for _ in iterate(strategy, lambda context_or_shard: batches(ours)):
             time.sleep(0.01)
             if time.perf_counter() - started > reading:
                 return
@@ -42,10 +42,10 @@ def main():
     parser.add_argument("--reading", type=float, nargs="+", default=[6, 12, 24], help="seconds an epoch takes")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    print("epoch of   as TensorFlow does   as here   (seconds that its end takes, the longest)")
+    print("epoch of   as tf.distribute does   as here   (seconds that its end takes, the longest)")
     for reading in arguments.reading:
         tuned, ours = (max(seconds_beyond(side, reading) for _ in range(arguments.rounds)) for side in (False, True))
-        print(f"{reading:6.0f} s   {tuned:18.2f}   {ours:7.2f}", flush=True)
+        print(f"{reading:6.0f} s   {tuned:21.2f}   {ours:7.2f}", flush=True)
 
 
 if __name__ == "__main__":

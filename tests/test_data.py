@@ -1,10 +1,9 @@
 """Decoding, augmentation and the order of batches."""
 
 import io
-import itertools
 import json
-import queue
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -160,30 +159,28 @@ def test_nothing_tunes_parallel_calls_meanwhile_which_an_epochs_end_would_wait_f
         assert batches.options().autotune.enabled is False
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_an_iterator_of_tf_distribute_is_dropped_on_a_thread_of_its_own_read_to_its_end_or_not(count):
-    dropped_on = queue.Queue()
+def test_each_worker_reads_its_shard_and_its_replicas_take_batches_in_turn():
+    class Strategy:  # the second of two workers, with two replicas each
+        num_replicas_in_sync = 4
+        extended = types.SimpleNamespace(worker_devices=("GPU:0", "GPU:1"))
+        cluster_resolver = types.SimpleNamespace(task_id=1)
 
-    class Iterator:
-        numbers = iter(range(3))
+        def experimental_distribute_values_from_function(self, value_of):
+            return [value_of(types.SimpleNamespace(replica_id_in_sync_group=replica)).numpy() for replica in (2, 3)]
 
-        def __iter__(self):
-            return self
+    def of_shard(shard):
+        assert shard == (1, 2)
+        return tf.data.Dataset.range(5).map(lambda n: (n, 10 * n))
 
-        def __next__(self):
-            return next(self.numbers)
+    assert list(distributed(Strategy(), of_shard)) == [([0, 1], [0, 10]), ([2, 3], [20, 30])]
 
-        def __del__(self):
-            dropped_on.put(threading.current_thread())
 
-    class Strategy:
-        def distribute_datasets_from_function(self, of_worker):
-            return Iterator()
-
-    batches = distributed(Strategy(), lambda context: None)
-    assert list(itertools.islice(batches, count)) == list(range(count))
-    del batches
-    assert dropped_on.get(timeout=30) is not threading.main_thread()
+def test_one_replica_takes_batches_as_they_come_and_no_thread_of_python_is_left_when_they_are_dropped():
+    before = threading.active_count()
+    batches = distributed(tf.distribute.get_strategy(), lambda shard: tf.data.Dataset.range(3))
+    assert next(batches).numpy() == 0
+    batches.close()
+    assert threading.active_count() == before
 
 
 # The demo set

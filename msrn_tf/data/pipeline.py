@@ -7,7 +7,7 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 import dataclasses
 import os
 import re
-import threading
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -93,21 +93,37 @@ def prefetched(dataset):
     return dataset.prefetch(PREFETCHED_BATCHES).with_options(options)
 
 
-def distributed(strategy, of_worker):
-    """Batches of `strategy.distribute_datasets_from_function(of_worker)`, the iterator dropped on a thread of its own.
+def distributed(strategy, of_shard):
+    """Batches for the replicas of this worker.
 
-    An iterator of `tf.distribute` that is dropped waits for the next turn of tf.data's tuner, which comes after 10, 20,
-    41, 82 and then every 60 seconds (TensorFlow 2.21): the tuner of the dataset, which `prefetched` turns off, and that
-    of its own copy to the devices, which has no such option. Nothing else needs to wait for it.
+    Read by an iterator of tf.data, not by one of `tf.distribute` (TensorFlow 2.21). That one's copies to the devices
+    have a tuner of their own which no option turns off. Dropping the iterator waits for the tuner's next turn, after
+    10, 20, 41, 82 and then every 60 seconds; and where it is dropped on a thread of its own instead, a process that
+    ends in the meantime is aborted.
+
+    Args:
+        strategy: a `tf.distribute.Strategy`.
+        of_shard: function of a shard, `(index, count)` of workers, → a `tf.data.Dataset` with the batches of its
+            replicas one after the other.
+
+    Yields:
+        What `strategy.run` takes: a batch, or the `PerReplica` batches of several replicas.
     """
-    iterator = iter(strategy.distribute_datasets_from_function(of_worker))
-    try:
-        yield from iterator
-    finally:
-        last_reference = [iterator]
-        del iterator
-        threading.Thread(target=last_reference.clear, daemon=True).start()
-        del last_reference
+    replicas = len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
+    resolver = strategy.cluster_resolver
+    index = (resolver.task_id or 0) if resolver else 0
+    batches = iter(of_shard((index, strategy.num_replicas_in_sync // replicas)))
+    for parts in zip(*[batches] * replicas, strict=False):
+        if replicas == 1:
+            yield parts[0]
+        else:
+            yield tf.nest.map_structure(partial(_per_replica, strategy), *parts)
+
+
+def _per_replica(strategy, *tensors):
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tensors[context.replica_id_in_sync_group % len(tensors)]
+    )
 
 
 def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):

@@ -76,18 +76,18 @@ class Evaluator:
 
     def _logits(self, examples, image_size, num_before, progress):
 
-        def shard(context):
+        def of_shard(shard):
             dataset = self.pipeline.evaluation_batches(
                 examples,
                 image_size=image_size,
                 batch_size=self.batch_size,
-                shard=(context.input_pipeline_id, context.num_input_pipelines),
+                shard=shard,
                 max_pixels=self.max_pixels,
             )
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 
         rows = []
-        for images, _ in distributed(self.strategy, shard):
+        for images, _ in distributed(self.strategy, of_shard):
             rows.append(self._forward(images).numpy())
             if progress:
                 progress(num_before + min(len(examples), sum(map(len, rows))))

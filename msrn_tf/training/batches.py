@@ -52,7 +52,7 @@ class TrainingBatches:
         examples = [self.examples[source] for source in self._sources()]
         images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
 
-        def of_worker(context):
+        def of_shard(shard):
             dataset = self.pipeline.training_batches(
                 examples,
                 self.plan.inputs,
@@ -60,11 +60,11 @@ class TrainingBatches:
                 seed=self.plan.seed,
                 epoch=epoch,
                 first_batch=first,
-                shard=(context.input_pipeline_id, context.num_input_pipelines),
+                shard=shard,
             )
             return dataset.rebatch(images_per_replica, drop_remainder=True)
 
-        return distributed(self.strategy, of_worker)
+        return distributed(self.strategy, of_shard)
 
     def _sources(self):
         """For each example the index of the one that is read: its own, or that of the next sound one."""
