@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import io
-import os
 import random
 import sys
 import time
@@ -21,7 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from export.heatmap_files import open_upright, write_heatmap
+from export.heatmap_files import open_upright, write_heatmaps
 from export.serving.warm_up import predict_request
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -30,6 +29,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.predict import print_rows
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_WAIT_SECONDS = 0.1
@@ -146,8 +146,7 @@ def main(arguments, config):
     paths = find_photos(arguments)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
-    if config.heatmaps:
-        os.makedirs(config.heatmaps, exist_ok=True)
+    heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
     credentials = _credentials(config)
     rows, bad, failure = [], [], None
     with (
@@ -160,7 +159,7 @@ def main(arguments, config):
         for start in range(0, len(paths), config.batch_size):
             part = paths[start : start + config.batch_size]
             try:
-                answered, refused = ask(client, part, config.heatmaps)
+                answered, refused = ask(client, part, heatmaps)
             except ServingFailure as error:
                 failure = error
                 break
@@ -175,8 +174,11 @@ def main(arguments, config):
         sys.exit(UserError.exit_status)
 
 
-def ask(client, paths, heatmaps=""):
-    """`(rows, bad)`: what `msrn_tf.predict` makes for each photo, and the paths that are no photos."""
+def ask(client, paths, heatmaps=None):
+    """`(rows, bad)`: what `msrn_tf.predict` makes for each photo, and the paths that are no photos.
+
+    `heatmaps`: `HeatmapFiles`, where heat-maps are asked for too.
+    """
     outputs = client.predict([read_photo(path) for path in paths], "explain" if heatmaps else "serving_default")
     rows, bad = [], []
     for index, path in enumerate(paths):
@@ -193,10 +195,8 @@ def ask(client, paths, heatmaps=""):
         }
         if heatmaps:
             shown = labels[: max(1, len(row["present"]))]
-            row["heatmaps"] = [
-                write_heatmap(path, label, outputs["attention"][index, place], heatmaps)
-                for place, label in enumerate(shown)
-            ]
+            maps = dict(zip(shown, outputs["attention"][index], strict=False))
+            row["heatmaps"] = write_heatmaps(path, maps, heatmaps)
         rows.append(row)
     return rows, bad
 

@@ -69,7 +69,7 @@ def main(data, config):
     for path, classifier in classifiers.items():
         found = device_scores(classifier, examples, data.max_pixels, os.path.basename(path))
         rows.append(compare(path, classifier, found, expected, targets, model, config))
-    print_table(rows, config)
+    print_comparison(rows, config)
     if config.output:
         write_json(config, rows, len(examples))
     lost = [row for row in rows[1:] if row["mAP_drop"] is not None and row["mAP_drop"] > config.max_drop]
@@ -152,7 +152,7 @@ def latency(classifier, runs):
     return statistics.median(times[1:])
 
 
-def print_table(rows, config):
+def print_comparison(rows, config):
     """A line a file, and the labels that lost most."""
     columns = ["file", "MB", "arena", "ms", *FIGURES, f"top-{config.top_k} %", "max diff", "mean"]
     table = Table(*columns, padding=(0, 0))

@@ -1,10 +1,7 @@
 """Heat-maps that a server or a device computed, laid over the photo and written to files."""
 
-import os
-
 from PIL import Image, ImageOps
 
-from msrn_tf.visualization.heatmap_files import heatmap_path
 from msrn_tf.visualization.heatmaps import enlarge, overlay
 
 
@@ -13,10 +10,13 @@ def open_upright(path):
     return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
 
 
-def write_heatmap(path, label, attention, folder):
-    """Writes `PHOTO_LABEL.jpg` for a map `[h, w]` in [0, 1]; returns the file's path."""
+def write_heatmaps(path, maps, files):
+    """Writes the heat-maps of one photo; returns the files' paths.
+
+    Args:
+        path: of the photo.
+        maps: label → `[h, w]` in [0, 1].
+        files: `HeatmapFiles`.
+    """
     photo = open_upright(path)
-    name = os.path.splitext(os.path.basename(path))[0]
-    file = heatmap_path(folder, name, label)
-    overlay(photo, enlarge(attention, photo.size)).save(file, quality=92)
-    return file
+    return files.save(path, {label: overlay(photo, enlarge(map_, photo.size)) for label, map_ in maps.items()})

@@ -6,7 +6,7 @@ import os
 import sys
 
 from export.device_classifier import DeviceClassifier
-from export.heatmap_files import write_heatmap
+from export.heatmap_files import write_heatmaps
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.data.photos import find_photos
@@ -14,6 +14,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import Table, print_table, say
+from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 STAGES = ("read", "run")
 
@@ -35,15 +36,14 @@ def main(arguments, config):
         raise UserError("--model is missing: give the .tflite to run")
     paths = find_photos(arguments)
     classifier = open_classifier(config.model, config.threads)
-    if config.heatmaps:
-        if not classifier.has_attention:
-            raise UserError(f"--heatmaps: {config.model} has none; export it with export.tflite --with_attention")
-        os.makedirs(config.heatmaps, exist_ok=True)
+    if config.heatmaps and not classifier.has_attention:
+        raise UserError(f"--heatmaps: {config.model} has none; export it with export.tflite --with_attention")
+    heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
     rows, bad = [], []
     with ProgressBar("classifying", len(paths), "photos") as bar:
         for done, path in enumerate(paths, 1):
             try:
-                rows.append(classify(classifier, path, config.heatmaps))
+                rows.append(classify(classifier, path, heatmaps))
             except ValueError as error:
                 bad.append(str(error))
             bar.update(done)
@@ -68,7 +68,7 @@ def open_classifier(path, num_threads, flag="--model"):
         raise UserError(f"{flag}={error}") from error
 
 
-def classify(classifier, path, heatmaps=""):
+def classify(classifier, path, heatmaps=None):
     """One photo's row: labels best first, scores, which are present, milliseconds by stage, heat-map files."""
     answer = classifier.classify(path)
     present = [label for label, _, is_present in answer if is_present]
@@ -82,9 +82,9 @@ def classify(classifier, path, heatmaps=""):
     if heatmaps:
         maps = classifier.attention()
         shown = present or row["labels"][:1]
-        row["heatmaps"] = [
-            write_heatmap(path, label, maps[classifier.labels.index(label)], heatmaps) for label in shown
-        ]
+        row["heatmaps"] = write_heatmaps(
+            path, {label: maps[classifier.labels.index(label)] for label in shown}, heatmaps
+        )
     return row
 
 

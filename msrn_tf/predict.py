@@ -15,7 +15,7 @@ from msrn_tf.config import option
 from msrn_tf.data.decoding import decode
 from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, printable
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -26,6 +26,7 @@ UNREADABLE_STATUS = 1
 SHEET_CELL = 220
 SHEET_COLUMNS = 6
 MOST_ON_SHEET = 240
+FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +155,23 @@ def print_rows(rows, config):
 
 
 def print_csv(rows, labels):
-    """A line a photo: its path, the present labels separated by `|`, and the score of each label."""
+    """A line a photo: its path, the present labels separated by `|`, and the score of each label.
+
+    What a spreadsheet would compute (`=`, `+`, `-`, `@` in front) gets a `'` before it, which there means "text";
+    control characters, and a `|` within a label, come as escapes.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["photo", "present", *labels])
+    writer.writerow(map(csv_text, ["photo", "present", *labels]))
     for row in rows:
         scores = dict(zip(row["labels"], row["scores"], strict=True))
-        writer.writerow([row["photo"], "|".join(row["present"]), *(scores[label] for label in labels)])
+        present = "|".join(label.replace("|", "\\|") for label in row["present"])
+        writer.writerow([csv_text(row["photo"]), csv_text(present), *(scores[label] for label in labels)])
+
+
+def csv_text(text):
+    """Other people's text as a cell that neither a spreadsheet nor a terminal obeys (OWASP, "CSV injection")."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA_STARTS) else shown
 
 
 def write_sheet(rows, path):

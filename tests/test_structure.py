@@ -22,7 +22,7 @@ ALLOWED = {
     "layers": {"in_place"},
     "label_graph": {"arrays", "errors", "files"},
     "models": {"layers", "label_graph", "errors", "in_place", "tensor_files"},
-    "data": {"arrays", "label_graph", "errors", "files"},
+    "data": {"arrays", "label_graph", "errors", "files", "terminal"},
     "evaluation": {"data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
     "report": {"visualization", "evaluation", "models", "data", "errors"},

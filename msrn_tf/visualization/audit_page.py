@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from msrn_tf.errors import printable
 from msrn_tf.visualization.html import data_uri, document, escape
 
 LISTED = 20
@@ -86,7 +87,7 @@ def _table(head, rows, mark_zeros=False):
         return "<tr>" + "".join(cell(tag, str(text), kind) for text, kind in zip(cells, kinds, strict=True)) + "</tr>"
 
     def cell(tag, text, kind):
-        kind += " none" if mark_zeros and text.split()[0] == "0" else ""
+        kind += " none" if mark_zeros and text.split()[:1] == ["0"] else ""
         return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
 
     return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
@@ -98,9 +99,9 @@ def _draw_cooccurrence(figure, graph):
     axes = figure.subplots()
     probability = graph.cooccurrence / np.maximum(graph.counts, 1)[:, None]
     image = axes.imshow(probability, vmin=0, vmax=1, cmap="viridis")
-    font = {"fontsize": 8 if count <= 40 else 6}
-    axes.set_xticks(range(count), graph.labels, rotation=90, **font)
-    axes.set_yticks(range(count), graph.labels, **font)
+    names = {"labels": [printable(label) for label in graph.labels], "fontsize": 8 if count <= 40 else 6}
+    axes.set_xticks(range(count), rotation=90, parse_math=False, **names)
+    axes.set_yticks(range(count), parse_math=False, **names)
     figure.colorbar(image, shrink=0.6)
 
 
@@ -116,8 +117,8 @@ def _draw_graph(figure, graph, threshold):
     for label, (x, y), angle in zip(graph.labels, places * 1.08, np.degrees(angles), strict=True):
         flipped = 90 < angle < 270
         axes.text(
-            x, y, label, fontsize=8, rotation=angle + 180 * flipped, rotation_mode="anchor", va="center",
-            ha="right" if flipped else "left",
+            x, y, printable(label), fontsize=8, rotation=angle + 180 * flipped, rotation_mode="anchor", va="center",
+            ha="right" if flipped else "left", parse_math=False,
         )  # fmt: skip
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
     axes.axis("off")

@@ -6,6 +6,8 @@ import os
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from msrn_tf.errors import printable
+
 INK, PAPER, FAINT = (28, 30, 33), (255, 255, 255), (120, 124, 130)
 GAP = 8
 
@@ -47,7 +49,8 @@ def captioned_grid(cells, columns, cell_size, lines=1):
 
 
 def shortened(text, text_size, width):
-    """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+    text = printable(text)
     if font(text_size).getlength(text) <= width:
         return text
     while text and font(text_size).getlength(text + "…") > width:

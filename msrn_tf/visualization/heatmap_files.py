@@ -1,29 +1,43 @@
 """Heat-maps of photos as files: by label, by label and scale, or by group of labels."""
 
+import contextlib
 import os
+import unicodedata
 
 import numpy as np
 
+from msrn_tf.errors import UserError
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmaps import combine_scales, overlay
 
 KINDS = ("label", "scale", "group")
 STRIP_CELL = 320
+NAME_BYTES = 60
+"""The most of a photo's or a label's name in a file's name: some file systems allow no more than 143 for the whole."""
+UNSAFE = set('/\\:*?"<>|%')
 
 
 class HeatmapFiles:
-    """Writes `PHOTO_NAME.jpg` for each map into a folder; photos of one name in different folders get a number.
+    """Writes `PHOTO_LABEL.jpg` for each map into a folder.
+
+    Names of photos and labels are other people's text: in the files' names they are short and without what a file
+    system refuses. No map takes another's name: of photos that are called alike in different folders, the second is
+    `PHOTO~2`, and so are labels.
 
     Args:
         folder: made where it is missing.
         by: `"label"`: the photo with what spoke for a label, over all scales. `"scale"`: a strip, the photo and the
             maps of each scale by itself and together. `"group"`: for each group of labels what it looks at.
+
+    Raises:
+        UserError: the folder cannot be made, or a file not be written.
     """
 
     def __init__(self, folder, by="label"):
-        os.makedirs(folder, exist_ok=True)
         self.folder, self.by = folder, by
-        self._seen = {}
+        self._photos, self._files = {}, {}
+        with self._writing():
+            os.makedirs(folder, exist_ok=True)
 
     def write(self, path, photo, maps):
         """Writes the maps of one photo.
@@ -36,23 +50,49 @@ class HeatmapFiles:
         Returns:
             The files' paths.
         """
-        stem = os.path.splitext(os.path.basename(path))[0]
-        count = self._seen[stem] = self._seen.get(stem, 0) + 1
-        stem = stem if count == 1 else f"{stem}~{count}"
-        written = []
+        pictures = {}
         for name, scales in maps.items():
-            file = heatmap_path(self.folder, stem, name)
-            picture = overlay(photo, combine_scales(scales, photo.size))
+            pictures[name] = overlay(photo, combine_scales(scales, photo.size))
             if self.by == "scale":
-                picture = scale_strip(photo, scales, picture)
-            picture.save(file, quality=92)
-            written.append(file)
+                pictures[name] = scale_strip(photo, scales, pictures[name])
+        return self.save(path, pictures)
+
+    def save(self, path, pictures):
+        """Writes pictures, label or group name → `PIL.Image`, of the photo `path`; returns the files' paths."""
+        stem = _first_free(_safe(os.path.splitext(os.path.basename(path))[0]), self._photos)
+        written = []
+        for name, picture in pictures.items():
+            written.append(os.path.join(self.folder, _first_free(f"{stem}_{_safe(name)}", self._files) + ".jpg"))
+            with self._writing():
+                picture.save(written[-1], quality=92)
         return written
 
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"--heatmaps={self.folder}: cannot be written ({error.strerror or error})") from error
 
-def heatmap_path(folder, stem, name):
-    """Where the map of a label or group of a photo goes."""
-    return os.path.join(folder, f"{stem}_{name.replace('/', '-').replace(' ', '_')}.jpg")
+
+def _safe(name):
+    """A name that any file system takes as a part of a file's name."""
+    shown = "".join("_" if c == " " else c if c.isprintable() and c not in UNSAFE else "-" for c in name)
+    return shown.lstrip(".").encode()[:NAME_BYTES].decode(errors="ignore") or "-"
+
+
+def _first_free(name, taken):
+    """`name`, `name~2`, `name~3` …: the first that is not taken; to some disks case and Unicode form are nothing."""
+
+    def key(text):
+        return unicodedata.normalize("NFC", text).casefold()
+
+    number = taken.get(key(name), 0) + 1
+    while key(numbered := name if number == 1 else f"{name}~{number}") in taken:
+        number += 1
+    taken[key(numbered)] = max(1, taken.get(key(numbered), 0))
+    taken[key(name)] = number
+    return numbered
 
 
 def scale_strip(photo, scales, combined):

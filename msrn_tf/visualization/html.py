@@ -4,7 +4,12 @@ import base64
 import html
 import io
 
-escape = html.escape
+from msrn_tf.errors import printable
+
+
+def escape(text):
+    """Text as HTML. Control characters and marks of writing direction are shown, not obeyed."""
+    return html.escape(printable(text))
 
 
 def document(title, body, style):
