@@ -15,24 +15,28 @@ import sys
 import tempfile
 import time
 
-from msrn_tf.data.demo import DEMO_LABELS, draw_example
+import numpy as np
 
-SMALL = (
-    "--backbone=resnet_tiny --image_size=32 --channels=16 --head=elementwise --tap_pooling=none --epochs=1 "
-    "--decay_epochs=1 --batch_size=4 --augment=none --notensorboard"
-).split()
+from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.example import targets_of
+
+SMALL = [
+    "--backbone=resnet_tiny", "--image_size=32", "--channels=16", "--head=elementwise", "--tap_pooling=none",
+    "--epochs=1", "--decay_epochs=1", "--batch_size=4", "--augment=none", "--notensorboard",
+]  # fmt: skip
 PHOTOS = {"train": 16, "val": 4, "test": 4}
 
 
 def write_photos(folder):
-    """Photos and their table."""
+    """Photos and their table, of the labels that every split shows."""
+    examples = {split: [draw_example(split, number) for number in range(count)] for split, count in PHOTOS.items()}
+    everywhere = np.all([(targets_of(some) == 1).any(axis=0) for some in examples.values()], axis=0)
     rows = ["image,labels,split"]
-    for split, count in PHOTOS.items():
-        for number in range(count):
-            example = draw_example(split, number)
-            (folder / f"{split}{number}.jpg").write_bytes(example.image_bytes)
-            labels = [label for label, state in zip(DEMO_LABELS, example.target, strict=True) if state == 1]
-            rows.append(f"{split}{number}.jpg,{'|'.join(labels)},{split}")
+    for split, some in examples.items():
+        for example in some:
+            (folder / f"{example.image_id}.jpg").write_bytes(example.image_bytes)
+            labels = [DEMO_LABELS[c] for c in np.flatnonzero((example.target == 1) & everywhere)]
+            rows.append(f"{example.image_id}.jpg,{'|'.join(labels)},{split}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 

@@ -132,13 +132,17 @@ class ClientConfig:
     deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
     retries: int = option(5, "how often a request is sent again while the server is busy or away", low=0)
     max_message_mb: int = option(256, "largest answer", low=1, high=2047)
-    ca_certificate: str = option("", "PEM file of the authority that signed the server's certificate; empty: no TLS")
-    client_certificate: str = option("", "PEM file, where the server asks for one; needs --client_key")
-    client_key: str = option("", "PEM file of its key")
+    ca_certificate: str = option(
+        "", "PEM file of the authority that signed the server's certificate; empty: no TLS", path="input"
+    )
+    client_certificate: str = option("", "PEM file, where the server asks for one; needs --client_key", path="input")
+    client_key: str = option("", "PEM file of its key", path="input")
     batch_size: int = option(8, "photos in a request", low=1)
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
-    heatmaps: str = option("", "folder for heat-maps: for each present label, the photo with its attention")
+    heatmaps: str = option(
+        "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
+    )
 
 
 def main(arguments, config):

@@ -38,8 +38,10 @@ class AccuracyLost(UserError):
 class CompareConfig:
     """Comparison"""
 
-    model: str = option("", "model.keras, the .tflite were made from")
-    tflite: tuple[str, ...] = option((), "a .tflite to compare with it; give the flag once for each", repeated=True)
+    model: str = option("", "model.keras, the .tflite were made from", path="input")
+    tflite: tuple[str, ...] = option(
+        (), "a .tflite to compare with it; give the flag once for each", repeated=True, path="input"
+    )
     split: str = option("test", "split to measure on")
     max_images: int = option(0, "take the first images of the split only; 0: all", low=0)
     batch_size: int = option(32, "images at a time, for the model", low=1)
@@ -47,7 +49,7 @@ class CompareConfig:
     runs: int = option(20, "runs that the latency is the median of", low=1)
     top_k: int = option(3, "best labels of a photo that are looked at for agreement", low=1)
     max_drop: float = option(0.5, "points of mAP that may be lost; more: exit status 1", low=0.0)
-    output: str = option("", "file for the comparison (.json)")
+    output: str = option("", "file for the comparison (.json)", path="file")
 
 
 def main(data, config):

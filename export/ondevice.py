@@ -23,11 +23,11 @@ STAGES = ("read", "run")
 class OnDeviceConfig:
     """On the device"""
 
-    model: str = option("", "the .tflite of export.tflite")
+    model: str = option("", "the .tflite of export.tflite", path="input")
     threads: int = option(2, "threads that the interpreter uses", low=1)
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
-    heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention")
+    heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention", path="folder")
 
 
 def main(arguments, config):

@@ -32,12 +32,14 @@ MOST_PHOTOS = 32
 class SavedModelConfig:
     """Export"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
-    output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION", path="folder")
     version: int = option(0, "version to write, never one that is there; 0: one more than the highest", low=0)
     model_name: str = option("", "name that clients ask for; empty: the last part of --output")
     serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
-    photos: str = option("", "folder of photos to compare the export with the model on; empty: one drawn photo")
+    photos: str = option(
+        "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
+    )
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
     max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
 

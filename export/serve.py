@@ -45,9 +45,13 @@ logger = logging.getLogger("export.serve")
 class ServeConfig:
     """Server"""
 
-    model_base_path: str = option("", "folder with the versions of one model, as export.saved_model writes it")
+    model_base_path: str = option(
+        "", "folder with the versions of one model, as export.saved_model writes it", path="input"
+    )
     model_name: str = option("", "its name; empty: the folder's")
-    model_config_file: str = option("", "ModelServerConfig text proto, for several models or version labels")
+    model_config_file: str = option(
+        "", "ModelServerConfig text proto, for several models or version labels", path="input"
+    )
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: every one of the machine")
     port: int = option(8500, "gRPC port; 0: a free one", low=0, high=65535)
     metrics_port: int = option(0, "port for Prometheus; 0: none", low=0, high=65535)

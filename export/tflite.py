@@ -33,14 +33,15 @@ FEW_PHOTOS = 50
 class TFLiteConfig:
     """Export"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
-    output: str = option("", "the .tflite to write")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    output: str = option("", "the .tflite to write", path="file")
     quantize: str = option("dynamic", "; ".join(f"{name}: {m.meaning}" for name, m in MODES.items()), choices=[*MODES])
     with_attention: bool = option(False, "a second output with heat-maps, for export.ondevice; not for MediaPipe")
     calibration: str = option(
         "",
         "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare "
         "or a .tfrecord; empty: --calibration_split of --dataset",
+        path="input",
     )
     calibration_split: str = option("val", "split to take them from, of a data set or a prepared folder")
     calibration_images: int = option(200, "how many of them", low=1)

@@ -7,7 +7,6 @@ will be measured on.
 
 import dataclasses
 import json
-import os
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from msrn_tf.evaluation.calibrator import calibrate
 from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
 from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.evaluation.thresholds import ThresholdGoal
-from msrn_tf.files import write_beside
+from msrn_tf.files import check_output, write_beside
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -31,9 +30,9 @@ from msrn_tf.terminal import Table, print_table, say
 class CalibrationConfig:
     """Calibration"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("val", "split to fit to")
-    output: str = option("", "model file to write; empty: --model is replaced")
+    output: str = option("", "model file to write; empty: --model is replaced", path="file")
     target_precision: float = option(0.0, "precision that each label shall have; 0: best F1", low=0.0, high=1.0)
     target_recall: float = option(0.0, "recall that each label shall have; 0: best F1", low=0.0, high=1.0)
     probabilities: str = option(
@@ -43,7 +42,7 @@ class CalibrationConfig:
         10, "labels with fewer positives keep the threshold and temperature of all labels", low=1
     )
     batch_size: int = option(32, "images at a time", low=1)
-    json: str = option("", "file for the figures (.json)")
+    json: str = option("", "file for the figures (.json)", path="file")
 
 
 def main(data, config):
@@ -53,9 +52,8 @@ def main(data, config):
     if config.target_precision and config.target_recall:
         raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
     output = config.output or config.model
-    if not os.path.isdir(os.path.dirname(output) or "."):
-        raise UserError(f"--output={output}: its folder does not exist")
     model = load_model(config.model)
+    check_output("output" if config.output else "model", output)
     reader = open_dataset(data.dataset, data.data_dir)
     examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
     with ProgressBar("calibrating", len(examples)) as bar:

@@ -25,12 +25,12 @@ from msrn_tf.visualization.heatmaps import combine_scales
 class CheckConfig:
     """Check of heat-maps"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("test", "split to take photos from")
     photos: int = option(100, "photos to check on; each label found in one is a pair", low=1)
     seed: int = option(0, "which photos, and of the random orders", low=0)
     batch_size: int = option(32, "photos at a time", low=1)
-    output: str = option("", "file for the figures (.json)")
+    output: str = option("", "file for the figures (.json)", path="file")
 
 
 def main(data, config):

@@ -13,17 +13,22 @@ import textwrap
 
 from absl import app, flags, logging
 
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, file_error, is_out_of_memory, printable
+from msrn_tf.files import check_output
 
 USAGE_STATUS = 2
+PATHS = ("input", "file", "folder")
 
 
-def option(default, help, *, choices=None, low=None, high=None, may_change=False, repeated=False):
+def option(default, help, *, choices=None, low=None, high=None, may_change=False, repeated=False, path=None):
     """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
 
     `may_change`: whether a run that goes on from a checkpoint may have another value than before. `repeated`: the flag
-    may be given several times, and its value is a tuple of strings.
+    may be given several times, and its value is a tuple of strings. `path`: one of `PATHS`, for the name of a file or
+    folder: `~` is expanded, and where a `"file"` or `"folder"` is to be written, that is tried before `main` starts.
     """
+    if path not in (None, *PATHS):
+        raise ValueError(f"`path` must be one of {PATHS}. Received: {path}")
     metadata = {
         "help": help,
         "choices": choices,
@@ -31,6 +36,7 @@ def option(default, help, *, choices=None, low=None, high=None, may_change=False
         "high": high,
         "may_change": may_change,
         "repeated": repeated,
+        "path": path,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -70,13 +76,19 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
         return arguments
 
     def call(arguments):
-        values = [from_flags(concern) for concern in concerns]
         try:
+            values = [from_flags(concern) for concern in concerns]
+            check_outputs(*values)
             main(*values) if positional is None else main(arguments, *values)
         except UserError as error:
             _fail(str(error), error.exit_status)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
+        except Exception as error:
+            sentence = memory_error(error, values) if is_out_of_memory(error) else file_error(error)
+            if sentence is None:
+                raise
+            _fail(printable(sentence))
 
     app.run(call, flags_parser=parse)
 
@@ -106,14 +118,54 @@ def define_flags(concern):
 
 
 def from_flags(concern):
-    """An instance of the dataclass with the flags' values."""
+    """An instance of the dataclass with the flags' values. Raises `UserError` for a path that cannot be one."""
     values = {}
     for field in dataclasses.fields(concern):
         value = flags.FLAGS[field.name].value
         if isinstance(value, list):
             value = tuple(value) if field.metadata["repeated"] else tuple(map(int, value))
+        if field.metadata["path"]:
+            several = isinstance(value, tuple)
+            value = tuple(_path(field.name, one) for one in value) if several else _path(field.name, value)
         values[field.name] = value
     return concern(**values)
+
+
+def _path(flag, text):
+    """`text` with `~` and `~name` as a shell has them. Shells leave them alone after `=`, and flagfiles know none."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise UserError(f"--{flag}={text}: no such user; write ./{text} for a name that starts with ~")
+    if "\0" in path:
+        raise UserError(f"--{flag}={text}: holds a NUL, which no name of a file can")
+    return path
+
+
+def check_outputs(*instances):
+    """Refuses paths to write to where that cannot be done. Raises `UserError`."""
+    for instance in instances:
+        for field in dataclasses.fields(instance):
+            kind, value = field.metadata["path"], getattr(instance, field.name)
+            if kind in ("file", "folder"):
+                for path in value if isinstance(value, tuple) else [value] if value else []:
+                    check_output(field.name, path, folder=kind == "folder")
+
+
+def memory_error(error, instances):
+    """The sentence for memory that ran out, with the flags of this command that help."""
+    named = {
+        field.name: getattr(instance, field.name) for instance in instances for field in dataclasses.fields(instance)
+    }
+    helps = [
+        f"a smaller --batch_size than {named['batch_size']}" if named.get("batch_size", 1) > 1 else "",
+        "more --accumulation_steps" if "accumulation_steps" in named else "",
+        "--recompute_backbone" if not named.get("recompute_backbone", True) else "",
+        "--head=elementwise" if named.get("head") == "mlp" and "epochs" in named else "",
+    ]
+    helps = [text for text in helps if text]
+    what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return f"memory ran out ({reason}); what helps: {what}"
 
 
 def help_text(usage, concerns, positional=None):

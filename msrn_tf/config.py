@@ -22,7 +22,7 @@ class DataConfig:
     """Data"""
 
     dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
-    data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True)
+    data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
     drop_unlabelled: bool = option(False, "leave out images that show no label")
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
 
@@ -45,6 +45,7 @@ class TrainingDataConfig(DataConfig):
         "folder to keep the frozen backbone's feature maps in: computed once, for --freeze_backbone with "
         "--augment=none or flip",
         may_change=True,
+        path="folder",
     )
 
 
@@ -62,6 +63,7 @@ class ModelConfig:
     backbone_weights: str = option(
         "",
         "imagenet (downloads), or a file: .weights.h5, .h5, .keras, for a ResNet .pth or .safetensors; empty: random",
+        path="input",
     )
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
     freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
@@ -70,7 +72,7 @@ class ModelConfig:
         "none", "compute dtype in training; model.keras is float32", choices=("none", "float16", "bfloat16")
     )
     recompute_backbone: bool = option(False, "recompute activations in the backward pass: less memory, more time")
-    init_from: str = option("", "model.keras to take weights from, also one with other labels")
+    init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
@@ -81,10 +83,12 @@ class ModelConfig:
         "auto", "2×2 maximum of feature maps; auto: where 7×7 remain", choices=("auto", "published", "none")
     )
     dropout: float = option(0.0, "rate of dropout in the head", low=0.0, high=0.99)
-    label_graph: str = option("", "label graph file (.npz); empty: counted on the training split")
+    label_graph: str = option("", "label graph file (.npz); empty: counted on the training split", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
     word_vectors: str = option(
-        "auto", "GloVe text file, or onehot or learned; auto: the label graph file's, else random ones that are kept"
+        "auto",
+        "GloVe text file, or onehot or learned; auto: the label graph file's, else random ones that are kept",
+        path="input",
     )
     word_vector_norm: float = option(
         0.0,
@@ -125,7 +129,7 @@ class RunConfig:
     """Run"""
 
     workdir: str = option(
-        "", "folder for everything the run writes; a run that ended early goes on there", may_change=True
+        "", "folder for everything the run writes; a run that ended early goes on there", may_change=True, path="folder"
     )
     seed: int = option(0, "of weights, order and augmentation", low=0, high=2**31 - 1)
     strategy: str = option(

@@ -1,5 +1,16 @@
 """Errors that a person can act on: one sentence that names the file or flag, what was found and what to do."""
 
+import errno
+import os
+import re
+
+OF_FILES = (
+    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP,
+    errno.EMFILE, errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR,
+    errno.ENOTEMPTY, errno.ENXIO, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETXTBSY,
+)  # fmt: skip
+"""What a file system answers."""
+
 
 def printable(text):
     """`text` with escapes for what cannot be printed: a file's name may hold anything, also what steers a terminal."""
@@ -25,3 +36,28 @@ class LostWorkerError(UserError):
     """Another worker of a distributed run is gone; the run can be started again (`EX_TEMPFAIL` of sysexits.h)."""
 
     exit_status = 75
+
+
+def file_error(error):
+    """A sentence for an error that a file system gave, `OSError` or TensorFlow's; None for any other error."""
+    if isinstance(error, OSError) and error.errno in OF_FILES:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        return _file_sentence(name, error.strerror)
+    if type(error).__module__.startswith("tensorflow"):
+        # TensorFlow tells a file's error as its name, a semicolon (or "is") and the system's words.
+        reasons = "|".join(re.escape(os.strerror(number)) for number in OF_FILES)
+        if found := re.search(rf"(?:(/\S*?)(?:;| is) )?({reasons})", str(error), re.IGNORECASE):
+            return _file_sentence(found[1] or "", found[2])
+    return None
+
+
+def _file_sentence(name, reason):
+    return f"{name or 'a file'}: cannot be read or written ({reason}); mend that, or give another place"
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory ran out: Python's, NumPy's or TensorFlow's, of a CPU or a GPU."""
+    # By its name: a command that needs no TensorFlow must not import it to say so.
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "ResourceExhaustedError" and not file_error(error)
+    )

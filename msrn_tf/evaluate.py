@@ -27,9 +27,9 @@ from msrn_tf.visualization.heatmaps import combine_scales
 class EvaluationConfig:
     """Evaluation"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("test", "split to measure on")
-    baseline: str = option("", "another model.keras, to compare with on the same photos")
+    baseline: str = option("", "another model.keras, to compare with on the same photos", path="input")
     thresholds: str = option(
         "model", "the model's own (0.5 until calibrated), 0.5, or best F1 on --calibration_split", choices=THRESHOLDS
     )
@@ -42,8 +42,8 @@ class EvaluationConfig:
     batch_size: int = option(32, "images at a time, over all devices", low=1)
     strategy: str = option("mirrored", "all devices of this machine, or one", choices=("mirrored", "one"))
     num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1)
-    output: str = option("", "file for the metrics (.json)")
-    report: str = option("", "file for a page about the model (.html)")
+    output: str = option("", "file for the metrics (.json)", path="file")
+    report: str = option("", "file for a page about the model (.html)", path="file")
     report_photos: int = option(2, "photos of each kind and label in the report", low=1)
     report_maps: int = option(24, "photos that the report checks heat-maps on; 0: none", low=0)
 
@@ -129,10 +129,6 @@ def check_flags(config):
     """Refuses what cannot work, before anything is loaded. Raises `UserError`."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras to evaluate")
-    for flag in ("output", "report"):
-        path = getattr(config, flag)
-        if path and not os.path.isdir(os.path.dirname(path) or "."):
-            raise UserError(f"--{flag}={path}: its folder does not exist")
     if any(size < 32 for size in config.image_sizes):
         raise UserError(f"--image_sizes={','.join(map(str, config.image_sizes))}: must be 32 or more each")
     if config.baseline and not config.bootstrap:

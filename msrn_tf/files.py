@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written beside their name, then renamed."""
+"""Files that are whole or not there, written beside their name and renamed; and whether they can be written at all."""
 
 import contextlib
 import os
+import tempfile
 
 from msrn_tf.errors import UserError
 
@@ -9,16 +10,18 @@ from msrn_tf.errors import UserError
 @contextlib.contextmanager
 def replacing(path, mode="w"):
     """Opens a file that gets the name `path` when the block ends; where the block raises, nothing has changed."""
-    temporary = f"{path}.tmp"
+    temporary = path if _is_device(path) else f"{path}.tmp"
     try:
         # A file's name need not be text: what is not is written as an escape.
         text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
         with open(temporary, mode, **text) as file:
             yield file
-        os.replace(temporary, path)
+        if temporary != path:
+            os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+        if temporary != path:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
         raise
 
 
@@ -28,4 +31,45 @@ def write_beside(path, content):
         with replacing(path, "w" if isinstance(content, str) else "wb") as file:
             file.write(content)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+
+
+def check_output(flag, path, folder=False):
+    """Refuses at the start what cannot be written to at the end; leaves nothing behind.
+
+    Args:
+        flag: that names the path, for the sentence.
+        path: of a file, in a folder that is there; or of a `folder`, which may be new.
+
+    Raises:
+        UserError: it is a folder in the place of a file, lies below a file, or nothing can be written there.
+    """
+    subject = f"--{flag}={path}"
+    if _is_device(path):
+        return
+    if not folder and os.path.isdir(path):
+        raise UserError(f"{subject}: is a folder; give a file")
+    where = os.path.abspath(path if folder else os.path.dirname(path))
+    while folder and not os.path.lexists(where):
+        where = os.path.dirname(where)
+    try:
+        os.stat(where)
+        if not os.path.isdir(where):
+            raise UserError(f"{subject}: {where} is no folder; give another place")
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{path}.tmp")  # a name too long, or below a file
+        with tempfile.TemporaryFile(dir=where) as file:
+            file.write(b"a disk may be full")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{subject}: its folder does not exist; make it, or give another place") from None
+    except OSError as error:
+        raise UserError(f"{subject}: cannot be written ({error.strerror}); give another place") from error
+
+
+def _is_device(path):
+    """Whether a path is written as it is, since nothing may take its place: `/dev/stdout`, a pipe."""
+    return os.path.abspath(path).startswith("/dev/") or (os.path.exists(path) and not _is_file_or_folder(path))
+
+
+def _is_file_or_folder(path):
+    return os.path.isfile(path) or os.path.isdir(path)

@@ -33,15 +33,19 @@ FORMULA_STARTS = tuple("=+-@＝＋－＠")
 class PredictionConfig:
     """Prediction"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it")
+    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
     csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
-    heatmaps: str = option("", "folder for heat-maps: for each present label, the photo with its attention")
+    heatmaps: str = option(
+        "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
+    )
     heatmaps_by: str = option(
         "label", "a picture for each label, its scales side by side, or for groups", choices=KINDS
     )
-    sheet: str = option("", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels")
+    sheet: str = option(
+        "", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file"
+    )
     batch_size: int = option(16, "photos at a time", low=1)
 
 

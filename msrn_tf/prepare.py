@@ -27,14 +27,14 @@ REJECTED_SHOWN = 10
 class PreparationConfig:
     """Preparation"""
 
-    output: str = option("", "folder to write; it must be new, empty, or begun by the same command")
+    output: str = option("", "folder to write; it must be new, empty, or begun by the same command", path="folder")
     splits: str = option("", "splits to write, separated by commas; empty: all")
     train_split: str = option("train", "split that the label graph is counted on")
     max_side: int = option(0, "shrink photos whose longer side is above this many pixels; 0: keep the bytes", low=0)
     shard_megabytes: int = option(128, "about the size of a shard", low=1)
     bad_images: str = option("skip", "photos that cannot be decoded: leave out, or stop", choices=("skip", "fail"))
     num_threads: int = option(0, "threads that read, decode and shrink; 0: one a core", low=0)
-    word_vectors: str = option("", "GloVe text file; empty: the label graph carries no word vectors")
+    word_vectors: str = option("", "GloVe text file; empty: the label graph carries no word vectors", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which the audit draws an edge", low=0.0, high=1.0)
 
 

@@ -129,8 +129,6 @@ def test_calibrated_scores_are_those_of_the_evaluator(model, evaluator):
     ("choices", "words"),
     [
         ({"model": ""}, "--model is missing"),
-        ({"output": "nowhere/metrics.json"}, "--output=nowhere"),
-        ({"report": "nowhere/report.html"}, "--report=nowhere"),
         ({"image_sizes": (8,)}, "--image_sizes=8"),
         ({"bootstrap": 0, "baseline": "x"}, "--bootstrap=0"),
     ],

@@ -26,8 +26,8 @@ COLOURS = {"msrn": "#1f5fa8", "baseline": "#9a9a9a", "gain": "#2a7f3e", "loss": 
 class PicturesConfig:
     """Pictures"""
 
-    output: str = option("docs/images", "folder for the pictures")
-    runs: str = option("runs/voc2007", "folder that study.py wrote")
+    output: str = option("docs/images", "folder for the pictures", path="folder")
+    runs: str = option("runs/voc2007", "folder that study.py wrote", path="input")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
 
 

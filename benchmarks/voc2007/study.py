@@ -54,8 +54,8 @@ class StudyConfig:
     phase: str = option("tune", "train on train and score val, or on trainval and score test", choices=tuple(PHASES))
     seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "a run for each seed")
     workers: int = option(2, "runs at a time, each with its share of the cores", low=1)
-    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set")
-    runs: str = option("runs/voc2007", "folder for feature maps, logs and scores")
+    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set", path="input")
+    runs: str = option("runs/voc2007", "folder for feature maps, logs and scores", path="folder")
 
 
 def main(study):

@@ -31,7 +31,7 @@ class TablesConfig:
     )
     labels: bool = option(False, "average precision of each label, of the reference and of the others")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
-    runs: str = option("runs/voc2007", "folder that study.py wrote")
+    runs: str = option("runs/voc2007", "folder that study.py wrote", path="input")
 
 
 @dataclasses.dataclass(frozen=True)
