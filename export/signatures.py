@@ -11,8 +11,6 @@ from msrn_tf.models.msrn import MSRN
 
 EXAMPLE_FEATURE = "image/encoded"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
-SERVED_FORMATS = ("PNG", "GIF", "BMP")
-"""Besides JPEG. TensorFlow's operation for WebP is new: a server that lacks it could not load the model at all."""
 
 
 def signatures(model, max_pixels=MAX_PIXELS):
@@ -103,7 +101,7 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
         if are_examples:
             feature = tf.io.FixedLenFeature((), tf.string)
             item = tf.io.parse_single_example(item, {EXAMPLE_FEATURE: feature})[EXAMPLE_FEATURE]
-        return index, evaluation_pixels(item, image_size, max_pixels, SERVED_FORMATS)
+        return index, evaluation_pixels(item, image_size, max_pixels, as_served=True)
 
     blank = tf.data.Dataset.from_tensors((count, tf.zeros((image_size, image_size, 3), tf.uint8)))
     decoded = (

@@ -1,6 +1,7 @@
 """Every encoding of a photo becomes what Pillow shows, or is refused with a reason."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -48,9 +49,44 @@ def big_endian_exif(orientation):
     return b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + b"\0\0\0\0\0\0"
 
 
+def on_screen(gif, screen, place):
+    """A GIF whose (first) picture lies at a place of a screen of another size."""
+    start = gif.index(b",", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
+    gif = patched(gif, 6, struct.pack("<2H", *screen))
+    return patched(gif, start + 1, struct.pack("<2H", *place))
+
+
+def bmp_of_16_bits(image):
+    """5 bits a colour, as `BI_RGB` of 16 bits has them."""
+    red, green, blue = np.asarray(image)[::-1].astype(np.uint16).transpose(2, 0, 1) >> 3
+    rows = (red << 10 | green << 5 | blue).astype("<u2").tobytes()
+    return bmp_header(image.size, 16, 0, b"") + rows
+
+
+def bmp_with_other_masks(image):
+    """32 bits a pixel, of which the lowest 8 are not used; masks say so (`BI_BITFIELDS`)."""
+    rows = np.dstack([np.zeros(image.size[::-1], np.uint8), np.asarray(image)[::-1, :, ::-1]]).tobytes()
+    return bmp_header(image.size, 32, 3, struct.pack("<3I", 0xFF000000, 0xFF0000, 0xFF00)) + rows
+
+
+def bmp_header(size, bits, compression, masks):
+    start, pixels = 54 + len(masks), size[0] * size[1] * bits // 8
+    return struct.pack("<2s4I", b"BM", start + pixels, 0, start, 40) + struct.pack(
+        "<2i2H6I", *size, 1, bits, compression, pixels, 2835, 2835, 0, 0
+    ) + masks  # fmt: skip
+
+
+def patched(content, place, *numbers):
+    """`content` with bytes set at a place: what a header says of the size."""
+    new = b"".join(numbers)
+    return content[:place] + new + content[place + len(new) :]
+
+
 PHOTO = photo()
 GRADIENT = Image.linear_gradient("L").resize(PHOTO.size)
 FRAMES = [PHOTO, PHOTO.rotate(30), PHOTO.rotate(60)]
+PARTIAL = encoded(PHOTO.quantize(64), "GIF")
+ANIMATED_GIF = encoded(FRAMES[0].quantize(64), "GIF", save_all=True, append_images=[f.quantize(64) for f in FRAMES[1:]])
 READABLE = {
     "baseline": encoded(PHOTO, "JPEG", quality=90),
     "progressive": encoded(PHOTO, "JPEG", quality=90, progressive=True),
@@ -67,16 +103,36 @@ READABLE = {
     "grey with alpha": encoded(with_alpha(PHOTO.convert("L"), 128), "PNG"),
     "png turned by exif": encoded(PHOTO, "PNG", exif=exif(6)),
     "gif": encoded(PHOTO.quantize(128), "GIF"),
-    "animated gif": encoded(
-        FRAMES[0].quantize(64), "GIF", save_all=True, append_images=[f.quantize(64) for f in FRAMES[1:]]
-    ),
+    "animated gif": ANIMATED_GIF,
+    "gif with a transparent colour": encoded(PHOTO.quantize(64), "GIF", transparency=5),
+    "interlaced gif": encoded(PHOTO.quantize(64), "GIF", interlace=1),
+    "gif of a part of its screen": on_screen(PARTIAL, (200, 150), (30, 20)),
+    "gif of a transparent part": on_screen(encoded(PHOTO.quantize(64), "GIF", transparency=5), (200, 150), (30, 20)),
+    "gif beyond its screen": on_screen(PARTIAL, (100, 90), (7, 3)),
+    "gif whose screen is larger and whose later frames are smaller": on_screen(ANIMATED_GIF, (170, 130), (0, 9)),
     "webp": encoded(PHOTO, "WEBP", quality=90),
     "lossless webp": encoded(PHOTO, "WEBP", lossless=True),
     "webp with alpha": encoded(with_alpha(PHOTO, GRADIENT), "WEBP", lossless=True),
-    "animated webp": encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], lossless=True),
+    **{
+        f"animated webp, {mode}, lossless {lossless}": encoded(
+            FRAMES[0].convert(mode), "WEBP", save_all=True, append_images=FRAMES[1:], lossless=lossless
+        )
+        for mode in ("RGB", "RGBA")
+        for lossless in (True, False)
+    },
     "webp turned by exif": encoded(PHOTO, "WEBP", lossless=True, exif=exif(8)),
     "bmp": encoded(PHOTO, "BMP"),
     "bmp with alpha": encoded(with_alpha(PHOTO, GRADIENT), "BMP"),
+    "bmp with a palette": encoded(PHOTO.quantize(64), "BMP"),
+    "one-bit bmp": encoded(PHOTO.convert("1"), "BMP"),
+    "bmp of 16 bits": bmp_of_16_bits(PHOTO),
+    "bmp of red, green and blue in another order": bmp_with_other_masks(PHOTO),
+    "tiff": encoded(PHOTO, "TIFF"),
+    "tiff of cmyk": encoded(PHOTO.convert("CMYK"), "TIFF"),
+    **{f"tiff, {way}": encoded(PHOTO, "TIFF", compression=way) for way in ("tiff_lzw", "tiff_adobe_deflate", "jpeg")},
+    "tiff turned by a tag": encoded(PHOTO, "TIFF", tiffinfo={0x0112: 6}),
+    "avif": encoded(PHOTO, "AVIF", quality=90),
+    "avif turned by exif": encoded(PHOTO, "AVIF", exif=exif(8)),
     **{f"exif {n}": encoded(PHOTO, "JPEG", quality=90, exif=exif(n)) for n in range(1, 9)},
     "big-endian exif": encoded(PHOTO, "JPEG", quality=90, exif=big_endian_exif(6)),
     "an orientation of 9": encoded(PHOTO, "JPEG", quality=90, exif=exif(9)),
@@ -114,12 +170,16 @@ def test_a_crop_is_cut_from_the_upright_photo(name):
     assert np.abs(difference[2:-2, 2:-2]).mean() < 1.5
 
 
-def patched(content, place, *numbers):
-    """`content` with bytes set at a place: what a header says of the size."""
-    new = b"".join(numbers)
-    return content[:place] + new + content[place + len(new) :]
+def large_tiff():
+    """The directory of a small TIFF says other sides (tags 256 and 257, a number each)."""
+    content = encoded(Image.new("L", (10, 10)), "TIFF")
+    for tag in (256, 257):
+        place = content.index(struct.pack("<2HI", tag, 4, 1)) + 8
+        content = patched(content, place, struct.pack("<I", 50000))
+    return content
 
 
+ANIMATED_WEBP = READABLE["animated webp, RGB, lossless True"]
 BIG, LITTLE = (50000).to_bytes(2, "big"), (50000).to_bytes(2, "little")
 BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (50000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
 REFUSED = {
@@ -132,17 +192,24 @@ REFUSED = {
         patched(READABLE["bmp"], 18, LITTLE, b"\0\0", LITTLE, b"\0\0"),
         "too many pixels: 2500000000",
     ),
-    "webp of 50000 x 50000": (patched(READABLE["animated webp"], 24, LITTLE, b"\0", LITTLE, b"\0"), "too many pixels"),
-    "many small pictures in a webp": (
-        encoded(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(n) for n in range(1, 6)]),
-        "too many pixels: 115200",
+    "picture of 50000 x 50000 in a small gif": (
+        on_screen(
+            patched(READABLE["gif"], READABLE["gif"].index(b",", 13 + 3 * 128) + 5, LITTLE, LITTLE), (9, 9), (0, 0)
+        ),
+        "too many pixels: 2500000000",
     ),
+    "gif without a picture": (READABLE["gif"][: 13 + 3 * 128] + b"!\xfe\x03abc\0;", "GIF without a picture"),
+    "webp of 50000 x 50000": (patched(ANIMATED_WEBP, 24, LITTLE, b"\0", LITTLE, b"\0"), "too many pixels"),
+    "tiff of 50000 x 50000": (large_tiff(), "2500000000 pixels"),
+    "tiff of numbers": (encoded(GRADIENT.convert("F"), "TIFF"), "32 bits a pixel"),
+    "cut webp": (READABLE["webp"][:500], "cannot be decoded"),
+    "cut tiff": (READABLE["tiff, tiff_lzw"][:900], "cannot be decoded"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
+    "eps": (encoded(PHOTO, "EPS"), "none of JPEG"),  # Pillow would start another program for it
     "cut jpeg": (READABLE["baseline"][:900], "Invalid JPEG"),
     "cut png": (READABLE["png"][:300], "Invalid PNG"),
     "nothing": (b"", "none of JPEG"),
     "text": (b"a text file called .jpg", "none of JPEG"),
-    "tiff": (encoded(PHOTO, "TIFF"), "none of JPEG"),
-    "bmp with a palette": (encoded(PHOTO.quantize(64), "BMP"), "palette"),
     "50000 x 50000": (BOMB, "too many pixels"),
     "larger than allowed": (encoded(Image.new("RGB", (400, 300)), "JPEG"), "too many pixels: 120000"),
 }
@@ -174,6 +241,14 @@ def test_a_thousand_mutations_of_jpegs_are_each_decoded_or_refused(content):
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(mutations_of("png", "palette", "gif", "animated gif", "webp", "animated webp", "bmp"))
+@given(
+    mutations_of(
+        "png",
+        "palette",
+        "gif",
+        "animated gif",
+        *(name for name in READABLE if name.startswith(("webp", "animated", "bmp", "tiff", "avif", "interlaced gif"))),
+    )
+)
 def test_mutations_of_other_photos_are_each_decoded_or_refused(content):
     decode_or_refuse(content)

@@ -1,43 +1,47 @@
 """From encoded bytes to upright RGB pixels: one definition for training, evaluation, prediction and serving.
 
-JPEG, PNG, GIF and WebP (first frame) and BMP become what Pillow shows after `ImageOps.exif_transpose` and
-`convert("RGB")`, within two grey levels: alpha is dropped, palettes and CMYK are resolved, 16 bits become the upper 8.
-Everything is a TensorFlow operation, so that it can be part of a served model.
+Photos become what Pillow shows after `ImageOps.exif_transpose` and `convert("RGB")`, within two grey levels: of a
+moving picture the first frame, alpha is dropped, palettes and CMYK are resolved, 16 bits become the upper 8. JPEG, PNG,
+GIF and usual BMP are decoded by TensorFlow's operations, so that this can be part of a served model; the others by
+Pillow (`pillow_decoding`), which a served model leaves out. What a header says of the size is checked first.
 """
 
 import tensorflow as tf
 
-FORMATS = ("PNG", "GIF", "BMP", "WebP")  # besides JPEG
-UNKNOWN_FORMAT = len(FORMATS)
+from msrn_tf.data.pillow_decoding import TOO_MANY_PIXELS, pixels_by_pillow
+
+SERVED_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 JPEG_EXIF = "Exif\0\0"
 MAX_PIXELS = 100_000_000
-HEADER_BYTES = 64
+HEADER_BYTES = 72
 
+_PNG, _GIF, _BMP, _OTHER = range(4)
+_BLUE_GREEN_RED = (0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0)  # the masks of a BMP, as TensorFlow takes its bytes
 _ORIENTATION_TAG = 0x0112
 _EXIF_SEARCH_BYTES = 1 << 16  # the largest segment of a JPEG
 _TIFF_BYTES = 1 << 12  # the directory with the orientation lies at its start
 
 
-def decode(encoded, max_pixels=MAX_PIXELS, formats=FORMATS):
+def decode(encoded, max_pixels=MAX_PIXELS, as_served=False):
     """Upright RGB uint8 `[height, width, 3]` of a photo's bytes.
 
-    `formats`: those that are known besides JPEG, the first ones of `FORMATS`.
+    `as_served`: only `SERVED_FORMATS`, by TensorFlow's operations alone.
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are no photo of a known format, are cut short, or have more than
             `max_pixels` pixels (which is found before they are decoded).
     """
-    return decode_crop(encoded, None, max_pixels, formats)
+    return decode_crop(encoded, None, max_pixels, as_served)
 
 
-def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, formats=FORMATS):
+def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, as_served=False):
     """A crop of the upright photo; of a JPEG, only the crop is decoded.
 
     Args:
         encoded: string scalar.
         choose_box: function of the upright (height, width) → int32 `[top, left, height, width]`; None: everything.
         max_pixels: int.
-        formats: as `decode`.
+        as_served: as `decode`.
     """
     start = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
     without_exif = tf.strings.regex_replace(start, JPEG_EXIF, "", replace_global=False)
@@ -50,7 +54,7 @@ def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, formats=FORMATS):
                 lambda: tf.cond(
                     tf.io.is_jpeg(encoded),
                     lambda: _decode_turned_jpeg(encoded, start, choose_box, max_pixels),
-                    lambda: _decode_other(encoded, choose_box, max_pixels, formats),
+                    lambda: _decode_other(encoded, choose_box, max_pixels, as_served),
                 )
             ),
         ),
@@ -67,25 +71,9 @@ def resize(image, image_size, antialias=True):
     return tf.cast(image + 0.5, tf.uint8)  # rounds; a mean of pixels is never beyond their range
 
 
-def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS, formats=FORMATS):
+def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS, as_served=False):
     """What a model sees of a photo outside training: uint8 `[image_size, image_size, 3]`."""
-    return resize(decode(encoded, max_pixels, formats), image_size)
-
-
-def photo_format(head):
-    """Index into `FORMATS`, or `UNKNOWN_FORMAT`, from the first bytes, int32 `[HEADER_BYTES]`."""
-
-    def starts(text, at=0):
-        return tf.reduce_all(head[at : at + len(text)] == tf.constant(list(text), tf.int32))
-
-    found = [
-        starts(b"\x89PNG\r\n\x1a\n"),
-        starts(b"GIF8"),
-        starts(b"BM"),
-        starts(b"RIFF") & starts(b"WEBP", 8),
-        True,
-    ]
-    return tf.argmax(tf.stack(found), output_type=tf.int32)
+    return resize(decode(encoded, max_pixels, as_served), image_size)
 
 
 def _decode_plain_jpeg(encoded, choose_box, max_pixels):
@@ -107,34 +95,22 @@ def _decode_turned_jpeg(encoded, start, choose_box, max_pixels):
     return _turn_upright(image, orientation)
 
 
-def _decode_other(encoded, choose_box, max_pixels, formats):
+def _decode_other(encoded, choose_box, max_pixels, as_served):
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, HEADER_BYTES), tf.uint8), tf.int32)
     head = tf.pad(head, [[0, HEADER_BYTES - tf.shape(head)[0]]])
-    kind = photo_format(head)
-    known = tf.debugging.Assert(kind < len(formats), [f"is none of JPEG, {', '.join(formats)}"])
-    with tf.control_dependencies([known] if known is not None else []):
-        size = _checked(_stored_size(head, kind), max_pixels, _decoded_frames(encoded, kind))
-    with tf.control_dependencies([size]):
-        image = tf.switch_case(
-            tf.identity(kind),
-            [
-                lambda: tf.io.decode_png(encoded, channels=3),
-                lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-                lambda: _decode_bmp(encoded, head),
-                lambda: tf.image.decode_webp(encoded)[0, :, :, :3],
-            ][: len(formats)],
-        )
-    image = _turn_upright(
-        image,
-        tf.switch_case(
-            kind,
-            [
-                lambda: exif_orientation(encoded, "eXIf"),
-                lambda: 1,
-                lambda: 1,
-                lambda: exif_orientation(encoded, "EXIF", skipped=4),  # the chunk's length
-            ][: len(formats)],
-        ),
+
+    def starts(text, at=0):
+        return tf.reduce_all(head[at : at + len(text)] == tf.constant(list(text), tf.int32))
+
+    known = [starts(b"\x89PNG\r\n\x1a\n"), starts(b"GIF8"), starts(b"BM") & _is_usual_bmp(head)]
+    image = tf.switch_case(
+        tf.argmax(tf.stack([*known, True]), output_type=tf.int32),
+        [
+            lambda: _decode_png(encoded, head, max_pixels),
+            lambda: _decode_gif(encoded, max_pixels),
+            lambda: _decode_bmp(encoded, head, max_pixels),
+            lambda: _refused(starts(b"BM")) if as_served else _decode_by_pillow(encoded, max_pixels),
+        ],
     )
     if choose_box is None:
         return image
@@ -142,10 +118,103 @@ def _decode_other(encoded, choose_box, max_pixels, formats):
     return tf.slice(image, [box[0], box[1], 0], [box[2], box[3], 3])
 
 
-def _decode_bmp(encoded, head):
-    # TensorFlow would take the indices into a palette for grey values.
-    with tf.control_dependencies([tf.debugging.Assert(head[28] >= 24, ["is a BMP with a palette"])]):
+def _decode_png(encoded, head, max_pixels):
+    with _after(_checked(tf.stack([_big(head, 20, 4), _big(head, 16, 4)]), max_pixels)):
+        image = tf.io.decode_png(encoded, channels=3)
+    return _turn_upright(image, exif_orientation(encoded, "eXIf"))
+
+
+def _decode_bmp(encoded, head, max_pixels):
+    with _after(_checked(tf.stack([tf.abs(_little(head, 22, 4)), _little(head, 18, 4)]), max_pixels)):
         return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
+
+
+def _is_usual_bmp(head):
+    """Whether TensorFlow's operation is right about a BMP: 24 or 32 bits in the usual order.
+
+    It would take indices into a palette for grey values, and looks at neither compression nor masks.
+    """
+    bits, compression, masks = _little(head, 28, 2), _little(head, 30, 4), head[54:66]
+    usual = (compression == 0) | ((compression == 3) & tf.reduce_all(masks == tf.constant(_BLUE_GREEN_RED)))
+    return (_little(head, 14, 4) >= 40) & ((bits == 24) | (bits == 32)) & usual
+
+
+def _decode_by_pillow(encoded, max_pixels):
+    pixels, reason = tf.numpy_function(pixels_by_pillow, [encoded, max_pixels], [tf.uint8, tf.string], stateful=False)
+    with _after(tf.debugging.Assert(tf.strings.length(reason) == 0, [reason])):
+        return tf.ensure_shape(tf.identity(pixels), [None, None, 3])
+
+
+def _refused(is_bmp):
+    reason = tf.where(
+        is_bmp,
+        "is a BMP with a palette, compression or other than 24 or 32 bits a pixel",
+        f"is none of {', '.join(SERVED_FORMATS)}",
+    )
+    with _after(tf.debugging.Assert(False, [reason])):
+        return tf.zeros([1, 1, 3], tf.uint8)
+
+
+def _after(check):
+    """What is made inside comes after a check, which outside of a graph has been made already."""
+    return tf.control_dependencies([check] if check is not None else [])
+
+
+def _decode_gif(encoded, max_pixels):
+    """The first frame, on its screen.
+
+    TensorFlow's operation makes the screen as small as the largest frame, leaves transparent pixels black, and unpacks
+    all frames. It is given the first one alone, as a picture of its own without transparency.
+    """
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    size = tf.size(data)
+
+    def byte(at):
+        return tf.cast(tf.gather(data, tf.minimum(at, size - 1)), tf.int32)
+
+    def word(at):
+        return byte(at) + 256 * byte(at + 1)
+
+    def table_bytes(at):
+        """Of the colours that the byte there announces."""
+        flags = byte(at)
+        return tf.where(flags >= 128, 3 * 2 ** ((flags & 7) + 1), 0)
+
+    def after_blocks(at):
+        """Where a chain of blocks ends, each of which begins with its length, the last one 0."""
+        end = tf.while_loop(
+            lambda at: (at < size) & (byte(at) > 0), lambda at: [at + byte(at) + 1], [at], parallel_iterations=1
+        )[0]
+        return end + 1
+
+    def after_extension(at, fill):
+        is_control = (byte(at + 1) == 0xF9) & (byte(at + 2) >= 4)
+        fill = tf.where(is_control & (byte(at + 3) % 2 == 1), byte(at + 6), fill)
+        return [after_blocks(at + 2), fill]
+
+    tables = 13 + table_bytes(10)
+    start, fill = tf.while_loop(
+        lambda at, fill: (at < size) & (byte(at) == 0x21), after_extension, [tables, 0], parallel_iterations=1
+    )
+    with _after(tf.debugging.Assert((start + 10 < size) & (byte(start) == 0x2C), ["is a GIF without a picture"])):
+        left, top, width, height = (word(start + at) for at in (1, 3, 5, 7))
+    screen = tf.stack([tf.maximum(word(8), top + height), tf.maximum(word(6), left + width)])
+    colours = tf.where(table_bytes(start + 9) > 0, start + 10, 13) + 3 * fill
+    pixels = start + 10 + table_bytes(start + 9)
+    with _after(_checked(screen, max_pixels)):
+        sides = tf.strings.substr(encoded, start + 5, 4)
+        alone = tf.strings.join(
+            [
+                tf.strings.substr(encoded, 0, 6), sides, tf.strings.substr(encoded, 10, tables - 10),
+                b",\0\0\0\0", tf.strings.substr(encoded, start + 5, after_blocks(pixels + 1) - start - 5), b";",
+            ]
+        )  # fmt: skip
+        image = tf.io.decode_image(alone, channels=3, expand_animations=False)
+    mask = tf.pad(
+        tf.ones([height, width, 1], tf.bool),
+        around := [[top, screen[0] - top - height], [left, screen[1] - left - width], [0, 0]],
+    )
+    return tf.where(mask, tf.pad(image, around), tf.cast(tf.stack([byte(colours + n) for n in range(3)]), tf.uint8))
 
 
 def _apart(function):
@@ -153,17 +222,19 @@ def _apart(function):
     return tf.function(function, experimental_attributes={"_noinline": True}, autograph=False)
 
 
-def _decoded_frames(encoded, kind):
-    """How many pictures are decoded to get at the first one: of a WebP, all (its chunks `ANMF`)."""
-    is_webp = kind == FORMATS.index("WebP")
-    return tf.cond(is_webp, lambda: tf.maximum(1, tf.size(tf.strings.split(encoded, "ANMF")) - 1), lambda: 1)
+def _little(head, at, size):
+    return tf.reduce_sum(head[at : at + size] * [256**power for power in range(size)])
 
 
-def _checked(size, max_pixels, frames=1):
-    """`size`, int32 `[2]`, where its product, `frames` times, is within bounds."""
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64)) * tf.cast(frames, tf.int64)
-    check = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), ["has no pixels, or too many pixels:", pixels])
-    with tf.control_dependencies([check] if check is not None else []):
+def _big(head, at, size):
+    return tf.reduce_sum(head[at : at + size] * [256**power for power in reversed(range(size))])
+
+
+def _checked(size, max_pixels):
+    """`size`, int32 `[2]`, where its product is within bounds."""
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    is_sound = tf.reduce_all(size > 0) & (pixels <= tf.cast(max_pixels, tf.int64))
+    with _after(tf.debugging.Assert(is_sound, [TOO_MANY_PIXELS, pixels])):
         return tf.identity(size)
 
 
@@ -198,34 +269,6 @@ def _tiff_orientation(encoded, skipped):
     values = tf.boolean_mask(pairs[:, 4], pairs[:, 0] == _ORIENTATION_TAG)
     value = tf.concat([values, [1]], 0)[0]
     return tf.where((value >= 1) & (value <= 8), value, 1)
-
-
-def _stored_size(head, kind):
-    """Height and width as the header says, int32 `[2]`."""
-
-    def little(at, size):
-        return tf.reduce_sum(head[at : at + size] * [256**power for power in range(size)])
-
-    def big(at, size):
-        return tf.reduce_sum(head[at : at + size] * [256**power for power in reversed(range(size))])
-
-    def webp():
-        lossy = (little(28, 2) & 0x3FFF, little(26, 2) & 0x3FFF)
-        bits = little(21, 4)
-        lossless = (tf.bitwise.right_shift(bits, 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-        extended = little(27, 3) + 1, little(24, 3) + 1
-        which = tf.where(head[15] == ord("X"), 2, tf.where(head[15] == ord("L"), 1, 0))
-        return tf.gather(tf.stack([tf.stack(size) for size in (lossy, lossless, extended)]), which)
-
-    return tf.switch_case(
-        kind,
-        [
-            lambda: tf.stack([big(20, 4), big(16, 4)]),
-            lambda: tf.stack([little(8, 2), little(6, 2)]),
-            lambda: tf.stack([tf.abs(little(22, 4)), little(18, 4)]),
-            webp,
-        ],
-    )
 
 
 def _stored_box(box, upright, orientation):
