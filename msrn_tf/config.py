@@ -23,6 +23,10 @@ class DataConfig:
 
     dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
+    labels: str = option("", "labels to read, in this order: a text file with one a line, or names separated by commas")
+    min_photos: int = option(
+        0, "leave out labels that fewer photos show of the split that is trained on or measured", low=0
+    )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
 

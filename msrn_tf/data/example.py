@@ -27,7 +27,9 @@ class Example:
 class Reader(Protocol):
     """A labelled data set on a disk.
 
-    A reader that knows where objects are also has `places(example, size)`: label → bool `[size, size]`.
+    One that knows no labels but those that its photos show has `names_what_is_shown = True`: a label that it does not
+    name is absent in all of them, not unknown. One that knows where objects are has `places(example, size)`: label →
+    bool `[size, size]`.
     """
 
     labels: Sequence[str]

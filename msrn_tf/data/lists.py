@@ -1,30 +1,10 @@
 """Text files with a name a line, as data sets list their images and labels and people their photos."""
 
-import codecs
 import os
 import unicodedata
 
 from msrn_tf.errors import UserError
-
-# The longer marks first: that of UTF-32 begins as that of UTF-16 does.
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-
-def text_of(content, errors="strict"):
-    """The text of a file's bytes: UTF-8 with or without a byte-order mark, UTF-16 or UTF-32 with one.
-
-    `errors`: as `bytes.decode`; `surrogateescape` keeps file names that are no UTF-8.
-
-    Raises:
-        UnicodeDecodeError: it is none of these.
-    """
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8-sig")
-    return content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
+from msrn_tf.text import lines_of, read_text, text_of
 
 
 def read_lines(path, advice):
@@ -33,19 +13,7 @@ def read_lines(path, advice):
     Raises:
         UserError: it cannot be read; `advice` says what to do then.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-        return [line.strip() for line in text_of(content).splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}: is no text file in UTF-8 ({error.reason} in line {line}); save it as UTF-8, or {advice}"
-        ) from error
-    except ValueError as error:  # a zero in the path
-        raise UserError(f"{path}: cannot be read ({error}); {advice}") from error
+    return lines_of(read_text(path, advice))
 
 
 def paths_listed(content):

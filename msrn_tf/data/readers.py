@@ -4,6 +4,7 @@ import os
 
 from msrn_tf.data.coco import open_coco, open_coco_json
 from msrn_tf.data.demo import Demo
+from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
 from msrn_tf.data.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
 from msrn_tf.data.nuswide import open_nuswide
 from msrn_tf.data.prepared import Prepared
@@ -30,12 +31,27 @@ TFDS = "tfds:"
 DATASETS = (*sorted(READERS), f"{TFDS}NAME")
 
 
-def open_dataset(name, data_dir):
+def open_dataset(name, data_dir, labels="", min_photos=0, split="train"):
     """The reader of a data set.
 
+    Args:
+        name: one of `DATASETS`.
+        data_dir: the folder where the data lie.
+        labels: which labels, in which order: a file with one a line, or names separated by commas. Empty: all.
+        min_photos: labels that fewer photos of `split` show are left out.
+        split: the split that is trained on or measured.
+
     Raises:
-        UserError: no such data set, or no such folder.
+        UserError: no such data set, folder or label, or a label that is no name.
     """
+    where = f"--dataset={name}" + (f" --data_dir={data_dir}" if data_dir else "")
+    reader = with_clean_labels(_open(name, data_dir), where)
+    if labels:
+        reader = with_named_labels(reader, labels)
+    return with_frequent_labels(reader, split, min_photos) if min_photos else reader
+
+
+def _open(name, data_dir):
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in READERS:
@@ -67,11 +83,14 @@ def read_examples(reader, split, drop_unlabelled=False):
     return examples
 
 
-def read_split(reader, split, drop_unlabelled=False):
+def read_split(reader, split, drop_unlabelled=False, labels=None):
     """As `read_examples`, and all of their files are there.
 
+    Args:
+        labels: a model's; targets are then in their order (see `label_choice.for_labels`). None: the reader's.
+
     Raises:
-        UserError: a file is missing, or no image is left.
+        UserError: a file is missing, no image is left, or the model's labels are quite others.
     """
     examples = read_examples(reader, split, drop_unlabelled)
     paths = {example.image_path for example in examples if example.image_bytes is None}
@@ -81,4 +100,4 @@ def read_split(reader, split, drop_unlabelled=False):
             f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} such of {len(examples)}); "
             "complete the data or mend the list, or let msrn_tf.prepare leave them out"
         )
-    return examples
+    return examples if labels is None else for_labels(examples, reader, labels)

@@ -1,0 +1,190 @@
+"""Which labels of a data set are read, and in which order: cleaned, chosen by a person, or those of a model."""
+
+import collections
+import dataclasses
+import difflib
+import os
+import re
+
+import numpy as np
+
+from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, targets_of
+from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
+from msrn_tf.text import clean_label, lines_of, look_alike, read_text, what_is_wrong_with
+
+NAMES_SHOWN = 10
+_JOINTS = re.compile(r"[|;,/+&_\s-]+")
+
+
+class ChosenLabels:
+    """A reader with other labels than it has: each of some of the reader's columns, or of none.
+
+    Args:
+        reader: as in `msrn_tf.data.example`.
+        columns: dict of label → list of the reader's columns; a label of no column has the value `missing`.
+        missing: `ABSENT` or `UNKNOWN`.
+        names_what_is_shown: as in `msrn_tf.data.example`.
+        examples: dict of split → list of `Example` of the reader, for splits that have been read.
+    """
+
+    def __init__(self, reader, columns, missing=UNKNOWN, names_what_is_shown=False, examples=None):
+        self.labels, self.splits, self.names_what_is_shown = tuple(columns), reader.splits, names_what_is_shown
+        self._reader, self._columns, self._missing = reader, columns, missing
+        self._examples = dict(examples or {})
+        if hasattr(reader, "places"):
+            self.places = reader.places
+
+    def read(self, split):
+        examples = self._examples.pop(split, None) or self._reader.read(split)
+        return with_columns(examples, self._columns.values(), self._missing)
+
+
+def with_columns(examples, columns, missing):
+    """Examples whose targets have other columns: of some old ones each, present where one of them is."""
+    if not examples:
+        return []
+    old = targets_of(examples)
+    targets = np.full((len(examples), len(columns)), missing, np.int8)
+    for place, sources in enumerate(columns):
+        if sources:
+            values = old[:, sources]
+            unknown = np.where((values == UNKNOWN).any(axis=1), UNKNOWN, ABSENT)
+            targets[:, place] = np.where((values == PRESENT).any(axis=1), PRESENT, unknown)
+    return [dataclasses.replace(example, target=target) for example, target in zip(examples, targets, strict=True)]
+
+
+def with_clean_labels(reader, where):
+    """The reader with `clean_label` of its labels; warns of labels that may be meant to be one, or to be several.
+
+    Args:
+        reader: any.
+        where: the start of a sentence about the data set.
+
+    Raises:
+        UserError: a label holds a line break or a control character, or nothing at all.
+    """
+    columns = collections.defaultdict(list)
+    for column, label in enumerate(reader.labels):
+        clean = clean_label(label)
+        if wrong := what_is_wrong_with(clean):
+            raise UserError(
+                f"{where}: the label {str(label)[:60]!r} holds {wrong}; give each label a name of one line (in "
+                "a table, several labels are separated by |)"
+            )
+        columns[clean].append(column)
+    for sentence in _doubtful(list(columns)):
+        say(f"warning: {where}: {sentence}", error=True)
+    if list(columns) == list(reader.labels):
+        return reader
+    return ChosenLabels(reader, columns, names_what_is_shown=getattr(reader, "names_what_is_shown", False))
+
+
+def _doubtful(labels):
+    """Sentences about labels that look like others."""
+    alike = collections.defaultdict(list)
+    for label in labels:
+        alike[look_alike(label)].append(label)
+    pairs = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if pairs:
+        yield f"labels that differ by case, blanks or hyphens alone are labels of their own here: {shown(pairs)}"
+    joined = [label for label in labels if len(parts := parts_of(label)) > 1 and all(map(alike.__contains__, parts))]
+    if joined:
+        yield f"labels made of other labels are labels of their own here, not several: {shown(map(repr, joined))}"
+
+
+def parts_of(label):
+    """The keys (`look_alike`) of what a label would be if it were several, joined by blanks or punctuation."""
+    return [look_alike(part) for part in _JOINTS.split(label) if look_alike(part)]
+
+
+def shown(names):
+    """The first of some names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def named_labels(text):
+    """The labels that `--labels` names: a text file with one a line, or names separated by commas.
+
+    Raises:
+        UserError: there is none, or one twice.
+    """
+    names = lines_of(read_text(text)) if os.path.isfile(text) else text.split(",")
+    labels = [label for label in map(clean_label, names) if label]
+    twice = [label for label, count in collections.Counter(labels).items() if count > 1]
+    if twice or not labels:
+        raise UserError(f"--labels={text}: names {shown(twice) + ' twice' if twice else 'no label'}; name each once")
+    return labels
+
+
+def with_named_labels(reader, text):
+    """The reader with the labels that `--labels` names, in that order.
+
+    Raises:
+        UserError: as `named_labels`, or the data set cannot have such a label.
+    """
+    wanted = named_labels(text)
+    strangers = [label for label in wanted if label not in reader.labels]
+    shows = getattr(reader, "names_what_is_shown", False)
+    if strangers and (not shows or len(strangers) == len(wanted)):
+        close = difflib.get_close_matches(strangers[0], reader.labels, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
+        raise UserError(f"--labels={text}: is no file, and the data set has no label {shown(strangers)}; {hint}")
+    if strangers:
+        say(f"warning: --labels: no photo of the data set shows {shown(strangers)}", error=True)
+    columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
+    return ChosenLabels(reader, columns, missing=ABSENT)
+
+
+def with_frequent_labels(reader, split, min_photos):
+    """The reader without labels that fewer than `min_photos` photos of a split show; says which.
+
+    Raises:
+        UserError: no label is left.
+    """
+    examples = reader.read(split)
+    counts = (targets_of(examples) == PRESENT).sum(axis=0) if examples else np.zeros(len(reader.labels), int)
+    rare = [f"{label} ({count})" for label, count in zip(reader.labels, counts, strict=True) if count < min_photos]
+    if len(rare) == len(reader.labels):
+        raise UserError(
+            f"--min_photos={min_photos}: no label has as many photos in split {split!r}; give a smaller one"
+        )
+    if rare:
+        say(f"left out   labels of fewer than {min_photos} photos in split {split}: {shown(rare)}", error=True)
+    columns = {label: [column] for column, label in enumerate(reader.labels) if counts[column] >= min_photos}
+    return ChosenLabels(reader, columns, examples={split: examples})
+
+
+def for_labels(examples, reader, labels):
+    """Examples with their targets in the order of a model's labels, and a word about what does not fit.
+
+    A label that the data set does not know is unknown in all of its photos; in a data set that names just what its
+    photos show, it is absent. What the model does not know is left out.
+
+    Args:
+        examples: list of `Example`, as the reader gives them.
+        reader: of `open_dataset`.
+        labels: the model's.
+
+    Raises:
+        UserError: they have no label in common.
+    """
+    places = {label: column for column, label in enumerate(reader.labels)}
+    wanted = [places.get(clean_label(label)) for label in labels]
+    missing = [label for label, column in zip(labels, wanted, strict=True) if column is None]
+    if len(missing) == len(labels):
+        raise UserError(
+            f"--model: has no label of the data set; its labels are {shown(labels)}, those of the data "
+            f"{shown(reader.labels)}"
+        )
+    shows = getattr(reader, "names_what_is_shown", False)
+    strangers = [label for label, column in places.items() if column not in wanted]
+    if missing:
+        meaning = "are absent in all of its photos" if shows else "are not measured"
+        say(f"warning: labels of the model that the data set does not name {meaning}: {shown(missing)}", error=True)
+    if strangers:
+        say(f"warning: labels of the data set that the model lacks are left out: {shown(strangers)}", error=True)
+    columns = [[] if column is None else [column] for column in wanted]
+    return with_columns(examples, columns, ABSENT if shows else UNKNOWN)
