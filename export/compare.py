@@ -62,7 +62,7 @@ def main(data, config):
     classifiers = {path: open_classifier(path, config.threads, "--tflite") for path in config.tflite}
     for path, classifier in classifiers.items():
         check_labels(path, classifier, model)
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
     examples = examples[: config.max_images or None]
     targets = targets_of(examples)

@@ -54,7 +54,7 @@ def main(data, config):
     output = config.output or config.model
     model = load_model(config.model)
     check_output("output" if config.output else "model", output)
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
     with ProgressBar("calibrating", len(examples)) as bar:
         logits = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).logits(examples, bar.update)

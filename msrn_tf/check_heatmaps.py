@@ -40,7 +40,7 @@ def main(data, config):
     model = load_model(config.model)
     if not hasattr(model, "attention_maps"):
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]
     with ProgressBar("scoring", len(examples)) as bar:

@@ -57,7 +57,7 @@ def main(data, config):
             f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; use a "
             "multiple"
         )
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     protocol = Protocol(
         data.dataset,
         config.split,

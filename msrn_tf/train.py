@@ -56,7 +56,7 @@ def _train(data, model_config, optimization, run, create_model, stop):
     strategy = make_strategy(run.strategy, run.num_cpu_replicas)
     keras.utils.set_random_seed(run.seed)
 
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
     train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
     val_examples = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else []
     check_positives(reader.labels, targets_of(train_examples), data.train_split)

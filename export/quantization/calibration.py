@@ -78,7 +78,7 @@ def neighbour_correlation(pixels):
 
 
 def _of_data_set(data, split, labels):
-    reader = open_dataset(data.dataset, data.data_dir)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, split)
     examples = read_split(reader, split, data.drop_unlabelled)
     try:
         return in_label_order(examples, reader.labels, labels)
