@@ -210,11 +210,10 @@ def _decode_gif(encoded, max_pixels):
             ]
         )  # fmt: skip
         image = tf.io.decode_image(alone, channels=3, expand_animations=False)
-    mask = tf.pad(
-        tf.ones([height, width, 1], tf.bool),
-        around := [[top, screen[0] - top - height], [left, screen[1] - left - width], [0, 0]],
-    )
-    return tf.where(mask, tf.pad(image, around), tf.cast(tf.stack([byte(colours + n) for n in range(3)]), tf.uint8))
+        around = [[top, screen[0] - top - height], [left, screen[1] - left - width], [0, 0]]
+        is_picture = tf.pad(tf.ones([height, width, 1], tf.bool), around)
+        colour = tf.cast(tf.stack([byte(colours + n) for n in range(3)]), tf.uint8)
+        return tf.where(is_picture, tf.pad(image, around), colour)
 
 
 def _apart(function):
