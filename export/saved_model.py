@@ -155,7 +155,7 @@ def read_photos(folder, image_size):
     """`(bytes, pixels as evaluation sees them)` of the first photos of a folder; of a drawn one without a folder."""
     pixels_of = tf.function(lambda encoded: evaluation_pixels(encoded, image_size), autograph=False)
     if folder:
-        encoded = [tf.io.read_file(path).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
+        encoded = [tf.io.read_file(os.fsencode(path)).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
     else:
         encoded = [example_photo(image_size)]
     try:

@@ -138,7 +138,7 @@ def _add_heatmaps(model, rows, images, heatmaps):
         else:
             # A photo without a present label still gets one picture: where its best label looked.
             shown = {model.labels.index(label): label for label in row["present"] or row["labels"][:1]}
-        photo = Image.fromarray(decode(tf.io.read_file(row["photo"])).numpy())
+        photo = Image.fromarray(decode(tf.io.read_file(os.fsencode(row["photo"]))).numpy())
         chosen = {name: [scale[index, c] for scale in maps] for c, name in shown.items()}
         row["heatmaps"] = heatmaps.write(row["photo"], photo, chosen)
 
@@ -182,7 +182,7 @@ def write_sheet(rows, path):
     """Many photos on one picture, each with its present labels."""
     cells = []
     for row in rows[:MOST_ON_SHEET]:
-        photo = Image.fromarray(decode(tf.io.read_file(row["photo"])).numpy())
+        photo = Image.fromarray(decode(tf.io.read_file(os.fsencode(row["photo"]))).numpy())
         photo.thumbnail((SHEET_CELL, SHEET_CELL))
         scores = dict(zip(row["labels"], row["scores"], strict=True))
         present = ", ".join(f"{label} {scores[label]:.2f}" for label in row["present"]) or "no label"

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from msrn_tf.data.example import UNKNOWN, Example, name_of
 from msrn_tf.data.photos import find_photos
-from msrn_tf.data.pipeline import evaluation_batches, why_not_decoded
+from msrn_tf.data.pipeline import UNREADABLE, evaluation_batches, why_not_decoded
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
@@ -56,7 +56,7 @@ def calibration_photos(examples, image_size, max_pixels):
     batches = evaluation_batches(examples, image_size=image_size, batch_size=1, max_pixels=max_pixels)
     try:
         photos = [images.numpy() for images, _ in batches]
-    except tf.errors.InvalidArgumentError:
+    except UNREADABLE:
         reasons = ((example, why_not_decoded(example, max_pixels)) for example in examples)
         example, reason = next((example, reason) for example, reason in reasons if reason)
         raise UserError(

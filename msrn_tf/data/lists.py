@@ -37,7 +37,7 @@ def path_on_disk(path):
     """
     for wanted in (path, path.replace("\\", "/")):
         for candidate in (wanted, *_other_spellings(wanted)):
-            if os.path.lexists(candidate) if "\0" not in candidate else False:
+            if "\0" not in candidate and os.path.lexists(candidate):
                 return candidate
     return path
 

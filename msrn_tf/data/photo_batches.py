@@ -7,11 +7,12 @@ import tensorflow as tf
 
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.example import Example
+from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import PREFETCHED_BATCHES, why_not_decoded
 
 
 def decoded_batches(paths, image_size, batch_size):
-    """Batches of the photos that can be decoded, in their order, read ahead on all processors.
+    """Batches of the photos that can be read and decoded, in their order, read ahead on all processors.
 
     Yields:
         `(indices, images)`: int `[batch]` into `paths`, uint8 `[batch, image_size, image_size, 3]`.
@@ -20,7 +21,10 @@ def decoded_batches(paths, image_size, batch_size):
     def decode(index, path):
         return index, evaluation_pixels(tf.io.read_file(path), image_size)
 
-    dataset = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), list(paths)))
+    files = [index for index, path in enumerate(paths) if not why_not_a_photo_file(path)]
+    if not files:
+        return
+    dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
@@ -28,6 +32,5 @@ def decoded_batches(paths, image_size, batch_size):
 
 def why_unreadable(path):
     """Why a photo cannot be read or decoded, in a few words."""
-    if not os.path.isfile(path):
-        return "no such file"
-    return why_not_decoded(Example(path, np.zeros(1, np.int8), image_path=path)) or "cannot be read"
+    reason = why_not_a_photo_file(path)
+    return reason or why_not_decoded(Example(path, np.zeros(1, np.int8), image_path=path)) or "cannot be read"

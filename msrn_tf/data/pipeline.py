@@ -15,10 +15,19 @@ import tensorflow as tf
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
 from msrn_tf.data.decoding import MAX_PIXELS, decode, decode_crop, evaluation_pixels, resize
 from msrn_tf.data.example import targets_of
+from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
 
 PREFETCHED_BATCHES = 2
 RECORD_BUFFER_BYTES = 1 << 17
+UNREADABLE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.DataLossError,  # a damaged record
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,  # a folder in the place of a file
+)
+"""What batches raise at a photo that cannot be read or decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +63,7 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
 
     Returns:
         A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, targets `[batch / count, C]`: int8, or float32
-        where photos are mixed). It raises `tf.errors.InvalidArgumentError` at a batch with a photo that cannot be
-        decoded.
+        where photos are mixed). It raises one of `UNREADABLE` at a batch with a photo that cannot be read or decoded.
     """
     order, positions = epoch_order(len(examples), batch_size, seed, epoch, shard)
     positions = positions[first_batch:].reshape(-1)
@@ -166,7 +174,12 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pi
 
 
 def why_not_decoded(example, max_pixels=MAX_PIXELS):
-    """Why a photo cannot be decoded, in a few words; None for one that can."""
+    """Why a photo cannot be read or decoded, in a few words; None for one that can."""
+    if not example.image_bytes and example.image_path:
+        reason = why_not_a_photo_file(example.image_path) if example.record_offset < 0 else None
+        if reason:
+            return f"cannot be read: {reason}"
+        example = dataclasses.replace(example, image_bytes=None)
     try:
         decoded(read_encoded(example), max_pixels)
     except tf.errors.OpError as error:
@@ -181,7 +194,9 @@ def decoded(encoded, max_pixels):
 
 
 def reason_of_refusal(error):
-    """What a decoding error says to a person: TensorFlow's message without the names of its operations."""
+    """What a reading or decoding error says to a person: TensorFlow's message without its operations' names."""
+    if isinstance(error, tf.errors.DataLossError):
+        return "is a damaged record"
     lines = [line for line in error.message.splitlines() if line.strip()]
     # A traced function says where its operations were defined, then what is wrong, then `[[{{node …}}]]`.
     end = next((number for number, line in enumerate(lines) if line.strip().startswith("[[{{")), len(lines))
@@ -198,9 +213,14 @@ def in_memory(examples):
 
 
 def read_bytes(examples):
-    """The encoded bytes of each example, one after the other."""
+    """The encoded bytes of each example, one after the other; none where they cannot be read."""
     sources, read = _sources(examples)
-    yield from sources.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+    contents = sources.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+    for _ in examples:
+        try:
+            yield next(contents)
+        except UNREADABLE:
+            yield b""
 
 
 def read_encoded(example):

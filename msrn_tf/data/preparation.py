@@ -21,6 +21,7 @@ import tensorflow as tf
 from PIL import Image
 
 from msrn_tf.data.example import name_of, targets_of
+from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_path, shard_path
 from msrn_tf.errors import UserError
@@ -227,6 +228,9 @@ def _content(example):
         return example.image_bytes
     if example.record_offset >= 0:
         return read_encoded(example).numpy()
+    reason = why_not_a_photo_file(example.image_path)
+    if reason:
+        raise OSError(None, reason)
     with open(example.image_path, "rb") as file:
         return file.read()
 

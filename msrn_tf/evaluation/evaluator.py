@@ -9,7 +9,7 @@ import tensorflow as tf
 from msrn_tf.data import pipeline
 from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import distributed, why_not_decoded
+from msrn_tf.data.pipeline import UNREADABLE, distributed, why_not_decoded
 from msrn_tf.errors import UserError
 
 
@@ -64,7 +64,7 @@ class Evaluator:
                 [self._logits(examples, size, i * len(examples), progress) for i, size in enumerate(self.image_sizes)],
                 axis=0,
             )
-        except tf.errors.InvalidArgumentError:
+        except UNREADABLE:
             for example in examples:
                 reason = why_not_decoded(example, self.max_pixels)
                 if reason:

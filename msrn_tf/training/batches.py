@@ -1,10 +1,8 @@
 """A run's training batches, on the replicas of every worker; photos that cannot be decoded are passed over."""
 
-import tensorflow as tf
-
 from msrn_tf.data import pipeline
 from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import distributed, epoch_order, why_not_decoded
+from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 
@@ -44,7 +42,7 @@ class TrainingBatches:
                 for batch in self._distributed(epoch, done):
                     yield batch
                     done += 1
-            except tf.errors.InvalidArgumentError:
+            except UNREADABLE:
                 if not self._find_bad(epoch, done):
                     raise
 
