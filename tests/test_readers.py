@@ -18,7 +18,7 @@ from msrn_tf.data.label_folders import LabelFolders
 from msrn_tf.data.nuswide import NusWideTable, open_nuswide
 from msrn_tf.data.preparation import finish
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.data.splits import DEFAULT_FRACTIONS, split_of
+from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.data.table import LabelTable
 from msrn_tf.data.voc import VOC
 from msrn_tf.errors import UserError
@@ -276,10 +276,10 @@ def test_folders_of_photos_are_split_by_folder_by_list_or_by_content(tmp_path):
     assert listed.splits == ["train"] and targets_of(listed.read("train")).tolist() == [[0, 0, 1]]
     (tmp_path / "whole" / "train.txt").write_text("0.png\n")
     with pytest.raises(UserError, match=r"0\.png: lies in no folder named by labels"):
-        listed.read("train")
+        LabelFolders(str(tmp_path / "whole")).read("train")
     (tmp_path / "whole" / "train.txt").write_bytes(b"dog/\xff.png\n")
-    with pytest.raises(UserError, match=r"train\.txt: is no text file"):
-        listed.read("train")
+    with pytest.raises(UserError, match=r"train\.txt: is no text file in UTF-8 \(line 1, in Windows.*'dog/ÿ.png'"):
+        LabelFolders(str(tmp_path / "whole")).read("train")
     write_photo(tmp_path / "parts" / "train" / "cat_hat" / "1.png")
     write_photo(tmp_path / "parts" / "val" / "hat" / "1.png")
     parts = LabelFolders(str(tmp_path / "parts"))
@@ -292,12 +292,51 @@ def test_a_folder_of_trains_is_no_split(tmp_path):
     assert LabelFolders(str(tmp_path)).labels == ("bus", "train")
 
 
-def test_hashed_splits_have_about_their_shares():
-    counts = {split: 0 for split in DEFAULT_FRACTIONS}
-    for number in range(5000):
-        counts[split_of(str(number).encode(), DEFAULT_FRACTIONS)] += 1
-    for split, share in DEFAULT_FRACTIONS.items():
-        assert abs(counts[split] / 5000 - share) < 4 * (share * (1 - share) / 5000) ** 0.5
+def sets_of_labels(count, seed=0):
+    """Photos with one common label in two, one in ten, and one in fifty."""
+    rng = np.random.default_rng(seed)
+    rates = {"common": 0.5, "seldom": 0.1, "rare": 0.02}
+    return [{label for label, rate in rates.items() if rng.random() < rate} for _ in range(count)]
+
+
+def test_an_automatic_split_divides_every_label_in_the_same_shares():
+    sets = sets_of_labels(2000)
+    splits = stratified_splits([str(n).encode() for n in range(2000)], sets, DEFAULT_FRACTIONS)
+    assert collections.Counter(splits) == {"train": 1600, "val": 200, "test": 200}
+    for label in ("common", "seldom", "rare"):
+        total = sum(label in labels for labels in sets)
+        for split, share in DEFAULT_FRACTIONS.items():
+            found = sum(label in labels and its == split for labels, its in zip(sets, splits, strict=True))
+            assert abs(found - share * total) <= 1.5, (label, split)
+
+
+def test_a_label_of_one_photo_is_in_the_training_split_whatever_the_photos_are_called():
+    for seed in range(20):
+        sets = [{"a"}] * 30 + [{"a", "once"}] + [set()] * 9
+        splits = stratified_splits([f"{seed}/{n}".encode() for n in range(40)], sets, DEFAULT_FRACTIONS)
+        assert splits[30] == "train"
+        assert collections.Counter(splits) == {"train": 32, "val": 4, "test": 4}
+
+
+def test_an_automatic_split_is_a_function_of_content_not_of_order_and_equal_photos_stay_together():
+    contents = [str(n % 150).encode() for n in range(200)]
+    sets = [sets_of_labels(150)[n % 150] for n in range(200)]
+    splits = stratified_splits(contents, sets, DEFAULT_FRACTIONS)
+    order = np.random.default_rng(1).permutation(200)
+    again = stratified_splits([contents[n] for n in order], [sets[n] for n in order], DEFAULT_FRACTIONS)
+    assert again == [splits[n] for n in order]
+    assert splits[:50] == splits[150:]
+    other = stratified_splits([content + b"!" for content in contents], sets, DEFAULT_FRACTIONS)
+    assert other != splits
+
+
+def test_iterative_stratification_by_hand():
+    """Two halves of four photos: the rarer label b is placed first, one photo a half; then a fills what is left."""
+    contents, sets = [b"1", b"2", b"3", b"4"], [{"a", "b"}, {"a", "b"}, {"a"}, {"a"}]
+    for salt in range(10):
+        keyed = [content + bytes([salt]) for content in contents]
+        splits = stratified_splits(keyed, sets, {"left": 0.5, "right": 0.5})
+        assert sorted(splits[:2]) == sorted(splits[2:]) == ["left", "right"]
 
 
 def test_a_table_has_present_absent_and_unknown_labels(tmp_path):

@@ -2,17 +2,29 @@
 
 Labels are the categories' names in **alphabetical order**, as in the published label graphs and weights, not by
 category id. A label is present where any object of it is annotated, crowds included; an image without objects shows
-none.
+none. A category that a split's file does not list is unknown in that split.
 """
 
+import collections
 import glob
 import json
 import os
+import re
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.example import PRESENT, UNKNOWN, Example
+from msrn_tf.data.label_choice import shown
+from msrn_tf.data.lists import path_on_disk
+from msrn_tf.data.photo_names import photo_name
+from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
+from msrn_tf.text import read_text
+
+LISTS = ("images", "annotations", "categories")
+# COCO's own files of other tasks, which lie beside instances_*.json.
+_OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")
 
 
 def open_coco(data_dir, year):
@@ -27,17 +39,54 @@ def open_coco(data_dir, year):
 
 
 def open_coco_json(data_dir):
-    """Files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`."""
-    found = {}
-    for path in sorted(
-        glob.glob(os.path.join(glob.escape(data_dir), "*.json"))
-        + glob.glob(os.path.join(glob.escape(data_dir), "*", "*.json"))
-    ):
-        folder, name = os.path.basename(os.path.dirname(path)), os.path.basename(path).removesuffix(".json")
-        found[folder if name == "_annotations.coco" else name.removeprefix("instances_")] = path
+    """Files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`.
+
+    Other JSON files are left out, and named.
+    """
+    here = glob.escape(data_dir)
+    paths = sorted(glob.glob(os.path.join(here, "*.json")) + glob.glob(os.path.join(here, "*", "*.json")))
+    paths = [path for path in paths if not is_ignored_name(os.path.basename(os.path.dirname(path)))]
+    found, others = collections.defaultdict(list), {}
+    for path in paths:
+        if reason := _why_no_instances(path):
+            others[path] = reason
+        else:
+            found[_split_of_file(path)].append(path)
     if not found:
+        for path in others:
+            _parse(path)  # says what is wrong with it
         raise UserError(f"--data_dir={data_dir}: holds no annotation file (SPLIT.json, annotations/SPLIT.json)")
-    return Coco(data_dir, found, {split: split for split in found})
+    for split, same in found.items():
+        if len(same) > 1:
+            raise UserError(f"{same[0]}: is of split {split!r}, and so is {same[1]}; leave one of them out")
+    if others:
+        reasons = (f"{os.path.basename(path)} ({reason})" for path, reason in others.items())
+        say(f"left out   JSON files that are no object annotations: {shown(reasons)}", error=True)
+    return Coco(data_dir, {split: same[0] for split, same in found.items()}, {split: split for split in found})
+
+
+def _split_of_file(path):
+    folder, name = os.path.basename(os.path.dirname(path)), os.path.basename(path).removesuffix(".json")
+    return folder if name == "_annotations.coco" else name.removeprefix("instances_")
+
+
+def _why_no_instances(path):
+    """Why a JSON file holds no annotations of objects, in a few words; None where it may.
+
+    Looks for the names of the lists alone: a training split's file can have 400 MB, and reading it whole takes time.
+    """
+    if os.path.basename(path).startswith(_OTHER_TASKS):
+        return "another task of COCO"
+    try:
+        text = read_text(path)
+    except UserError:
+        return "no text"
+    if not text.lstrip().startswith("{"):
+        return "no object"
+    missing = [name for name in LISTS if f'"{name}"' not in text]
+    if missing:
+        return f"no list {missing[0]!r}"
+    return "panoptic" if '"segments_info"' in text else None
 
 
 class Coco:
@@ -52,28 +101,34 @@ class Coco:
     def __init__(self, data_dir, annotations, folders):
         self.data_dir, self._annotations, self._folders = data_dir, annotations, folders
         self.splits = sorted(annotations)
-        self._parsed = {}
-        # The smallest file says the labels: a training split's can have 400 MB.
-        path = min(annotations.values(), key=os.path.getsize)
-        self.labels = tuple(sorted(set(self._categories(path).values())))
+        self._listed = {split: set(_listed_categories(path).values()) for split, path in annotations.items()}
+        self.labels = tuple(sorted(set().union(*self._listed.values())))
+        for split, listed in self._listed.items():
+            if lacking := sorted(set(self.labels) - listed):
+                say(
+                    f"warning: {annotations[split]}: does not list {shown(lacking)}: unknown in split {split}",
+                    error=True,
+                )
 
     def read(self, split):
         path = self._annotations.get(split)
         if path is None:
             raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
-        categories = self._categories(path)
-        strangers = sorted(set(categories.values()) - set(self.labels))
-        if strangers:
-            raise UserError(f"{path}: categories {', '.join(strangers)} are not in the other splits' files; mend them")
+        content = _parse(path)
+        categories = _categories(content["categories"], _annotated_in(content), path)
+        if set(categories.values()) != self._listed[split]:
+            raise UserError(f"{path}: has two lists of categories; mend the file")
         columns = {key: self.labels.index(name) for key, name in categories.items()}
-        listed = self._file(path)["images"]
+        blank = np.array([0 if label in self._listed[split] else UNKNOWN for label in self.labels], np.int8)
+        listed = content["images"]
         images = {_field(image, "id", path): _field(image, "file_name", path, str) for image in listed}
         if not images:
             raise UserError(f"{path}: names no image")
-        if not len(listed) == len(images) == len(set(images.values())):
+        names = {key: photo_name(name) for key, name in images.items()}
+        if not len(listed) == len(images) == len(set(names.values())):
             raise UserError(f"{path}: lists two images of one id or file_name; mend the file")
-        targets = {key: np.zeros(len(self.labels), np.int8) for key in images}
-        for item in self._file(path)["annotations"]:
+        targets = {key: blank.copy() for key in images}
+        for item in content["annotations"]:
             image, category = _field(item, "image_id", path), _field(item, "category_id", path)
             if image not in targets:
                 raise UserError(f"{path}: an annotation is of image {image!r}, which is not listed; mend the file")
@@ -81,8 +136,10 @@ class Coco:
                 raise UserError(f"{path}: an annotation has category {category!r}, which is not listed; mend the file")
             targets[image][columns[category]] = PRESENT
         folder = self._image_folder(split, path, next(iter(images.values())))
-        self._parsed.clear()  # hundreds of megabytes
-        return [Example(name, targets[key], image_path=os.path.join(folder, name)) for key, name in images.items()]
+        return [
+            Example(names[key], targets[key], image_path=path_on_disk(os.path.join(folder, name)))
+            for key, name in images.items()
+        ]
 
     def _image_folder(self, split, path, name):
         folder = self._folders[split]
@@ -94,7 +151,7 @@ class Coco:
             self.data_dir,
         ]
         for candidate in candidates:
-            if os.path.isfile(os.path.join(candidate, name)):
+            if os.path.isfile(path_on_disk(os.path.join(candidate, name))):
                 return candidate
         # The first image may be the one that is missing: a folder of the right name is enough.
         for candidate in candidates[:3]:
@@ -102,30 +159,56 @@ class Coco:
                 return candidate
         raise UserError(f"{path}: its images are not there; looked for {name} in {', '.join(candidates)}")
 
-    def _categories(self, path):
-        categories = {_field(c, "id", path): _field(c, "name", path, str) for c in self._file(path)["categories"]}
-        if len(set(categories.values())) < len(categories) or not categories:
-            raise UserError(f"{path}: has no categories, or two of one name; mend the file")
-        return categories
 
-    def _file(self, path):
-        if path not in self._parsed:
-            self._parsed[path] = _parse(path)
-        return self._parsed[path]
+def _listed_categories(path):
+    """Dict of category id → name, as `_categories`; where the file is in order, without reading it whole."""
+    text = read_text(path)
+    start = re.search(r'"categories"\s*:\s*(?=\[)', text)
+    try:
+        entries = json.JSONDecoder().raw_decode(text, start.end())[0]
+    except (AttributeError, ValueError, RecursionError):
+        content = _parse(path)
+        return _categories(content["categories"], _annotated_in(content), path)
+    return _categories(
+        entries, lambda key: re.search(rf'"category_id"\s*:\s*{re.escape(json.dumps(key))}(?![\w.])', text), path
+    )
+
+
+def _annotated_in(content):
+    keys = {str(item.get("category_id")) for item in content["annotations"] if isinstance(item, dict)}
+    return lambda key: str(key) in keys
+
+
+def _categories(entries, is_annotated, path):
+    """Dict of category id → name, without a root category that nothing is annotated as."""
+    names = {_field(entry, "id", path): _field(entry, "name", path, str) for entry in entries}
+    repeated = len(names) < len(entries)
+    names = {key: name for key, name in names.items() if key not in _roots(entries) or is_annotated(key)}
+    if repeated or len(set(names.values())) < len(names) or not names:
+        raise UserError(f"{path}: has no categories, or two of one name or id; mend the file")
+    return names
+
+
+def _roots(entries):
+    """Ids of categories that stand for the whole set, as Roboflow writes them: `none` above them, others below."""
+    above = [entry.get("supercategory") for entry in entries]
+    tops = [entry for entry in entries if entry.get("supercategory") in ("none", "", None)]
+    return [entry["id"] for entry in tops if above.count(entry["name"])]
 
 
 def _parse(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON file ({str(error)[:100]})") from error
-    for name in ("images", "annotations", "categories"):
+    content = _json(read_text(path), path)
+    for name in LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise UserError(f"{path}: has no list {name!r}; a file in COCO's instances format is needed")
     return content
+
+
+def _json(text, path):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no JSON file ({str(error)[:100]})") from error
 
 
 def _field(entry, name, path, kind=int):

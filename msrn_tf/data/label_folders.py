@@ -1,15 +1,19 @@
 """Photos in folders whose names say the labels (`black_dress/…`): a person's own, and the Apparel set of the paper."""
 
+import collections
 import functools
+import hashlib
 import os
 
 import numpy as np
 
 from msrn_tf.data.example import PRESENT, Example
-from msrn_tf.data.lists import read_lines
-from msrn_tf.data.photos import PHOTO_SUFFIXES
-from msrn_tf.data.splits import DEFAULT_FRACTIONS, split_of
+from msrn_tf.data.lists import path_on_disk, read_lines
+from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
+from msrn_tf.data.photos import is_ignored_name, is_photo_name
+from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
 
 APPAREL_LABELS = ("black", "blue", "brown", "green", "red", "white", "dress", "pants", "shirt", "shoes", "shorts")
 APPAREL_FRACTIONS = {"train": 0.5, "test": 0.5}
@@ -20,7 +24,8 @@ class LabelFolders:
     """Reads `DATA_DIR/LABEL_LABEL/photo.jpg`, or `LABEL+LABEL` where labels themselves hold an underscore.
 
     Splits, the first that is there: folders `train/`, `val/`, `test/` around the label folders; files `train.txt`, …
-    with a path below `DATA_DIR` a line; else shares of the photos, by a hash of each file's content.
+    with a path below `DATA_DIR` a line; else shares of the photos, stratified by labels and seeded by each file's
+    content. Folders without a photo are no labels; what is left out is said.
 
     Args:
         data_dir: the folder.
@@ -30,14 +35,16 @@ class LabelFolders:
 
     def __init__(self, data_dir, labels=None, fractions=DEFAULT_FRACTIONS):
         self.data_dir, self._fractions = data_dir, fractions
-        folders = _folders(data_dir)
+        self.names_what_is_shown = labels is None
         # A folder of trains' photos may be called train: one around label folders holds folders.
-        self._split_folders = [n for n in folders if n in SPLIT_NAMES and _folders(os.path.join(data_dir, n))]
+        self._split_folders = [
+            name for name in _folders(data_dir) if name in SPLIT_NAMES and _folders(os.path.join(data_dir, name))
+        ]
         self._lists = [n for n in SPLIT_NAMES if os.path.isfile(os.path.join(data_dir, f"{n}.txt"))]
-        if self._split_folders:
-            folders = sorted({f for split in self._split_folders for f in _folders(os.path.join(data_dir, split))})
+        self._photos = self._found_photos()
+        folders = sorted({os.path.basename(os.path.dirname(n)) for names in self._photos.values() for n in names})
         if not folders:
-            raise UserError(f"--data_dir={data_dir}: holds no folder named by labels, such as black_dress")
+            raise UserError(f"--data_dir={data_dir}: holds no folder named by labels, such as black_dress, with photos")
         self._separator = "+" if any("+" in name for name in folders) else "_"
         named = {label for name in folders for label in self._labels_of(name)}
         if labels is not None and not named <= set(labels):
@@ -52,28 +59,54 @@ class LabelFolders:
         names = self._names(split)
         if not names:
             raise UserError(f"split {split!r}: --data_dir={self.data_dir} has no photo in it")
-        return [Example(name, self._target(name), image_path=os.path.join(self.data_dir, name)) for name in names]
+        return [
+            Example(name, self._target(name), image_path=path_on_disk(os.path.join(self.data_dir, name)))
+            for name in names
+        ]
+
+    def _found_photos(self):
+        """Dict of split → its photos' names, of one split `""` where there are no folders around the label folders."""
+        found, left_out = {}, {}
+        for split in self._split_folders or [""]:
+            found[split] = _photos(self.data_dir, split, left_out)
+        beside = [name for name in _folders(self.data_dir) if self._split_folders and name not in self._split_folders]
+        left_out |= {os.path.join(self.data_dir, name): f"folder beside {self._split_folders[0]}" for name in beside}
+        if left_out:
+            say(f"left out   of {self.data_dir}: {_by_kind(left_out)}", error=True)
+        return found
 
     def _names(self, split):
         if self._split_folders:
-            return _photos(self.data_dir, split)
+            return self._photos[split]
         if self._lists:
-            path = os.path.join(self.data_dir, f"{split}.txt")
-            return read_lines(path, "give a path a line")
+            return self._listed[split]
         return [name for name, its_split in self._splits_by_content.items() if its_split == split]
+
+    @functools.cached_property
+    def _listed(self):
+        """Dict of split → names in its list."""
+        listed = {}
+        for split in self._lists:
+            path = os.path.join(self.data_dir, f"{split}.txt")
+            listed[split] = [photo_name(line) for line in read_lines(path, "give a path a line")]
+            if listed[split]:
+                refuse_repeats(listed[split], path)
+        warn_of_shared(listed, self.data_dir)
+        return listed
 
     @functools.cached_property
     def _splits_by_content(self):
         """Each photo's split. All of them are read, once."""
-        splits = {}
-        for name in _photos(self.data_dir, ""):
+        names, digests = self._photos[""], []
+        for name in names:
             path = os.path.join(self.data_dir, name)
             try:
                 with open(path, "rb") as file:
-                    splits[name] = split_of(file.read(), self._fractions)
+                    digests.append(hashlib.file_digest(file, "sha256").digest())
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({error.strerror}); mend it or take it away") from error
-        return splits
+        labels = [self._labels_of(os.path.basename(os.path.dirname(name))) for name in names]
+        return dict(zip(names, stratified_splits(digests, labels, self._fractions), strict=True))
 
     def _target(self, name):
         target = np.zeros(len(self.labels), np.int8)
@@ -90,15 +123,40 @@ class LabelFolders:
         return [part for part in folder.split(self._separator) if part]
 
 
+def _by_kind(left_out):
+    """How many files and folders were left out for each reason, and the first of them."""
+    first = {}
+    for path, reason in left_out.items():
+        first.setdefault(reason, os.path.basename(path))
+    counts = collections.Counter(left_out.values())
+    return ", ".join(f"{reason} {count} ({first[reason]})" for reason, count in counts.most_common())
+
+
 def _folders(path):
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not is_ignored_name(entry.name))
 
 
-def _photos(data_dir, below):
-    """Paths of photos two levels down (`label folder/file`), relative to `data_dir`, sorted."""
+def _photos(data_dir, below, left_out):
+    """Paths of photos two levels down (`label folder/file`), relative to `data_dir`, sorted.
+
+    Adds to `left_out`, path → why, what else is there: files that are no photos, folders without one, and deeper ones.
+    """
     names = []
-    for folder in _folders(os.path.join(data_dir, below)):
-        for entry in os.scandir(os.path.join(data_dir, below, folder)):
-            if entry.is_file() and entry.name.lower().endswith(PHOTO_SUFFIXES):
-                names.append(os.path.join(below, folder, entry.name))
+    folder = os.path.join(data_dir, below)
+    for entry in os.scandir(folder):
+        if entry.is_file() and is_photo_name(entry.name):
+            left_out[entry.path] = "photo in no label's folder"
+    for label_folder in _folders(folder):
+        before = len(names)
+        for entry in os.scandir(os.path.join(folder, label_folder)):
+            if is_ignored_name(entry.name):
+                continue
+            if entry.is_dir():
+                left_out[entry.path] = "folder in a label's folder"
+            elif entry.is_file() and is_photo_name(entry.name):
+                names.append(os.path.join(below, label_folder, entry.name))
+            else:
+                left_out[entry.path] = os.path.splitext(entry.name)[1].lower() or "without a suffix"
+        if len(names) == before:
+            left_out[os.path.join(folder, label_folder)] = "folder without a photo"
     return sorted(names)

@@ -1,15 +1,18 @@
 """NUS-WIDE (Chua et al., CIVR 2009), from either list in circulation: the official files, or a CSV."""
 
-import ast
-import csv
+import collections
 import glob
 import os
 
 import numpy as np
 
 from msrn_tf.data.example import PRESENT, Example
-from msrn_tf.data.lists import read_lines
+from msrn_tf.data.lists import path_on_disk, read_lines
+from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
+from msrn_tf.data.splits import check_split_names
+from msrn_tf.data.table_file import labels_in_list, read_table
 from msrn_tf.errors import UserError
+from msrn_tf.text import clean_label
 
 ADVICE = "unpack the whole of NUS-WIDE's lists"
 
@@ -40,15 +43,20 @@ class NusWideOfficial:
         self.labels = tuple(read_lines(concepts, ADVICE))
         if len(set(self.labels)) < len(self.labels) or not self.labels:
             raise UserError(f"{concepts}: names no label, or one twice; {ADVICE}")
+        if odd := [label for label in self.labels if os.path.basename(label) != label or "\0" in label]:
+            raise UserError(f"{concepts}: names {odd[0]!r}, which cannot be part of a file's name; {ADVICE}")
+        listings = {split: self._listing(split) for split in self.splits}
+        names = {split: read_lines(path, ADVICE) for split, path in listings.items() if os.path.isfile(path)}
+        warn_of_shared({split: map(photo_name, lines) for split, lines in names.items()}, data_dir)
 
     def read(self, split):
         if split not in self.splits:
             raise UserError(f"split {split!r}: NUS-WIDE has {', '.join(self.splits)}")
-        part = split.capitalize()
-        listing = os.path.join(self.data_dir, "ImageList", f"{part}Imagelist.txt")
-        names = [name.replace("\\", "/") for name in read_lines(listing, ADVICE)]
+        part, listing = split.capitalize(), self._listing(split)
+        names = [photo_name(name) for name in read_lines(listing, ADVICE)]
         if not names:
             raise UserError(f"{listing}: names no image; {ADVICE}")
+        refuse_repeats(names, listing)
         targets = np.zeros((len(names), len(self.labels)), np.int8)
         for column, label in enumerate(self.labels):
             path = os.path.join(self.data_dir, "Groundtruth", "TrainTestLabels", f"Labels_{label}_{part}.txt")
@@ -60,19 +68,27 @@ class NusWideOfficial:
             targets[:, column] = np.array(values, np.int8)
         folder = next((f for f in ("Flickr", "images") if os.path.isdir(os.path.join(self.data_dir, f))), "")
         return [
-            Example(name, target, image_path=os.path.join(self.data_dir, folder, name))
+            Example(name, target, image_path=path_on_disk(os.path.join(self.data_dir, folder, name)))
             for name, target in zip(names, targets, strict=True)
         ]
+
+    def _listing(self, split):
+        return os.path.join(self.data_dir, "ImageList", f"{split.capitalize()}Imagelist.txt")
 
 
 class NusWideTable:
     """A CSV with columns `filepath`, `label` (a list such as `['clouds', 'sky']`) and `split_name`; labels by name."""
 
+    names_what_is_shown = True
+
     def __init__(self, data_dir, path):
         self.data_dir, self.path = data_dir, path
-        self._rows = [(row, *self._parse(row, number)) for number, row in enumerate(self._table(), 2)]
+        self._rows = [self._parse(row, line) for line, row in read_table(path, ("filepath", "label", "split_name"))]
         self.labels = tuple(sorted({label for _, labels, _ in self._rows for label in labels}))
-        self.splits = sorted({split for _, _, split in self._rows})
+        refuse_repeats([photo_name(image) for image, _, _ in self._rows], path)
+        splits = collections.Counter(split for _, _, split in self._rows)
+        check_split_names(splits, self.labels, path)
+        self.splits = sorted(splits)
 
     def read(self, split):
         if split not in self.splits:
@@ -81,30 +97,20 @@ class NusWideTable:
         folder = os.path.join(self.data_dir, "images")
         folder = folder if os.path.isdir(folder) else self.data_dir
         examples = []
-        for row, labels, row_split in self._rows:
-            if row_split == split:
+        for image, labels, its_split in self._rows:
+            if its_split == split:
                 target = np.zeros(len(self.labels), np.int8)
                 target[[columns[label] for label in labels]] = PRESENT
-                examples.append(Example(row["filepath"], target, image_path=os.path.join(folder, row["filepath"])))
+                examples.append(
+                    Example(photo_name(image), target, image_path=path_on_disk(os.path.join(folder, image)))
+                )
         return examples
 
-    def _table(self):
-        try:
-            with open(self.path, encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, ValueError, csv.Error) as error:
-            raise UserError(f"{self.path}: cannot be read as a CSV file ({error})") from error
-        if not rows or not {"filepath", "label", "split_name"} <= set(rows[0]):
-            raise UserError(f"{self.path}: needs the columns filepath, label, split_name, and at least a row")
-        return rows
-
-    def _parse(self, row, number):
-        try:
-            labels = ast.literal_eval(row["label"])
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            labels = None
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise UserError(f"{self.path}, line {number}: {str(row['label'])[:60]!r} is no list of labels")
-        if not row["filepath"] or not row["split_name"]:
-            raise UserError(f"{self.path}, line {number}: has no filepath or no split_name")
-        return labels, row["split_name"]
+    def _parse(self, row, line):
+        labels = labels_in_list(row["label"])
+        if labels is None:
+            raise UserError(f"{self.path}, line {line}: {row['label'][:60]!r} is no list of labels")
+        image, split = row["filepath"].strip(), clean_label(row["split_name"])
+        if not image or not split:
+            raise UserError(f"{self.path}, line {line}: has no filepath or no split_name")
+        return image, labels, split

@@ -8,6 +8,7 @@ from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_freque
 from msrn_tf.data.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
 from msrn_tf.data.nuswide import open_nuswide
 from msrn_tf.data.prepared import Prepared
+from msrn_tf.data.splits import check_split
 from msrn_tf.data.table import LabelTable
 from msrn_tf.data.tfds_reader import TFDSReader
 from msrn_tf.data.voc import VOC
@@ -45,7 +46,10 @@ def open_dataset(name, data_dir, labels="", min_photos=0, split="train"):
         UserError: no such data set, folder or label, or a label that is no name.
     """
     where = f"--dataset={name}" + (f" --data_dir={data_dir}" if data_dir else "")
-    reader = with_clean_labels(_open(name, data_dir), where)
+    reader = _open(name, data_dir)
+    for its_split in reader.splits:
+        check_split(its_split, where)
+    reader = with_clean_labels(reader, where)
     if labels:
         reader = with_named_labels(reader, labels)
     return with_frequent_labels(reader, split, min_photos) if min_photos else reader

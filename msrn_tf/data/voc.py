@@ -7,7 +7,12 @@ import numpy as np
 
 from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
 from msrn_tf.data.lists import read_lines
+from msrn_tf.data.photo_names import refuse_repeats
+from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.errors import UserError
+from msrn_tf.text import clean_label
+
+DIFFICULT = {"1": True, "true": True, "0": False, "false": False, "": False, "unspecified": False}
 
 VOC_LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -33,8 +38,8 @@ class VOC:
         if not os.path.isdir(main):
             raise UserError(f"--data_dir={data_dir}: {main} is missing; unpack the whole devkit")
         # Besides the splits, Main holds one list a class: `aeroplane_train.txt`.
-        names = [name.removesuffix(".txt") for name in sorted(os.listdir(main)) if name.endswith(".txt")]
-        self.splits = [name for name in names if "_" not in name]
+        names = [name for name in sorted(os.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
+        self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
 
     def read(self, split):
         path = os.path.join(self.root, "ImageSets", "Main", f"{split}.txt")
@@ -44,6 +49,7 @@ class VOC:
         image_ids = [line.split()[0] for line in read_lines(path, "complete the devkit")]
         if not image_ids:
             raise UserError(f"{path}: names no image")
+        refuse_repeats(image_ids, path)
         return [self._example(image_id) for image_id in image_ids]
 
     def _example(self, image_id):
@@ -78,12 +84,14 @@ class VOC:
         objects = self._annotation(image_id).findall("object")
         target = np.full(len(self.labels), ABSENT, np.int8)
         for item in objects:
-            name = (item.findtext("name") or "").strip()
+            name = clean_label(item.findtext("name") or "")
             if name not in self.labels:
                 raise UserError(f"{path}: class {name!r} is none of VOC's {len(self.labels)}; mend the annotation")
             index = self.labels.index(name)
-            difficult = (item.findtext("difficult") or "0").strip() == "1"
-            if not difficult:
+            mark = (item.findtext("difficult") or "").strip().lower()
+            if mark not in DIFFICULT:
+                raise UserError(f"{path}: has difficult = {mark[:60]!r}; write 0 or 1")
+            if not DIFFICULT[mark]:
                 target[index] = PRESENT
             elif target[index] == ABSENT:
                 target[index] = UNKNOWN
