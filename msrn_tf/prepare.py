@@ -12,7 +12,7 @@ from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
 from msrn_tf.data.example import targets_of
-from msrn_tf.data.prepared import DATASET_FILE, Prepared
+from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
@@ -52,8 +52,9 @@ def main(data, config):
         num_threads=config.num_threads or os.cpu_count(),
     )
     with preparation.writing(config.output):
-        preparation.start(config.output, plan, data.dataset, splits)
-        if _is_complete(config.output):
+        last_flags = {name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold")}
+        preparation.start(config.output, plan, data.dataset, reader.labels, splits, last_flags)
+        if preparation.is_complete(config.output):
             say(f"{config.output} is complete; nothing to do")
             return
         notes = {}
@@ -78,11 +79,6 @@ def _chosen_splits(reader, config):
     if config.train_split not in names:
         raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
     return names
-
-
-def _is_complete(output):
-    names = os.listdir(output)
-    return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
 
 
 def write_label_graph(config, splits):

@@ -15,12 +15,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from running import ROOT, SMALL, assert_refused, command
+from serving import small_model
 
 from msrn_tf.data.audit import audit
 from msrn_tf.data.example import Example
-from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batches
-from msrn_tf.data.preparation import PreparationPlan, check
+from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory, training_batches, why_not_decoded
+from msrn_tf.data.preparation import PreparationPlan, check, write_split
 from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.training.batches import TrainingBatches
+from msrn_tf.training.trainer import FitPlan
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +212,7 @@ def test_a_file_whose_name_is_no_text_is_prepared_and_trained_on(tmp_path):
 def test_what_cannot_be_written_and_photos_that_are_all_missing_are_one_sentence(photos, tmp_path):
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert_refused(command("msrn_tf.prepare", *arguments(photos, output)), f"--output={output}: cannot be written")
+        assert_refused(command("msrn_tf.prepare", *arguments(photos, output)), f"--output={output}: ", "is no folder")
     (tmp_path / "list.csv").write_text("image,labels,split\na.jpg,cat,train\nb.jpg,,val\n")
     flags = arguments(tmp_path, tmp_path / "records")
     assert_refused(command("msrn_tf.prepare", *flags), "split 'train'", "none of its 1 photos", "a.jpg: cannot be read")
@@ -242,3 +247,135 @@ def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos,
     assert_refused(command("msrn_tf.train", f"--data_dir={folder}", *strict), "bad.jpg")
     evaluation = ["--dataset=csv", f"--data_dir={folder}", "--split=train", f"--model={tmp_path / 'b' / 'model.keras'}"]
     assert_refused(command("msrn_tf.evaluate", *evaluation), "bad.jpg")
+
+
+def test_prepare_again_is_refused_when_a_photo_or_a_label_was_edited_since(tmp_path):
+    for number in range(4):
+        Image.new("RGB", (9, 9), (60 * number, 0, 0)).save(tmp_path / f"{number}.bmp")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    table = tmp_path / "list.csv"
+    table.write_text("image,labels,split\n0.bmp,cat,train\n1.bmp,,train\n2.bmp,cat,val\n3.bmp,,val\npipe.jpg,cat,val\n")
+    flags = arguments(tmp_path, tmp_path / "records")
+    run = command("msrn_tf.prepare", *flags)
+    assert run.returncode == 0, run.stderr
+    assert "pipe.jpg: cannot be read (a named pipe, no regular file)" in run.stdout
+    before = contents(tmp_path / "records")
+    assert "nothing to do" in command("msrn_tf.prepare", *flags).stdout
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(tmp_path / "2.bmp")  # as large as before
+    assert_refused(command("msrn_tf.prepare", *flags), "photos were edited", f"{tmp_path}/2.bmp", "delete it")
+    table.write_text(table.read_text().replace("cat", "kitten"))
+    assert_refused(command("msrn_tf.prepare", *flags), "other data or flags")
+    assert contents(tmp_path / "records") == before
+
+
+def test_an_interrupted_preparation_goes_on_before_the_photo_that_was_edited(tmp_path):
+    examples = []
+    for number in range(6):
+        path = tmp_path / f"{number}.bmp"
+        Image.new("RGB", (9, 9), (40 * number, 0, 0)).save(path)
+        examples.append(Example(path.name, np.ones(1, np.int8), image_path=str(path)))
+    output = tmp_path / "records"
+    output.mkdir()
+    plan = PreparationPlan(max_pixels=100, shard_bytes=2 * os.path.getsize(path))  # two photos a shard
+    write_split(str(output), "train", examples, plan, lambda done: None)
+    shards = sorted(output.glob("*.tfrecord"))
+    before = [shard.stat().st_mtime_ns for shard in shards]
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(tmp_path / "2.bmp")
+    notes = write_split(str(output), "train", examples, plan, lambda done: None)
+    after = [shard.stat().st_mtime_ns for shard in shards]
+    assert len(shards) == len(notes) == 3
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, False]
+    (record, _) = tf.data.TFRecordDataset(str(shards[1])).as_numpy_iterator()
+    features = tf.train.Example.FromString(record).features.feature
+    assert features["image/encoded"].bytes_list.value[0] == (tmp_path / "2.bmp").read_bytes()
+
+
+def with_array(name, change):
+    def apply(folder):
+        with np.load(folder / "val.index.npz") as file:
+            arrays = dict(file)
+        np.savez(folder / "val.index.npz", **arrays | {name: change(arrays[name])})
+
+    return apply
+
+
+def with_value(place, value):
+    def change(values):
+        values = values.copy()
+        values[place] = value
+        return values
+
+    return change
+
+
+def with_description(change):
+    def apply(folder):
+        path = folder / "dataset.json"
+        path.write_text(change(path.read_text()))
+
+    return apply
+
+
+FAULTS = {
+    "a shard of a thousand million": (with_array("shard", with_value(0, 10**9)), "it has shards 0 to 1000000000"),
+    "shard -1": (with_array("shard", with_value(0, -1)), "it has shards -1 to"),
+    "shards that are no whole numbers": (with_array("shard", lambda values: values + 0.5), "its shard is float64"),
+    "offsets of a table": (with_array("offset", lambda values: values[None]), r"offset is int64 of shape \(1, 31\)"),
+    "an offset below zero": (with_array("offset", with_value(3, -5)), "a record beyond the"),
+    "an offset beyond the end": (with_array("offset", with_value(3, 1 << 40)), "a record beyond the"),
+    "target 7": (with_array("target", with_value((2, 0), 7)), "targets other than 1, 0 and -1"),
+    "targets that are no whole numbers": (with_array("target", lambda values: values * 1.0), "its target is float64"),
+    "a column too few": (with_array("target", lambda values: values[:, 1:]), r"of shape \(31, 1\)"),
+    "names that are numbers": (with_array("image_id", lambda values: np.arange(31)), "no column of names"),
+    "names in a table": (with_array("image_id", lambda values: values[None]), "no column of names"),
+    "deep json": (with_description(lambda text: "[" * 100_000), r"dataset\.json: cannot be used"),
+    "a list": (with_description(lambda text: "[]"), r"dataset\.json: cannot be used"),
+    "a label for all": (
+        with_description(lambda text: json.dumps(json.loads(text) | {"labels": "red"})), "no list of names"
+    ),
+    "a label twice": (
+        with_description(lambda text: json.dumps(json.loads(text) | {"labels": ["red", "red"]})), "a label twice"
+    ),
+    "a split elsewhere": (with_description(lambda text: text.replace('"val"', '"../val"')), "no names of files"),
+    "a thousand million shards": (
+        with_description(lambda text: text.replace('"num_shards": 1', '"num_shards": 1000000000')), "number of shards"
+    ),
+    "a shard that is gone": (lambda folder: (folder / "val-00000.tfrecord").unlink(), "val-00000.tfrecord, which"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_an_index_says_is_checked_before_it_is_used(name, prepared, tmp_path):
+    apply, sentence = FAULTS[name]
+    for path in prepared[0].iterdir():
+        if path.name in ("dataset.json", "val.index.npz") or path.name.startswith("val-"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert len(open_dataset("prepared", str(tmp_path)).read("val")) == 31
+    apply(tmp_path)
+    with pytest.raises(UserError, match=sentence):
+        open_dataset("prepared", str(tmp_path)).read("val")
+
+
+def test_a_record_with_one_flipped_bit_is_counted_and_named_like_a_bad_photo(prepared, tmp_path):
+    for path in prepared[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    examples = read_split(open_dataset("prepared", str(tmp_path)), "val")
+    shard = pathlib.Path(examples[5].image_path)
+    content = bytearray(shard.read_bytes())
+    content[examples[5].record_offset + 500] ^= 1
+    shard.write_bytes(content)
+
+    reasons = [why_not_decoded(example) for example in examples]
+    assert [n for n, reason in enumerate(reasons) if reason] == [5] and reasons[5] == "is a damaged record"
+    plan = FitPlan(epochs=1, seed=0, inputs=InputPlan(8))
+    batches = TrainingBatches(examples, plan, tf.distribute.get_strategy(), 31)
+    assert [images.shape for images, _ in batches.of_epoch(1)] == [(31, 8, 8, 3)] and batches.bad == {5}
+    evaluator = Evaluator(small_model(32, model="gap"), 31)
+    with pytest.raises(
+        UserError,
+        match=f"{shard.name}, photo {examples[5].image_id}: is no photo that can be decoded .is a damaged record",
+    ):
+        evaluator.logits(examples)
+    kept = list(in_memory(examples))
+    assert [n for n, example in enumerate(kept) if not example.image_bytes] == [5]
+    assert why_not_decoded(kept[5]) == "is a damaged record"

@@ -40,7 +40,9 @@ class Reader(Protocol):
 
 
 def name_of(example):
-    """What a person knows a photo by: its file's path, or its id where it has none."""
+    """What a person knows a photo by: its file's path, or its id where it has none or is in a file with others."""
+    if example.record_offset >= 0:
+        return f"{example.image_path}, photo {example.image_id}"
     return example.image_path or example.image_id
 
 

@@ -28,6 +28,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
 
 PLAN_FILE = "prepare.json"
+PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
 RECORD_FRAME_BYTES = 16  # of a TFRecord: length and two checksums
 JPEG_QUALITY = 95
 
@@ -73,31 +74,55 @@ def writing(output):
         ) from error
 
 
-def start(output, plan, name, splits):
+def start(output, plan, name, labels, splits, last_flags=None):
     """Makes the folder, or recognises it as begun by the same command.
 
     Args:
         output: the folder.
         plan: `PreparationPlan`.
         name: the data set's.
+        labels: C names.
         splits: dict of split → list of `Example`.
+        last_flags: dict of flag → value: what is written last depends on them, so they may change until then.
 
     Raises:
         UserError: the folder holds something else.
     """
     chosen = {key: value for key, value in dataclasses.asdict(plan).items() if key != "num_threads"}
-    description = {"dataset": name, **chosen, "splits": {key: _fingerprint(value) for key, value in splits.items()}}
+    fingerprints = {split: _fingerprint(examples) for split, examples in splits.items()}
+    description = {"dataset": name, **chosen, "labels": list(labels), "splits": fingerprints}
+    photos = {split: _state_of_files(examples) for split, examples in splits.items()}
     path = os.path.join(output, PLAN_FILE)
     if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            before = file.read()
+        before = _plan_before(path)
+        photos_before, flags_before = before.pop(PHOTOS, photos), before.pop("last_flags", last_flags)
         # A command that was not to skip bad photos has skipped none: one that is may go on.
-        if before not in (json.dumps(description), json.dumps(description | {"skip_bad_images": False})):
+        is_same = before in (description, description | {"skip_bad_images": False})
+        if not is_same or (is_complete(output) and flags_before != last_flags):
             raise UserError(f"--output={output}: was begun with other data or flags; give another folder, or delete it")
+        if is_complete(output) and photos_before != photos:
+            raise UserError(
+                f"--output={output}: photos were edited, added or taken away since it was written (the newest is "
+                f"{_newest(splits)}); give another folder, or delete it to prepare them again"
+            )
     elif os.path.isdir(output) and os.listdir(output):
         raise UserError(f"--output={output}: is not empty and not of this command; give another folder")
     os.makedirs(output, exist_ok=True)
-    write_text(path, json.dumps(description))
+    write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
+
+
+def is_complete(output):
+    """Whether a folder is written to its end: `remove_notes` was the last step."""
+    names = os.listdir(output)
+    return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
+
+
+def _plan_before(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError, TypeError, RecursionError):  # it was cut short, or is another's
+        return {}
 
 
 def write_split(output, split, examples, plan, progress):
@@ -113,7 +138,7 @@ def write_split(output, split, examples, plan, progress):
     Raises:
         UserError: a photo cannot be decoded and bad ones are not to be skipped, or none can be.
     """
-    notes, first = _finished_shards(output, split)
+    notes, first = _finished_shards(output, split, examples)
     progress(first)
     checked = _in_order(examples[first:], plan)
     number = first
@@ -135,7 +160,8 @@ def write_split(output, split, examples, plan, progress):
                 number += 1
                 progress(number)
         os.replace(f"{path}.tmp", path)
-        notes.append(note | {"next": number})
+        covered = examples[notes[-1]["next"] if notes else 0 : number]
+        notes.append(note | {"next": number, PHOTOS: _state_of_files(covered)})
         write_text(_note_path(path), json.dumps(notes[-1]))
     if not any(note["rows"] for note in notes):
         for number in range(len(notes)):  # or the next run, when the photos are there, would keep them
@@ -259,19 +285,28 @@ def _record(example, photo):
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def _finished_shards(output, split):
-    """Notes of the shards that are whole, and the number of the example behind them."""
-    notes = []
+def _finished_shards(output, split, examples):
+    """Notes of the shards that are whole and whose photos are as they were, and the number of the example behind them.
+
+    The notes of later shards are removed: those are written anew.
+    """
+    notes, first = [], 0
     while True:
         path = shard_path(output, split, len(notes))
         try:
             with open(_note_path(path), encoding="utf-8") as file:
                 note = json.load(file)
-        except (FileNotFoundError, ValueError):  # a note that is no JSON was cut short with the machine
-            note = None
-        if note is None or not os.path.exists(path):
-            return notes, notes[-1]["next"] if notes else 0
+            is_whole = os.path.exists(path) and note[PHOTOS] == _state_of_files(examples[first : note["next"]])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # cut short with the machine
+            is_whole = False
+        if not is_whole:
+            break
+        first = note["next"]
         notes.append(note)
+    for path in glob.glob(os.path.join(glob.escape(output), f"{glob.escape(split)}-*.tfrecord.json")):
+        if path not in {_note_path(shard_path(output, split, number)) for number in range(len(notes))}:
+            os.remove(path)
+    return notes, first
 
 
 def _note_path(shard):
@@ -281,6 +316,29 @@ def _note_path(shard):
 def _fingerprint(examples):
     names = os.fsencode("\n".join(example.image_id for example in examples))
     return [len(examples), zlib.crc32(names), zlib.crc32(targets_of(examples).tobytes())]
+
+
+def _state_of_files(examples):
+    """A number that changes with the size or time of change of a file, or with bytes in memory."""
+    state = 0
+    for example in examples:
+        status = _status(example)
+        content = example.image_bytes or (b"%d %d" % (status.st_size, status.st_mtime_ns) if status else b"none")
+        state = zlib.crc32(content, state)
+    return state
+
+
+def _newest(splits):
+    """The name of the file that was changed last."""
+    files = [(status.st_mtime_ns, name_of(e)) for es in splits.values() for e in es if (status := _status(e))]
+    return max(files)[1] if files else "not a file"
+
+
+def _status(example):
+    try:
+        return os.stat(example.image_path) if example.image_path and example.image_bytes is None else None
+    except (OSError, ValueError):
+        return None
 
 
 def write_text(path, text):
