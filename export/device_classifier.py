@@ -7,12 +7,19 @@ One file to copy: it needs `pip install ai-edge-litert pillow numpy` and nothing
         print(label, score, is_present)
 """
 
+import contextlib
 import io
+import os
 import time
 import zipfile
 
 import numpy as np
 from PIL import Image, ImageOps
+
+with contextlib.suppress(ImportError):  # HEIC, as phones take photos: pip install pillow-heif
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -20,6 +27,7 @@ except ImportError:  # TensorFlow has the same interpreter, until it is removed 
     from tensorflow.lite import Interpreter
 
 LABELS_FILE, THRESHOLDS_FILE = "labels.txt", "thresholds.txt"
+PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "HEIF")
 
 
 class DeviceClassifier:
@@ -82,11 +90,12 @@ class DeviceClassifier:
             ValueError: it is no photo that Pillow can read.
         """
         started = time.perf_counter()
+        if isinstance(photo, (str, os.PathLike)) and not os.path.isfile(photo):  # a pipe would be waited for
+            raise ValueError(f"{photo}: is no photo that can be read (no such file, or no regular one)")
         try:
-            image = photo if isinstance(photo, Image.Image) else Image.open(photo)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _upright_rgb(photo if isinstance(photo, Image.Image) else _open(photo))
             resized = upright.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a decoder of strangers' bytes: anything may come out
             raise ValueError(f"{photo}: is no photo that can be read ({error})") from error
         self.seconds["read"] = time.perf_counter() - started
         return np.asarray(resized)
@@ -108,6 +117,23 @@ class DeviceClassifier:
         values = self._interpreter.get_tensor(details["index"])[0]
         scale, zero_point = details["quantization"]
         return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
+
+
+def _open(photo):
+    """A photo of a file; Pillow's other formats, some of which start programs, never see a stranger's bytes."""
+    Image.init()
+    return Image.open(photo, formats=[name for name in PHOTO_FORMATS if name in Image.OPEN])
+
+
+def _upright_rgb(image):
+    image.load()
+    with contextlib.suppress(Exception):  # tags that are none turn nothing
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # Pillow would clip what is above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it has 32 bits a pixel, whose range nobody knows")
+    return image.convert("RGB")
 
 
 def read_labels(path, content):

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from msrn_tf.errors import UserError, file_error, is_out_of_memory, printable
 from msrn_tf.files import check_output
+from msrn_tf.flagfile import expanded
 
 USAGE_STATUS = 2
 PATHS = ("input", "file", "folder")
@@ -63,11 +64,11 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
             print(help_text(usage, concerns, positional))
             sys.exit(0)
         try:
-            arguments = flags.FLAGS(argv)[1:]
+            arguments = flags.FLAGS(expanded(argv))[1:]
         except flags.Error as error:
             _fail(f"{error} (see --help)")
-        except OSError as error:
-            _fail(f"--flagfile={error.filename}: {error.strerror}")
+        except UserError as error:
+            _fail(str(error))
         if arguments and positional is None:
             _fail(
                 f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "

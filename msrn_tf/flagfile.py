@@ -1,6 +1,46 @@
 """A run's choices as a flagfile: what a run was, and whether another command is the same run."""
 
 import dataclasses
+import os
+
+from msrn_tf.errors import UserError
+from msrn_tf.text import lines_of, read_text
+
+
+def expanded(arguments):
+    """A command line with the lines of its flagfiles in their places, as absl expands it, in any encoding of `text_of`.
+
+    Raises:
+        UserError: a flagfile cannot be read, or names itself.
+    """
+    return list(_expanded(arguments, ()))
+
+
+def _expanded(arguments, around):
+    arguments = iter(arguments)
+    for argument in arguments:
+        if argument == "--":
+            yield from (argument, *arguments)
+        elif argument in ("--flagfile", "-flagfile"):
+            yield from _lines(next(arguments, ""), around)
+        elif argument.startswith(("--flagfile=", "-flagfile=")):
+            yield from _lines(argument.partition("=")[2].strip(), around)
+        else:
+            yield argument
+
+
+def _lines(path, around):
+    """The flags in a flagfile; `around`: those that it is named in."""
+    if not path:
+        raise UserError("--flagfile: names no file; write --flagfile=FILE")
+    path = os.path.expanduser(path)
+    if path in around:
+        raise UserError(f"--flagfile={path}: names itself; take that line out")
+    try:
+        lines = lines_of(read_text(path, "give a text file with a flag a line", only_regular=False))
+    except UserError as error:
+        raise UserError(f"--flagfile={error}") from error
+    return _expanded([line for line in lines if not line.startswith(("#", "//"))], (*around, path))
 
 
 def flagfile_text(*instances):
@@ -18,15 +58,14 @@ def changed_flags(path, *instances):
     Returns:
         A list of `(name, value in the file, value now)`.
     """
-    with open(path, encoding="utf-8") as file:
-        lines = [line.strip()[2:].split("=", 1) for line in file if line.startswith("--")]
+    lines = [line[2:].split("=", 1) for line in lines_of(read_text(path)) if line.startswith("--")]
     before = {line[0]: line[-1] for line in lines}
     fields = [(instance, field) for instance in instances for field in dataclasses.fields(instance)]
-    return [
-        (field.name, before.get(field.name, "(not there)"), _text(getattr(instance, field.name)))
+    values = [  # a flag that there was not yet had what is now its default
+        (field, before.get(field.name, _text(field.default)), _text(getattr(instance, field.name)))
         for instance, field in fields
-        if not field.metadata["may_change"] and before.get(field.name) != _text(getattr(instance, field.name))
     ]
+    return [(field.name, then, now) for field, then, now in values if not field.metadata["may_change"] and then != now]
 
 
 def _text(value):

@@ -40,14 +40,16 @@ def text_of(content, errors="strict"):
     return content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
 
 
-def read_text(path, advice="save it as UTF-8"):
+def read_text(path, advice="save it as UTF-8", only_regular=True):
     """The text of a file, see `text_of`.
+
+    `only_regular`: whether to refuse pipes and devices, which may never end; one that a person named may be meant.
 
     Raises:
         UserError: it cannot be read, is no regular file or no text; `advice` says what to do then.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
+        if only_regular and not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f"{path}: is no regular file; {advice}")
         with open(path, "rb") as file:
             content = file.read()

@@ -4,6 +4,7 @@ import collections
 import csv
 import io
 import json
+import types
 
 import numpy as np
 import pytest
@@ -402,6 +403,83 @@ def test_a_set_of_tensorflow_datasets_is_read_with_its_encoded_bytes():
         examples = open_dataset("tfds:cifar10", "").read("train")
     assert [int(example.target.sum()) for example in examples] == [1, 1]
     Image.open(io.BytesIO(examples[0].image_bytes)).verify()
+
+
+@pytest.fixture
+def tfds_reader(monkeypatch):
+    """A function: the reader of a set with some features, and of some values of its labels."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+
+    def make(name, features, items=()):
+        class Rows:
+            def as_numpy_iterator(self):
+                return ({"image": stream.getvalue(), **item} for item in items)
+
+        features = tfds.features.FeaturesDict({"image": tfds.features.Image(), **features(tfds.features)})
+        info = types.SimpleNamespace(features=features, splits={"train": None})
+        builder = types.SimpleNamespace(name=name, info=info, data_dir="", as_dataset=lambda **_: Rows())
+        monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
+        return open_dataset(f"tfds:{name}", "")
+
+    return make
+
+
+def test_a_class_of_minus_one_is_no_label_of_tensorflow_datasets(tfds_reader):
+    reader = tfds_reader(
+        "x",
+        lambda f: {"label": f.ClassLabel(names=["cat", "dog"])},
+        [{"label": np.int64(1)}, {"label": np.int64(-1)}, {"label": np.int64(0)}],
+    )
+    assert targets_of(reader.read("train")).tolist() == [[0, 1], [-1, -1], [1, 0]]
+    several = tfds_reader(
+        "x",
+        lambda f: {"labels": f.Sequence(f.ClassLabel(names=["cat", "dog"]))},
+        [{"labels": np.array(values, np.int64)} for values in ([0, 1], [], [1, -1])],
+    )
+    assert targets_of(several.read("train")).tolist() == [[1, 1], [0, 0], [0, 1]]
+    beyond = tfds_reader("x", lambda f: {"label": f.ClassLabel(names=["cat", "dog"])}, [{"label": np.int64(2)}])
+    with pytest.raises(UserError, match=r"label = \[2\], which is none of its classes"):
+        beyond.read("train")
+
+
+def test_numbers_for_each_label_and_states_of_each_label_of_tensorflow_datasets(tfds_reader):
+    hot = tfds_reader(
+        "x", lambda f: {"labels": f.Tensor(shape=(3,), dtype=np.int64)}, [{"labels": np.array([1, 0, -1])}]
+    )
+    assert hot.labels == ("label 0", "label 1", "label 2")
+    assert targets_of(hot.read("train")).tolist() == [[1, 0, -1]]
+    ranks = tfds_reader("x", lambda f: {"labels": f.Tensor(shape=(3,), dtype=np.int64)}, [{"labels": np.arange(3)}])
+    with pytest.raises(UserError, match="is not a 0 or 1 for each label"):
+        ranks.read("train")
+
+    def states(f):
+        return {"label": f.Sequence(f.ClassLabel(names=["uncertain", "positive", "negative", "unmentioned"]))}
+
+    chest = tfds_reader("chexpert", states, [{"label": np.array([1, 2, 0, 3] + [2] * 10)}])
+    assert len(chest.labels) == 14 and chest.labels[0] == "No Finding" and chest.labels[13] == "Support Devices"
+    assert targets_of(chest.read("train")).tolist() == [[1, 0, -1, -1] + [0] * 10]
+    with pytest.raises(UserError, match="none of objects/label, labels, label"):
+        tfds_reader("y", states)  # nobody knows how many
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda f: {"label": f.Scalar(np.int64)},
+        lambda f: {"label": f.Text()},
+        lambda f: {"label": f.ClassLabel()},
+        lambda f: {"labels": f.Sequence(f.Text())},
+        lambda f: {"labels": f.Sequence(f.Scalar(np.int64))},
+        lambda f: {"label": f.LabeledImage(labels=3)},
+        lambda f: {"image": f.Sequence(f.Image()), "label": f.ClassLabel(num_classes=2)},
+        lambda f: {},
+    ],
+)
+def test_a_set_of_tensorflow_datasets_without_names_of_labels_is_refused(tfds_reader, features):
+    with pytest.raises(UserError, match="--dataset=tfds:x: has no"):
+        tfds_reader("x", features)
 
 
 def test_a_set_that_tensorflow_datasets_does_not_know_or_has_not_prepared_is_named(tmp_path):

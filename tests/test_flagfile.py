@@ -1,0 +1,67 @@
+"""Flagfiles as editors of many systems write them, and what a run is recognised by."""
+
+import codecs
+import dataclasses
+
+import pytest
+from running import assert_refused, command
+
+from msrn_tf.command_line import option
+from msrn_tf.errors import UserError
+from msrn_tf.flagfile import changed_flags, expanded, flagfile_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Choices"""
+
+    colour: str = option("red", "a colour")
+    size: int = option(3, "a size")
+    where: str = option("", "a place", may_change=True)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode(),
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+        lambda text: text.encode("utf-32"),
+    ],
+)
+def test_a_flagfile_is_read_in_the_encodings_that_editors_write(tmp_path, encode):
+    (tmp_path / "inner.cfg").write_bytes(encode("--size=5\n"))
+    path = tmp_path / "a.cfg"
+    path.write_bytes(encode(f"--colour=grün\n# a comment\n\n// another\n--flagfile={tmp_path}/inner.cfg\n--x"))
+    assert expanded(["main", "--a", f"--flagfile={path}", "--b", "--", "--flagfile=no"]) == [
+        "main", "--a", "--colour=grün", "--size=5", "--x", "--b", "--", "--flagfile=no",
+    ]  # fmt: skip
+    assert expanded(["--flagfile", str(path), "word"]) == ["--colour=grün", "--size=5", "--x", "word"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"--colour=caf\xe9\n", "line 1, in Windows.*café"), (b"\xff\xfe-", "utf-16"), (None, "names itself")],
+)
+def test_a_flagfile_that_is_no_text_or_names_itself_is_refused(tmp_path, content, words):
+    path = tmp_path / "a.cfg"
+    path.write_bytes(f"--flagfile={path}".encode() if content is None else content)
+    with pytest.raises(UserError, match=f"--flagfile=.*a.cfg: .*{words}"):
+        expanded([f"--flagfile={path}"])
+
+
+def test_a_command_reads_a_flagfile_with_a_byte_order_mark_and_refuses_a_missing_one(tmp_path):
+    (tmp_path / "a.cfg").write_bytes(codecs.BOM_UTF8 + b"--dataset=nosuch\n--model=m\n")
+    assert_refused(command("msrn_tf.train", "--flagfile=a.cfg", "--workdir=w", cwd=tmp_path), "--model")
+    assert_refused(command("msrn_tf.train", "--flagfile=b.cfg", "--workdir=w", cwd=tmp_path), "--flagfile=b.cfg")
+
+
+def test_a_run_goes_on_with_its_flags_and_with_flags_that_are_newer_than_it_at_their_defaults(tmp_path):
+    path = tmp_path / "flags.cfg"
+    path.write_bytes(codecs.BOM_UTF8 + flagfile_text(Choices(size=4)).replace("\n", "\r\n").encode())
+    assert changed_flags(path, Choices(size=4, where="here")) == []
+    assert changed_flags(path, Choices()) == [("size", "4", "3")]
+    path.write_text("--size=4\n")
+    assert changed_flags(path, Choices(size=4)) == []
+    assert changed_flags(path, Choices("blue", 4)) == [("colour", "red", "blue")]
