@@ -5,6 +5,7 @@ python -m msrn_tf.import_checkpoint --model=model.keras --to_torch=model.safeten
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
 
@@ -16,7 +17,12 @@ from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
 from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.models.msrn import MSRN
-from msrn_tf.models.published_checkpoint import HEAD_PARAMETERS, model_from_published, published_state
+from msrn_tf.models.published_checkpoint import (
+    HEAD_PARAMETERS,
+    model_from_published,
+    published_state,
+    unpublished_sizes,
+)
 from msrn_tf.tensor_files import TensorFile
 from msrn_tf.terminal import say
 
@@ -75,6 +81,7 @@ def main(config):
 
 def write_published(config):
     """`--model` → `--to_torch`."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if not config.model or not config.to_torch:
@@ -89,9 +96,18 @@ def write_published(config):
         raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
     state = published_state(model)
     temporary = config.to_torch + ".tmp"
-    save_file(state, temporary)
-    os.replace(temporary, config.to_torch)
+    try:
+        save_file(state, temporary)
+        os.replace(temporary, config.to_torch)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise UserError(f"--to_torch={config.to_torch}: cannot be written ({error})") from error
     say(f"written to {config.to_torch}: {len(state)} parameters under the published names")
+    if others := unpublished_sizes(model):
+        say(f"warning: the published code has constants of another size; change them there: {', '.join(others)}")
+    if not model.calibration.is_identity or set(model.thresholds) != {0.5}:
+        say("warning: the published code has no place for the model's thresholds and calibration; its scores are raw")
 
 
 def read_label_graph(config):

@@ -15,6 +15,7 @@ import ml_dtypes  # TensorFlow's; teaches NumPy the name bfloat16
 import numpy as np
 import safetensors
 
+from msrn_tf.arrays import array_header, check_archive, check_unpacked_size
 from msrn_tf.errors import UserError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
@@ -35,7 +36,8 @@ class TensorFile(collections.abc.Mapping):
         flag: flag that names the file, for errors.
 
     Raises:
-        UserError: the file is missing, cut, of another kind or holds other Python objects.
+        UserError: the file is missing, cut, of another kind, holds other Python objects, or would unpack to far more
+            than it is.
     """
 
     def __init__(self, path, flag):
@@ -50,6 +52,10 @@ class TensorFile(collections.abc.Mapping):
             tensors = self._open_torch()
         else:
             raise self.error(f"is no file of tensors by its name; {', '.join(SUFFIXES)} are read")
+        try:
+            check_unpacked_size(sum(tensor.size for tensor in tensors.values()), os.path.getsize(self.path))
+        except ValueError as error:
+            raise self.error(str(error)) from error
         self._tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
     def __getitem__(self, name):
@@ -95,6 +101,7 @@ class TensorFile(collections.abc.Mapping):
     def _open_npz(self):
         try:
             with zipfile.ZipFile(self.path) as archive:
+                check_archive(archive, os.path.getsize(self.path))
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
                 return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
         except Exception as error:  # a stranger's ZIP: cut, encrypted, compressed in another way …
@@ -127,12 +134,13 @@ class TensorFile(collections.abc.Mapping):
 
 
 class StoredTensor:
-    """A tensor that is still in its file: `shape`, `read()` it whole, or `blocks()` of its first axis.
+    """A tensor that is still in its file: `shape`, `size` in bytes; `read()` it whole, or `blocks()` of its first axis.
 
     Each read opens the file anew, so that no more of it stays in memory than what is in use.
     """
 
     shape = ()
+    size = 0
 
     def read(self):
         """The array."""
@@ -152,10 +160,8 @@ class StoredTensor:
 class _NpzTensor(StoredTensor):
     def __init__(self, path, archive, member):
         self._path, self._member = path, member
-        with archive.open(member) as stream:
-            self.shape, self._fortran, self._dtype = _npy_header(stream)
-        if self._dtype.hasobject:
-            raise ValueError(f"{member} holds Python objects")
+        self.shape, self._fortran, self._dtype = array_header(archive, member)
+        self.size = math.prod(self.shape) * self._dtype.itemsize
 
     def read(self):
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
@@ -166,7 +172,7 @@ class _NpzTensor(StoredTensor):
             yield 0, self.read()
             return
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
-            _npy_header(stream)
+            stream.seek(archive.getinfo(self._member).file_size - self.size)
             for start, stop in self._steps():
                 shape = (stop - start, *self.shape[1:])
                 content = stream.read(math.prod(shape) * self._dtype.itemsize)
@@ -176,7 +182,10 @@ class _NpzTensor(StoredTensor):
 class _SafetensorsTensor(StoredTensor):
     def __init__(self, path, file, name):
         self._path, self._name = path, name
-        self.shape = tuple(file.get_slice(name).get_shape())
+        part = file.get_slice(name)
+        self.shape = tuple(part.get_shape())
+        # At least: the library opens no file whose tensors are not as long as their shapes.
+        self.size = math.prod(self.shape)
 
     def read(self):
         with safetensors.safe_open(self._path, framework="np") as file:
@@ -191,6 +200,7 @@ class _SafetensorsTensor(StoredTensor):
 class _TorchTensor(StoredTensor):
     def __init__(self, path, name, tensor):
         self._path, self._name, self.shape = path, name, tuple(tensor.shape)
+        self.size = tensor.numel() * tensor.element_size()  # of a tensor with steps of 0, more than is stored
         # Mapped into memory, not read: harmless to keep while it is small.
         self._small = tensor if tensor.numel() <= BLOCK_NUMBERS else None
 
@@ -240,12 +250,6 @@ def _numpy_numbers():
         codecs.encode,
         *(getattr(np.dtypes, f"{name}DType") for name in names),
     ]
-
-
-def _npy_header(stream):
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
 
 
 def _first_line(error):

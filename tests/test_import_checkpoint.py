@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 from running import ROOT, assert_refused, command
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from msrn_tf.errors import UserError
@@ -105,13 +106,15 @@ def test_a_checkpoint_of_the_published_size_for_coco_needs_at_most_2_5_times_its
 # The same on a small network: a published file is published names and shapes, whatever their sizes
 
 
-def small_model(head="mlp"):
-    backbone, _ = build_backbone("resnet18")
+def small_model(head="mlp", **choices):
     graph = small_graph()
-    model = MSRN(
-        backbone, LABELS, 64, IMAGENET.mean, IMAGENET.std, num_groups=2, adjacency=graph.adjacency(),
-        word_vectors=graph.word_vectors, channels=8, head=head, head_units=16, tap_pooling="published", name="msrn",
-    )  # fmt: skip
+    choices = {
+        "mean": IMAGENET.mean, "std": IMAGENET.std, "num_groups": 2, "adjacency": graph.adjacency(),
+        "word_vectors": graph.word_vectors, "channels": 8, "head_units": 16, "tap_pooling": "published",
+        "strides": (8, 16, 32),
+    } | choices  # fmt: skip
+    backbone, _ = build_backbone("resnet18", strides=choices["strides"])
+    model = MSRN(backbone, LABELS, 64, head=head, name="msrn", **choices)
     model.build((None, None, None, 3))
     return model
 
@@ -194,6 +197,64 @@ def test_the_command_imports_and_writes_back(small_state, label_graph, tmp_path)
     assert set(written) == set(small_state)
     for name in published_variables(model):
         np.testing.assert_array_equal(written[name], small_state[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"strides": (32,)}, "strides 8, 16 and 32, and this model at 32"),
+        ({"strides": (16, 32)}, "this model at 16 and 32"),
+        ({"num_groups": 0}, "this model has none"),
+        ({"tap_pooling": "none"}, "pools every feature map"),
+        ({"tap_pooling": "auto"}, "pools every feature map"),
+        ({"encoder": "gcn"}, "has no --encoder=gcn"),
+        ({"mean": (127.5,) * 3}, "normalises pixels by ImageNet's"),
+    ],
+    ids=str,
+)
+def test_what_the_published_code_cannot_load_is_not_written(tmp_path, choices, words):
+    model, path = small_model(**choices), str(tmp_path / "model.keras")
+    model.save(path)
+    with pytest.raises(UserError, match=words):
+        main(ImportConfig(model=path, to_torch=str(tmp_path / "back.safetensors")))
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(state, path):
+        open(path, "w").close()
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    path = str(tmp_path / "model.keras")
+    small_model().save(path)
+    with pytest.raises(UserError, match=r"--to_torch=.*cannot be written \(No space left on device\)"):
+        main(ImportConfig(model=path, to_torch=str(tmp_path / "back.safetensors")))
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+def test_constants_of_the_published_code_and_what_it_has_no_place_for_are_told(tmp_path, capsys):
+    model, path = small_model(), str(tmp_path / "model.keras")
+    model.thresholds = (0.25,) * 5
+    model.save(path)
+    main(ImportConfig(model=path, to_torch=str(tmp_path / "back.safetensors")))
+    said = capsys.readouterr().out
+    for words in ("channels 8 (512)", "hidden units 16 (2048)", "word vector 12 (300)", "ResNet 8 (33)", "calibration"):
+        assert words in said
+
+
+def test_a_small_checkpoint_whose_shapes_ask_for_a_large_model_is_refused(small_state, tmp_path):
+    large = {"fc1.bias": np.zeros(10**6, np.float32), "label_embed.layers.1.W": np.zeros((1, 10**6), np.float32)}
+    write_tensors(small_state | large, str(tmp_path / "c.safetensors"))
+    with pytest.raises(UserError, match="its shapes do not fit together"):
+        model_from_published(TensorFile(str(tmp_path / "c.safetensors"), "--checkpoint"), small_graph(), image_size=64)
+
+
+def test_a_tensor_that_repeats_what_is_stored_is_not_unpacked(tmp_path):
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    torch.save({"fc1.bias": torch.zeros(1).expand(10**9)}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="would unpack to 4,000 MB"):
+        TensorFile(str(tmp_path / "c.pth"), "--checkpoint")
 
 
 def test_bad_checkpoints_are_refused_in_a_sentence(small_state, label_graph, tmp_path):

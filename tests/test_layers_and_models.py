@@ -1,14 +1,18 @@
 """Graph layers by hand; models on several backbones; saved and restored in a new process; word for word."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from running import ROOT
 
 from msrn_tf.config import ModelConfig
 from msrn_tf.errors import UserError
@@ -183,6 +187,122 @@ def test_a_saved_model_is_restored_whole(tmp_path, rng, choices):
     np.testing.assert_array_equal(restored(images), model(images))
     assert len(restored.trainable_variables) == len(model.trainable_variables)
     assert os.listdir(tmp_path) == ["model.keras"]
+
+
+@pytest.mark.parametrize("choices", [{}, {"model": "gap"}], ids=str)
+def test_a_loaded_model_behaves_as_a_built_keras_model(tmp_path, rng, choices):
+    model = small_model(**choices)
+    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    expected = np.asarray(model(images))
+    save_model(model, str(tmp_path / "model.keras"))
+
+    def loaded():
+        return keras.saving.load_model(str(tmp_path / "model.keras"), compile=False)
+
+    assert [tuple(tensor.shape) for tensor in (*loaded().inputs, *loaded().outputs)] == [(None, 64, 64, 3), (None, 5)]
+    restored = loaded()
+    functional = keras.Model(restored.inputs, restored.outputs)
+    np.testing.assert_allclose(functional(images), expected, atol=1e-5)
+    if not choices:
+        np.testing.assert_array_equal(loaded().adjacency, model.adjacency)
+
+    loaded().save_weights(str(tmp_path / "model.weights.h5"))
+    other = small_model(**choices)
+    assert np.abs(np.asarray(other(images)) - expected).max() > 1e-3
+    other.load_weights(str(tmp_path / "model.weights.h5"))
+    np.testing.assert_array_equal(other(images), expected)
+    with pytest.raises(ValueError, match=r"save a `\.keras` file, or the weights"):
+        loaded().save(str(tmp_path / "model.h5"))
+
+    loaded().export(str(tmp_path / "exported"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported")).serve(images.astype(np.float32))
+    np.testing.assert_allclose(served, expected, atol=1e-4)
+
+    content = tf.lite.TFLiteConverter.from_keras_model(loaded()).convert()
+    interpreter = Interpreter(model_content=content)
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(place, [1, 64, 64, 3])
+    if choices:  # attention has a loop that TFLite's own kernels do not run: `export.tflite` lays it out without
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, images[:1].astype(np.float32))
+        interpreter.invoke()
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        np.testing.assert_allclose(found, expected[:1], atol=1e-4)
+
+
+def test_a_model_file_whose_build_names_its_argument_otherwise_is_read(tmp_path, rng):
+    """As files of version 0.1 do."""
+    model = small_model()
+    save_model(model, str(tmp_path / "model.keras"))
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    configuration = json.loads(contents["config.json"])
+    configuration["build_config"] = {"shapes_dict": {"images_shape": [None, None, None, 3]}}
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as archive:
+        for name, content in (contents | {"config.json": json.dumps(configuration)}).items():
+            archive.writestr(name, content)
+    images = rng.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(load_model(str(tmp_path / "old.keras"))(images), model(images))
+
+
+ON_JAX = """
+import os
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["JAX_PLATFORMS"] = "cpu"
+import sys
+import keras, numpy as np
+from msrn_tf.layers import DiffPool, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead, SemanticAttention
+assert keras.backend.backend() == "jax"
+inputs = np.load(sys.argv[1])
+nodes, adjacency, positions, semantics, features, assignment = (inputs[name] for name in inputs.files)
+
+def filled(layer):
+    for number, weight in enumerate(layer.weights):
+        weight.assign(np.random.default_rng(number).standard_normal(weight.shape) / 3)
+    return layer
+
+outputs = {}
+for name, layer, arguments in (
+    ("attention", GraphAttention(6), (nodes, adjacency)),
+    ("convolution", GraphConvolution(6), (nodes, adjacency)),
+    ("pool", DiffPool(2), (nodes, adjacency)),
+    ("semantic", SemanticAttention(), (positions, semantics)),
+    ("mlp", MLPHead(4, 7), (features, assignment)),
+    ("elementwise", ElementwiseHead(4), (features, assignment)),
+):
+    layer(*arguments)
+    found = filled(layer)(*arguments)
+    found = found[0] if isinstance(found, tuple) else found
+    outputs[name] = np.asarray(found)
+np.savez(sys.argv[2], **outputs)
+"""
+
+
+def test_layers_give_the_same_on_the_jax_backend(tmp_path, rng):
+    pytest.importorskip("jax", reason="JAX is not installed (requirements-dev.txt has it)")
+    arrays = {
+        "nodes": rng.standard_normal((4, 5)),
+        "adjacency": np.eye(4) + (rng.random((4, 4)) < 0.5),
+        "positions": rng.standard_normal((2, 9, 5)),
+        "semantics": rng.standard_normal((6, 5)),
+        "features": rng.standard_normal((2, 6, 15)),
+        "assignment": rng.random((4, 2)),
+    }
+    np.savez(tmp_path / "inputs.npz", **{name: array.astype(np.float32) for name, array in arrays.items()})
+    outputs = {}
+    for backend in ("jax", "tensorflow"):
+        script, target = ON_JAX.replace('"jax"', repr(backend)), tmp_path / f"{backend}.npz"
+        run = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "inputs.npz"), str(target)],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        with np.load(target) as found:
+            outputs[backend] = {name: found[name] for name in found.files}
+    assert outputs["jax"].keys() == outputs["tensorflow"].keys() and len(outputs["jax"]) == 6
+    for name, found in outputs["jax"].items():
+        assert np.abs(found).max() > 0.1
+        np.testing.assert_allclose(found, outputs["tensorflow"][name], atol=1e-5, err_msg=name)
 
 
 def test_a_new_process_restores_identical_outputs(tmp_path, rng):

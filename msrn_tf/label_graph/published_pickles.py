@@ -6,6 +6,7 @@ and refuses a file at the first other name.
 
 import codecs
 import pickle
+import pickletools
 
 import numpy as np
 
@@ -48,6 +49,8 @@ def read_array_pickle(path, flag):
     """
     try:
         with open(path, "rb") as file:
+            _check_places(file.read())
+            file.seek(0)
             return _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from error
@@ -66,15 +69,32 @@ def read_graph_pickle(path, labels):
     if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
         raise UserError(f"--graph_pickle={path}: is no published graph; a dict with `adj` and `nums` is needed")
     size = len(labels)
-    cooccurrence = counts(content["adj"], (size, size), f"--graph_pickle={path}: adj")
-    nums = counts(content["nums"], (size,), f"--graph_pickle={path}: nums")
+    cooccurrence, nums = (
+        counts(_array(content[name], f"--graph_pickle={path}: {name}"), shape, f"--graph_pickle={path}: {name}")
+        for name, shape in (("adj", (size, size)), ("nums", (size,)))
+    )
     return LabelGraph(tuple(labels), nums, cooccurrence, 0)
 
 
 def read_word_vector_pickle(path, labels):
     """Word vectors float32 `[C, V]`, a row a label. Raises `UserError` as `read_graph_pickle`."""
-    content = read_array_pickle(path, "--word_vector_pickle")
-    return numbers(content, (len(labels), None), f"--word_vector_pickle={path}: it").astype(np.float32)
+    what = f"--word_vector_pickle={path}: it"
+    content = _array(read_array_pickle(path, "--word_vector_pickle"), what)
+    return numbers(content, (len(labels), None), what).astype(np.float32)
+
+
+def _check_places(content):
+    """Refuses a pickle that remembers at a place beyond its length: memory would be made for all places before."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+            raise pickle.UnpicklingError(f"it counts to {argument} in {len(content)} bytes")
+
+
+def _array(value, what):
+    """`value`, where it is an array: lists within lists may stand for more numbers than there is memory."""
+    if not isinstance(value, np.ndarray):
+        raise UserError(f"{what} is no array of numbers")
+    return value
 
 
 def _latin1_bytes(text, encoding):

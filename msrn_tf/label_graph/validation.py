@@ -12,12 +12,14 @@ def numbers(value, shape, what):
         UserError: it is something else, or not finite; the sentence starts with `what`.
     """
     try:
-        array = np.asarray(value, np.float64)
+        array = np.asarray(value)
+        wrong = array.ndim != len(shape) or any(
+            size not in (None, found) for size, found in zip(shape, array.shape, strict=True)
+        )
+        array = array if wrong else np.asarray(array, np.float64)  # a wrong one may be large
     except (TypeError, ValueError) as error:
         raise UserError(f"{what} is no array of numbers") from error
-    if array.ndim != len(shape) or any(
-        size not in (None, found) for size, found in zip(shape, array.shape, strict=True)
-    ):
+    if wrong:
         wanted = " × ".join("any" if size is None else str(size) for size in shape) or "one number"
         raise UserError(f"{what} has shape {list(array.shape)}; {wanted} is needed")
     if not np.isfinite(array).all():

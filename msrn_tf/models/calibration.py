@@ -1,6 +1,7 @@
 """Probability calibration of a trained model: Platt scaling of each label's logit (Platt 1999; Guo et al. 2017)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 
@@ -29,8 +30,10 @@ class Calibration:
             raise ValueError(
                 f"`slopes` and `intercepts` must be of one length. Received: {len(self.slopes)}, {len(self.intercepts)}"
             )
-        if not all(slope > 0 for slope in self.slopes):
-            raise ValueError(f"`slopes` must be above 0. Received: slopes={self.slopes}")
+        if not all(0 < slope < math.inf for slope in self.slopes):
+            raise ValueError(f"`slopes` must be above 0 and finite. Received: slopes={self.slopes}")
+        if not all(map(math.isfinite, self.intercepts)):
+            raise ValueError(f"`intercepts` must be finite. Received: intercepts={self.intercepts}")
 
     @classmethod
     def identity(cls, num_labels):

@@ -9,6 +9,10 @@ from keras import ops
 
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
+from msrn_tf.models.validation import checked_labels, checked_numbers, checked_whole
+
+LARGEST_IMAGE_SIZE = 8192
+SMALLEST_STD = 1e-6
 
 
 class MultiLabelClassifier(keras.Model):
@@ -16,11 +20,14 @@ class MultiLabelClassifier(keras.Model):
 
     Args:
         backbone: functional model from normalised images to maps at strides of 8, 16, 32 (`models.backbones`).
-        labels: sequence of C label names, in the order of the logits.
-        image_size: int. Height and width that the model was made for; other sizes run too.
+        labels: sequence of C label names, all different, in the order of the logits.
+        image_size: int, up to 8192. Height and width that the model was made for; other sizes run too.
         mean, std: three floats each, for RGB pixels 0–255.
         thresholds: C calibrated probabilities from which a label counts as present. Defaults to 0.5 each.
         calibration: `Calibration`, or its fields as a dict. Defaults to none: slopes of 1, intercepts of 0.
+
+    Raises:
+        ValueError: an argument is none of these.
 
     Call arguments:
         images: `[batch, height, width, 3]`, RGB pixels 0–255, uint8 or float.
@@ -32,22 +39,51 @@ class MultiLabelClassifier(keras.Model):
     def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, calibration=None, **kwargs):
         super().__init__(**kwargs)
         self.backbone = backbone
-        self.labels = tuple(labels)
-        self.image_size = image_size
-        self.mean = tuple(float(value) for value in mean)
-        self.std = tuple(float(value) for value in std)
-        self.thresholds = tuple(thresholds) if thresholds is not None else (0.5,) * len(self.labels)
+        self.labels = checked_labels(labels)
+        self.image_size = checked_whole("image_size", image_size, 1, LARGEST_IMAGE_SIZE)
+        self.mean = checked_numbers("mean", mean, 3)
+        self.std = checked_numbers("std", std, 3, low=SMALLEST_STD)
+        if thresholds is None:
+            thresholds = (0.5,) * len(self.labels)
+        self.thresholds = checked_numbers("thresholds", thresholds, len(self.labels), 0.0, 1.0)
         if isinstance(calibration, dict):
             calibration = Calibration(**calibration)
         self.calibration = calibration or Calibration.identity(len(self.labels))
-        for name, values in (("thresholds", self.thresholds), ("calibration", self.calibration.slopes)):
-            if len(values) != len(self.labels):
-                raise ValueError(f"`{name}` must have {len(self.labels)} entries, one a label. Received: {len(values)}")
+        if len(self.calibration.slopes) != len(self.labels):
+            raise ValueError(
+                f"`calibration` must have {len(self.labels)} entries, one a label. "
+                f"Received: {len(self.calibration.slopes)}"
+            )
         scale = 1.0 / np.asarray(self.std)
         self._recomputed_taps = None
         self.normalize = keras.layers.Rescaling(
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
+
+    @functools.cached_property
+    def inputs(self):
+        """As functional models have them: one symbolic input, of the size that the model was made for."""
+        return [keras.Input((self.image_size, self.image_size, 3), name="images")]
+
+    @functools.cached_property
+    def outputs(self):
+        """The symbolic logits of `inputs`: `keras.Model(model.inputs, model.outputs)` is the same model."""
+        return [self(self.inputs[0])]
+
+    def export(self, filepath, *arguments, **options):
+        """See `keras.Model.export`; Keras exports no model that was never called."""
+        if not self._called:
+            self(keras.Input((None, None, 3)))
+        return super().export(filepath, *arguments, **options)
+
+    def save(self, filepath, *arguments, **options):
+        """See `keras.Model.save`; `.keras` alone."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "Keras' older HDF5 form does not find registered classes again: save a `.keras` file, or the weights "
+                f"alone by `save_weights('model.weights.h5')`. Received: filepath={filepath}"
+            )
+        return super().save(filepath, *arguments, **options)
 
     def taps(self, images, training=None):
         """The backbone's feature maps for images of pixels 0–255; a list of feature maps is taken as they are."""
@@ -87,6 +123,10 @@ class MultiLabelClassifier(keras.Model):
     def backbone_variables(self):
         """Trainable variables that learn at the backbone's rate."""
         return list(self.backbone.trainable_variables)
+
+    def build_from_config(self, config):
+        # For photos of any size, whatever a file says.
+        self.build((None, None, None, 3))
 
     def compute_output_shape(self, images_shape):
         return (images_shape[0], len(self.labels))

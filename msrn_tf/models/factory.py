@@ -9,6 +9,7 @@ import keras
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbones import STRIDES, build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.model_file import at_most_weights, count_weights
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
 
@@ -66,12 +67,14 @@ def load_model(path, flag="--model"):
     """A trained model (`model.keras`), restored whole. `flag` names it in errors.
 
     Raises:
-        UserError: the file is missing, is no Keras model, or holds another kind of model.
+        UserError: the file is missing, is no Keras model, holds another kind of model or arguments that no model can
+            have, or would unpack to far more than it is.
     """
     if not os.path.isfile(path):
         raise UserError(f"{flag}={path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with at_most_weights(count_weights(path)):
+            model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({reason[:200]})") from error

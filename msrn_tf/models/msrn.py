@@ -9,6 +9,7 @@ from msrn_tf.models.backbones import STRIDES, tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.label_encoder import LabelEncoder
 from msrn_tf.models.receptive_field import position_centre
+from msrn_tf.models.validation import LARGEST_DROPOUT, LARGEST_WIDTH, checked_numbers, checked_whole
 
 MIN_POOLED_POSITIONS = 7
 """`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""
@@ -58,28 +59,29 @@ class MSRN(MultiLabelClassifier):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        if not 0 <= num_groups <= len(self.labels):
-            raise ValueError(f"`num_groups` must be 0 to {len(self.labels)}, the labels. Received: {num_groups}")
+        self.num_groups = checked_whole("num_groups", num_groups, 0, len(self.labels))
         if head not in ("mlp", "elementwise"):
             raise ValueError(f"`head` must be 'mlp' or 'elementwise'. Received: head={head}")
         if tap_pooling not in ("published", "none", "auto"):
             raise ValueError(f"`tap_pooling` must be 'published', 'none' or 'auto'. Received: {tap_pooling}")
         if word_vectors is None and word_vector_size is None:
             raise ValueError("`word_vectors` or `word_vector_size` is needed")
-        self.num_groups = num_groups
-        self.word_vector_size = word_vector_size if word_vectors is None else int(np.shape(word_vectors)[1])
+        size = word_vector_size if word_vectors is None else int(np.shape(word_vectors)[1])
+        self.word_vector_size = checked_whole("word_vector_size", size, 1, LARGEST_WIDTH)
         self.train_word_vectors = train_word_vectors
-        self.channels = channels
+        self.channels = checked_whole("channels", channels, 1, LARGEST_WIDTH)
         self.encoder = encoder
         self.head_name = head
-        self.head_units = head_units
+        self.head_units = checked_whole("head_units", head_units, 1, LARGEST_WIDTH)
         self.strides = tuple(strides)
+        if not self.strides or list(self.strides) != [stride for stride in STRIDES if stride in self.strides]:
+            raise ValueError(f"`strides` must be some of {STRIDES}, in this order. Received: {strides}")
         self.tap_pooling = tap_pooling
-        self.dropout = dropout
+        (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
         self._initial_adjacency = adjacency
         self._initial_word_vectors = word_vectors
 
-    def build(self, images_shape):
+    def build(self, input_shape):
         self._build_semantics()
         widths = [shape[-1] for shape in tap_shapes(self.backbone)]
         # Taps at strides 8 and 16 pass a 1×1 convolution of their own width (published name: conv_buffer).

@@ -5,6 +5,7 @@ from keras import ops
 
 from msrn_tf.models.backbones import tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.validation import LARGEST_DROPOUT, checked_numbers
 
 
 @keras.saving.register_keras_serializable("msrn_tf")
@@ -22,9 +23,9 @@ class PooledClassifier(MultiLabelClassifier):
         if pooling not in ("avg", "max"):
             raise ValueError(f"`pooling` must be 'avg' or 'max'. Received: pooling={pooling}")
         self.pooling = pooling
-        self.dropout = dropout
+        (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
 
-    def build(self, images_shape):
+    def build(self, input_shape):
         channels = tap_shapes(self.backbone)[-1][-1]
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
         self.head = keras.layers.Dense(len(self.labels), dtype="float32", name="head")

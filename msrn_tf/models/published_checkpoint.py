@@ -1,20 +1,24 @@
 """The published checkpoints: into a model of this package, and back under the published names."""
 
 import dataclasses
+import math
 import re
 
 import numpy as np
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
+from msrn_tf.models.backbones import RESNET_BLOCKS, STRIDES, build_backbone
+from msrn_tf.models.model_file import at_most_weights
 from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
 
 HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
 NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")
 """What checkpoints hold beside the network: made by the published code, and never called."""
 
-HEAD_UNITS = 2048
+HARMLESS_NUMBERS = 2**22
+HEAD_UNITS, CHANNELS, WORD_VECTOR_SIZE, RESNET101_BLOCKS = 2048, 512, 300, 33
 
 
 @dataclasses.dataclass
@@ -62,7 +66,12 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
         tap_pooling="published",
         name="msrn",
     )
-    model.build((None, None, None, 3))
+    numbers = sum(math.prod(tensor.shape) for tensor in tensors.values()) + HARMLESS_NUMBERS
+    try:
+        with at_most_weights(2 * numbers):  # a file that lacks a tensor is told so further on
+            model.build((None, None, None, 3))
+    except ValueError as error:
+        raise tensors.error(f"its shapes do not fit together ({error})") from error
     model.adjacency.assign(label_graph.adjacency(graph_threshold))
     model.word_vectors.assign(label_graph.word_vectors)
     return model, assign_published(model, tensors)
@@ -96,8 +105,8 @@ def published_state(model):
     Raises:
         UserError: the published network has no place for a part of the model.
     """
-    if model.encoder != "gat":
-        raise UserError(f"--to_torch: the published code has no --encoder={model.encoder}; only gat can be written")
+    if reason := _why_unpublishable(model):
+        raise UserError(f"--to_torch: {reason}")
     try:
         variables = published_variables(model)
     except KeyError as error:
@@ -120,6 +129,35 @@ def published_state(model):
         "fc2.bias": (labels,),
     }
     return {name: np.zeros(shape, np.float32) for name, shape in unused.items() if name not in state} | state
+
+
+def unpublished_sizes(model):
+    """What the published code has as constants, and this model in another size: `["channels 8 (512)", …]`."""
+    units = model.head_units if model.head_name == "mlp" else HEAD_UNITS
+    blocks = sum(layer.name.endswith("_out") for layer in model.backbone.layers)
+    sizes = (
+        ("channels", model.channels, CHANNELS),
+        ("hidden units", units, HEAD_UNITS),
+        ("numbers a word vector", model.word_vector_size, WORD_VECTOR_SIZE),
+        ("blocks of the ResNet", blocks, RESNET101_BLOCKS),
+    )
+    return [f"{name} {found} ({published})" for name, found, published in sizes if found != published]
+
+
+def _why_unpublishable(model):
+    """A sentence on a part of the model that the published network has not, or has otherwise; None: it has them all."""
+    if model.encoder != "gat":
+        return f"the published code has no --encoder={model.encoder}; only gat can be written"
+    if model.strides != STRIDES:
+        strides = " and ".join(map(str, model.strides))
+        return f"the published code attends at strides 8, 16 and 32, and this model at {strides}"
+    if not model.num_groups:
+        return "the published code has groups of labels, and this model has none (--pool_ratio=0)"
+    if not all(model.tap_pools):
+        return "the published code pools every feature map, and this model not; train it with --tap_pooling=published"
+    if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
+        return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"
+    return None
 
 
 def _backbone_name(tensors):
