@@ -3,7 +3,6 @@
 `Client` is the same for programs.
 """
 
-import contextlib
 import dataclasses
 import io
 import random
@@ -20,11 +19,14 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from export.heatmap_files import open_upright, write_heatmaps
+from export.heatmap_files import write_heatmaps
 from export.serving.warm_up import predict_request
 from msrn_tf import command_line
 from msrn_tf.config import option
-from msrn_tf.data.photos import find_photos
+from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.data.photo_batches import why_unreadable
+from msrn_tf.data.photos import find_photos, why_not_a_photo_file
+from msrn_tf.data.pillow_decoding import pixels_by_pillow
 from msrn_tf.errors import UserError
 from msrn_tf.predict import print_rows
 from msrn_tf.progress import ProgressBar
@@ -33,6 +35,7 @@ from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_WAIT_SECONDS = 0.1
+SENT_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 
 
 class ServingFailure(UserError):
@@ -147,7 +150,7 @@ class ClientConfig:
 
 def main(arguments, config):
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
-    paths = find_photos(arguments)
+    paths = find_photos(arguments, sys.stdin.buffer)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
     heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
@@ -171,7 +174,7 @@ def main(arguments, config):
             bar.update(start + len(part))
     print_rows(rows, config)
     for path in bad:
-        say(f"error: {path}: is no photo that the server can decode", error=True)
+        say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
         raise failure
     if bad:
@@ -206,15 +209,22 @@ def ask(client, paths, heatmaps=None):
 
 
 def read_photo(path):
-    """A file's bytes; WebP, which servers do not decode, as PNG."""
-    with open(path, "rb") as file:
-        encoded = file.read()
-    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
-        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            stream = io.BytesIO()
-            open_upright(path).save(stream, "PNG")
-            return stream.getvalue()
-    return encoded
+    """A file's bytes, as PNG where servers do not decode its format (WebP, TIFF …); none where there is no file."""
+    if why_not_a_photo_file(path):
+        return b""
+    try:
+        with open(path, "rb") as file:
+            encoded = file.read()
+    except OSError:
+        return b""
+    if encoded.startswith(SENT_AS_THEY_ARE):
+        return encoded
+    pixels, reason = pixels_by_pillow(encoded, MAX_PIXELS)
+    if reason:
+        return encoded
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _credentials(config):
@@ -239,4 +249,4 @@ def _read_pem(flag, path):
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(ClientConfig,), positional="PHOTO_OR_DIR...")
+    command_line.run(main, usage=__doc__, configs=(ClientConfig,), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-...")

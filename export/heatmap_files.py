@@ -1,13 +1,7 @@
 """Heat-maps that a server or a device computed, laid over the photo and written to files."""
 
-from PIL import Image, ImageOps
-
+from msrn_tf.data.pillow_decoding import open_photo
 from msrn_tf.visualization.heatmaps import enlarge, overlay
-
-
-def open_upright(path):
-    """A photo as people see it: RGB `PIL.Image`, turned by its EXIF tag."""
-    return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
 
 
 def write_heatmaps(path, maps, files):
@@ -18,5 +12,5 @@ def write_heatmaps(path, maps, files):
         maps: label → `[h, w]` in [0, 1].
         files: `HeatmapFiles`.
     """
-    photo = open_upright(path)
+    photo = open_photo(path)
     return files.save(path, {label: overlay(photo, enlarge(map_, photo.size)) for label, map_ in maps.items()})

@@ -34,7 +34,7 @@ def main(arguments, config):
     """Classifies as configured. Photos that cannot be read are named at the end, and the exit status is then 2."""
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
-    paths = find_photos(arguments)
+    paths = find_photos(arguments, sys.stdin.buffer)
     classifier = open_classifier(config.model, config.threads)
     if config.heatmaps and not classifier.has_attention:
         raise UserError(f"--heatmaps: {config.model} has none; export it with export.tflite --with_attention")
@@ -104,4 +104,4 @@ def print_rows(rows, config):
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(OnDeviceConfig,), positional="PHOTO_OR_DIR...")
+    command_line.run(main, usage=__doc__, configs=(OnDeviceConfig,), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-...")

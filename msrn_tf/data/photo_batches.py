@@ -33,4 +33,4 @@ def decoded_batches(paths, image_size, batch_size):
 def why_unreadable(path):
     """Why a photo cannot be read or decoded, in a few words."""
     reason = why_not_a_photo_file(path)
-    return reason or why_not_decoded(Example(path, np.zeros(1, np.int8), image_path=path)) or "cannot be read"
+    return reason or why_not_decoded(Example(path, np.zeros(1, np.int8), image_path=path)) or "it can be decoded here"

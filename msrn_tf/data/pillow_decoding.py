@@ -17,6 +17,12 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
+def open_photo(path):
+    """A photo's file as people see it: RGB `PIL.Image`, upright. Raises what Pillow does where it is none."""
+    with Image.open(path, formats=("JPEG", "PNG", "GIF", *_readable())) as image:
+        return Image.fromarray(_upright_rgb(image))
+
+
 def pixels_by_pillow(encoded, max_pixels):
     """Upright RGB of a photo's bytes.
 
