@@ -1,5 +1,7 @@
 """Counts, adjacency and word vectors against the published implementation's numbers and by hand."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,92 @@ def test_multi_word_labels_are_averaged_and_missing_words_are_named(tmp_path):
     assert missing == {"dog xyzzy": ["xyzzy"], "xyzzy": ["xyzzy"]}
     np.testing.assert_allclose(vectors[3], vectors[:3].mean(axis=0))
     assert np.abs(vectors).sum(axis=1).min() > 0
+
+
+def vectors_of(path, content, labels):
+    """Each label's vector as a list, or "mean" where words of it are missing."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    vectors, missing = glove_word_vectors(str(path), labels)
+    return [
+        missing.get(label) if label in missing else vector.tolist()
+        for label, vector in zip(labels, vectors, strict=True)
+    ]
+
+
+def test_words_of_any_script_are_whole_and_missing_ones_are_named(tmp_path):
+    path = tmp_path / "vectors.txt"
+    content = "caf 9 9\ncafé 1 2\nbr 9 9\ncke 9 9\nbrücke 3 4\n狗 5 6\nсобака 7 8\nहिन्दी 1 1\n"
+    labels = ["café", "cafe\u0301", "Brücke", "狗", "СОБАКА", "हिन्दी"]
+    assert vectors_of(path, content, labels) == [[1, 2], [1, 2], [3, 4], [5, 6], [7, 8], [1, 1]]
+    assert vectors_of(path, "caf 9 9\ndog 1 2\n", ["café", "dog"]) == [["café"], [1, 2]]
+
+
+def test_words_are_found_in_any_case_the_labels_own_first(tmp_path):
+    path = tmp_path / "vectors.txt"
+    assert vectors_of(path, "DOG 1 2\nCat 3 4\n", ["dog", "cat"]) == [[1, 2], [3, 4]]
+    assert vectors_of(path, "DOG 1 2\ndog 5 6\n", ["Dog"]) == [[5, 6]]
+    assert vectors_of(path, "dog 5 6\nDog 1 2\n", ["Dog"]) == [[1, 2]]
+    assert vectors_of(path, "#dog 1 2\ndog. 3 4\ndog 5 6\n", ["Dog"]) == [[5, 6]]
+
+
+@pytest.mark.parametrize("entry", ["ice_cream", "ice-cream", "ice cream", "Ice_Cream", "ice\u00a0cream"])
+def test_an_entry_for_several_words_comes_before_their_mean(tmp_path, entry):
+    content = f"ice 1 0\n{entry} 5 6\ncream 0 1\nred 3 0\n"
+    labels = ["ice cream", "red_ice_cream", "cream"]
+    assert vectors_of(tmp_path / "v.txt", content, labels) == [[5, 6], [4, 3], [0, 1]]
+    assert vectors_of(tmp_path / "v.txt", "t-shirt 1 2\nt 9 9\nshirt 9 9\n", ["T-shirt"]) == [[1, 2]]
+
+
+def test_entries_with_blanks_of_their_own_do_not_end_the_reading(tmp_path):
+    """As in glove.840B.300d.txt: `. . .` and `at name@domain.com` are words there."""
+    content = ", 1 1\n. . . 2 2\nat name@domain.com 3 3\nat 4 4\n"
+    assert vectors_of(tmp_path / "v.txt", content, ["at"]) == [[4, 4]]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode(),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"2 3\n" + text.encode(),
+        lambda text: text.replace(" ", "\t").encode(),
+        lambda text: text.replace("\n", " \r\n").encode(),
+        lambda text: gzip.compress(b"2 3\n" + text.encode()),
+        lambda text: gzip.compress(b"\xef\xbb\xbf" + text.encode()),
+    ],
+)
+def test_word_vectors_are_read_in_the_forms_that_are_in_circulation(tmp_path, encode):
+    content = encode("katze 1 2 3\nhund 4 5 6\n")
+    assert vectors_of(tmp_path / "v", content, ["Katze", "Hund"]) == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04glove", "ZIP archive; unpack it"),
+        (gzip.compress(b"dog 1 2\ncat 1 2\n" * 99)[:-20], "cannot be read"),
+        (b"dog 1 nan\n", "line 1 is not a word and 2 numbers"),
+        (b"0 " * (1 << 20), "line 1 is not"),
+        (b"\x00\x01\x02", "line 1 is not"),
+        (b"word,v1\ndog,1\n", "line 1 is not"),
+    ],
+)
+def test_a_file_that_is_no_text_of_word_vectors_is_named_for_what_it_is(tmp_path, content, words):
+    with pytest.raises(UserError, match=words):
+        vectors_of(tmp_path / "v", content, ["dog", "cat"])
+
+
+def test_the_labels_of_a_graph_are_compared_as_those_of_data_are(tmp_path):
+    def save(labels):
+        count = len(labels)
+        np.savez(tmp_path / "g.npz", labels=labels, counts=np.ones(count), cooccurrence=np.zeros((count, count)))
+        return str(tmp_path / "g.npz")
+
+    assert LabelGraph.load(save(np.array(["cafe\u0301", " a\u00a0b "]))).labels == ("café", "a b")
+    for labels in (np.array(["a", "a\u200b"]), np.array(["a\nb"]), np.array([1, 2]), np.array(["a", "\u200b"])):
+        with pytest.raises(UserError, match=r"--label_graph=.*g\.npz"):
+            LabelGraph.load(save(labels))
 
 
 @pytest.mark.parametrize("text", ["", "dog a b\n", "dog 1 2\ncat 1\n", "zebra 1 2\n"])

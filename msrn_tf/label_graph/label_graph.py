@@ -11,7 +11,7 @@ from msrn_tf.arrays import read_arrays
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
 from msrn_tf.label_graph.adjacency import DEFAULT_THRESHOLD, label_edges, normalized_adjacency
-from msrn_tf.label_graph.validation import counts, numbers
+from msrn_tf.label_graph.validation import counts, label_names, numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,11 @@ class LabelGraph:
         missing = [key for key in ("labels", "counts", "cooccurrence") if arrays[key] is None]
         if missing:
             raise UserError(f"--label_graph={path}: lacks {', '.join(missing)}; it is no label graph file")
-        labels, vectors = arrays["labels"], arrays["word_vectors"]
-        if labels.ndim != 1 or len(set(labels.tolist())) < labels.size or not labels.size:
-            raise UserError(f"--label_graph={path}: names no label, or one twice")
-        what, size = f"--label_graph={path}:", labels.size
+        what, vectors = f"--label_graph={path}:", arrays["word_vectors"]
+        labels = label_names(arrays["labels"], what)
+        size = len(labels)
         return cls(
-            tuple(str(label) for label in labels),
+            labels,
             counts(arrays["counts"], (size,), f"{what} counts"),
             counts(arrays["cooccurrence"], (size, size), f"{what} cooccurrence"),
             0 if arrays["num_images"] is None else int(counts(arrays["num_images"], (), f"{what} num_images")),

@@ -1,8 +1,29 @@
-"""Numbers from a stranger's file: of the shape that the labels ask for, finite, and counts where counts are meant."""
+"""Labels and numbers from a stranger's file: names of one line, each once; numbers of the shape that labels ask for,
+finite, and counts where counts are meant.
+"""
 
 import numpy as np
 
 from msrn_tf.errors import UserError
+from msrn_tf.text import clean_label, what_is_wrong_with
+
+
+def label_names(array, what):
+    """The labels in an array of text, cleaned as those of data sets are (`msrn_tf.text.clean_label`).
+
+    Raises:
+        UserError: it is something else, names none or one twice, or one that is no name; the sentence starts with
+            `what`.
+    """
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise UserError(f"{what} labels are no list of names")
+    labels = tuple(clean_label(name.decode(errors="replace") if isinstance(name, bytes) else name) for name in array)
+    if len(set(labels)) < len(labels) or not labels:
+        raise UserError(f"{what} names no label, or one twice")
+    for label in labels:
+        if wrong := what_is_wrong_with(label):
+            raise UserError(f"{what} the label {label[:60]!r} holds {wrong}; give each label a name of one line")
+    return labels
 
 
 def numbers(value, shape, what):
