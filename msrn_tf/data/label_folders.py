@@ -13,6 +13,7 @@ from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.photos import is_ignored_name, is_photo_name
 from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.errors import UserError
+from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
 APPAREL_LABELS = ("black", "blue", "brown", "green", "red", "white", "dress", "pants", "shirt", "shoes", "shorts")
@@ -98,13 +99,15 @@ class LabelFolders:
     def _splits_by_content(self):
         """Each photo's split. All of them are read, once."""
         names, digests = self._photos[""], []
-        for name in names:
-            path = os.path.join(self.data_dir, name)
-            try:
-                with open(path, "rb") as file:
-                    digests.append(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read ({error.strerror}); mend it or take it away") from error
+        with ProgressBar("dividing photos", len(names), "photos") as bar:
+            for name in names:
+                path = os.path.join(self.data_dir, name)
+                try:
+                    with open(path, "rb") as file:
+                        digests.append(hashlib.file_digest(file, "sha256").digest())
+                except OSError as error:
+                    raise UserError(f"{path}: cannot be read ({error.strerror}); mend it or take it away") from error
+                bar.update(len(digests))
         labels = [self._labels_of(os.path.basename(os.path.dirname(name))) for name in names]
         return dict(zip(names, stratified_splits(digests, labels, self._fractions), strict=True))
 

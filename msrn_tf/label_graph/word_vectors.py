@@ -4,6 +4,7 @@ import collections
 import gzip
 import io
 import itertools
+import os
 import re
 import unicodedata
 import zlib
@@ -11,6 +12,7 @@ import zlib
 import numpy as np
 
 from msrn_tf.errors import UserError
+from msrn_tf.progress import ProgressBar
 from msrn_tf.text import encoding_of
 
 LEARNED_SIZE = 300
@@ -41,7 +43,7 @@ def label_words(label):
     return "".join(letters).casefold().split()
 
 
-def read_word_vectors(path, labels, progress=None):
+def read_word_vectors(path, labels):
     """The vectors in a text file (`word v1 v2 …` a line) of the words of some labels, and of words that it joins.
 
     Read are GloVe's files, also entries with blanks of their own; word2vec's and fastText's text files, with a first
@@ -51,7 +53,6 @@ def read_word_vectors(path, labels, progress=None):
     Args:
         path: the file.
         labels: names.
-        progress: called with the number of bytes done, now and then.
 
     Returns:
         dict of words joined by `_` → float32 `[V]`.
@@ -63,7 +64,7 @@ def read_word_vectors(path, labels, progress=None):
     wanted = {"_".join(its[first:end]) for its in words.values() for first, end in _runs(its)}
     spelt = set(labels) | {part for label in labels for part in label.replace("_", " ").split()}
     vectors, ranks = {}, {}
-    for number, line, size in _lines(path, progress):
+    for number, line, size in _lines(path):
         first = line.split(None, 1)[0]
         # An entry with blanks begins with a word that is wanted too.
         if first not in wanted and (
@@ -95,14 +96,14 @@ def _runs(words):
     return sorted(runs, key=lambda run: run[0] - run[1])
 
 
-def _lines(path, progress):
+def _lines(path):
     """`(number, line, V)` of the lines of vectors in a text file.
 
     V is what most of the first lines have: an entry may hold blanks. A first line of two numbers, the second of them V,
     is word2vec's and fastText's.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, ProgressBar("word vectors", os.fstat(file.fileno()).st_size >> 20, "MB") as bar:
             stream = _text_of(file, path)
             lines = enumerate(iter(lambda: stream.readline(_MAX_LINE), ""), 1)
             start = [(number, line) for number, line in itertools.islice(lines, _LINES_LOOKED_AT) if line.strip()]
@@ -115,8 +116,8 @@ def _lines(path, progress):
             for number, line in itertools.chain(start, lines):
                 if len(line) == _MAX_LINE:
                     raise _no_vectors(path, number, size)
-                if progress and number % _LINES_BETWEEN_REPORTS == 0:
-                    progress(file.tell())
+                if number % _LINES_BETWEEN_REPORTS == 0:
+                    bar.update(file.tell() >> 20)
                 if line.strip():
                     yield number, line, size
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
@@ -153,11 +154,11 @@ def _no_vectors(path, number, size):
     )
 
 
-def glove_word_vectors(path, labels, progress=None):
+def glove_word_vectors(path, labels):
     """Each label's vector: that of an entry for the whole label, or the mean over its parts, the longest known first.
 
     Args:
-        path, progress: as `read_word_vectors`.
+        path: the file.
         labels: C names.
 
     Returns:
@@ -168,7 +169,7 @@ def glove_word_vectors(path, labels, progress=None):
         UserError: as `read_word_vectors`, or no label has a known word.
     """
     labels = list(map(str, labels))
-    known = read_word_vectors(path, labels, progress)
+    known = read_word_vectors(path, labels)
     missing, rows = {}, []
     for label in labels:
         found, unknown = _parts(label_words(label), known)
