@@ -63,6 +63,6 @@ def _fingerprint(examples, labels):
     return {
         "labels": list(labels),
         "number_of_images": len(examples),
-        "image_names": zlib.crc32(names.encode()),
+        "image_names": zlib.crc32(os.fsencode(names)),
         "targets": zlib.crc32(targets_of(examples).tobytes()),
     }
