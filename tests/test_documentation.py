@@ -1,0 +1,120 @@
+"""README, BUILD and docs: their commands have the flags they are given, their figures are those of tables and tests."""
+
+import math
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import test_published_numbers
+from running import ROOT, command
+
+from msrn_tf.models.backbones import build_backbone, tap_shapes
+
+PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text(name):
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def rows(name):
+    """Cells of every table in a page, those of commands' output too."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in re.split(r"[|│┃]", line)[1:-1]] for line in lines if line[:1] in ("|", "│", "┃")]
+
+
+def named_commands():
+    """Command → flags that a page gives it."""
+    found = {}
+    for page in PAGES:
+        content = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for module, rest in re.findall(r"^[^#\n]*python -m ((?:msrn_tf|export)\.\w+)([^\n|`]*)", content, re.M):
+            found.setdefault(module, set()).update(re.findall(r"--(\w+)", rest))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(named_commands()))
+def test_commands_of_the_pages_have_the_flags_that_they_are_given(module):
+    run = command(module, "--help")
+    assert run.returncode == 0, run.stderr
+    known = set(re.findall(r"^  --(\w+)=", run.stdout, re.M)) | {"flagfile", "help"}
+    assert named_commands()[module] <= known
+
+
+def test_readme_states_tolerances_as_the_tests_hold_them():
+    assert (
+        f"logits within {test_published_numbers.LOGIT_TOLERANCE:.0e}, gradients within a relative error of "
+        f"{test_published_numbers.GRADIENT_TOLERANCE:.0e}, those of the backbone "
+        f"{test_published_numbers.BACKBONE_GRADIENT_TOLERANCE:.0e}"
+    ).replace("e-0", "e-") in text("README.md")
+
+
+def test_figures_of_voc_2007_are_those_of_the_study():
+    study = {}
+    for row in rows("docs/results.md"):
+        if len(row) == 7:
+            study.setdefault(row[0], []).append(row[2].split(" ")[0])
+    # Of each name, the first table is the fine-tuned one and the second the frozen one.
+    tuned, frozen, tuned_gap, frozen_gap = (
+        f"{float(study[f'{name}, 288 pixels'][place]):.1f}" for name in ("msrn", "gap") for place in (0, 1)
+    )
+    assert (
+        f"MSRN has {frozen} mAP frozen and {tuned} fine-tuned, average pooling with the same training {frozen_gap} and "
+        f"{tuned_gap}"
+    ) in text("README.md")
+
+
+def test_sizes_and_accuracy_of_devices_are_those_of_the_tables():
+    table = {row[0]: row for row in rows("docs/ondevice.md") if len(row) == 10 and row[0].endswith(".tflite")}
+    megabytes = {name: float(row[1]) for name, row in table.items()}
+    resnet = dict(
+        re.findall(r"(float16|dynamic|int8) (?:[\d.]+ [\d.]+× ){2}[\d.]+ ([\d.]+)×", text("benchmarks/RESULTS.md"))
+    )
+
+    def parts(mode):
+        ours = [megabytes[f"{kind}_{mode}.tflite"] / megabytes[f"{kind}_none.tflite"] for kind in ("voc", "demo")]
+        return [f"{part:.2f}" for part in (*ours, float(resnet[mode]))]
+
+    page, readme = text("docs/ondevice.md"), text("README.md")
+    voc, demo, published = parts("int8")
+    trained = next(row for row in rows("docs/ondevice.md") if row[0] == "model.keras")  # VOC's table is the first
+    after = table["voc_int8.tflite"][4]
+    assert (
+        f"went from {trained[4]} to {after} mAP at {voc} of the float file's size (ResNet-101: {published})" in readme
+    )
+    assert f"`int8` {demo} of the demo model's" in page and f"{voc} of VOC's" in page
+    for mode, words in (("dynamic", "no photos needed, "), ("float16", "GPU delegates; ")):
+        assert f"{words}{min(parts(mode))} to {max(parts(mode))} of the size" in page
+
+
+def test_sizes_of_feature_maps_and_gradients_are_what_shapes_say():
+    shapes = tap_shapes(build_backbone("mobilenet_v2")[0], (None, 224, 224, 3))
+    numbers = [math.prod(shape[1:]) for shape in shapes]
+    last, all_three = (4 * count * 5008 * 2 / 1e9 for count in (numbers[-1], sum(numbers)))
+    assert f"{last:.1f} GB for 5,008 photos of 224 pixels and their mirror images, at all three {all_three:.0f} GB" in (
+        text("BUILD.md")
+    )
+    resnet = 4 * build_backbone("resnet101")[0].count_params() / 1e6
+    (published,) = re.findall(r"used: 544 parameters, ([\d,]+) numbers", text("docs/pretrained.md"))
+    sentence = r"ResNet-101 alone (\d+) MB a step, with .* VOC's labels (\d+)"
+    alone, with_head = re.findall(sentence, text("docs/distributed.md"))[0]
+    assert int(alone) == pytest.approx(resnet, abs=5)
+    assert int(with_head) == pytest.approx(4 * int(published.replace(",", "")) / 1e6, abs=5)
+
+
+def test_the_first_python_that_is_named_is_the_one_that_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11" and project["tool"]["ruff"]["target-version"] == "py311"
+    assert "Python 3.11 on Linux" in text("BUILD.md")
+
+
+@pytest.mark.slow
+def test_the_number_of_conformance_cases_is_that_of_the_tests():
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/test_serving_conformance.py"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    (count,) = re.findall(r"(\d+) tests collected", run.stdout)
+    assert f"{count} cases over the wire" in text("docs/serving.md")
