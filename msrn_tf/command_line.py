@@ -166,7 +166,8 @@ def memory_error(error, instances):
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return f"memory ran out ({reason}); what helps: {what}"
+    goes_on = "; checkpoints that were written are whole" if "workdir" in named else ""
+    return f"memory ran out ({reason}); what helps: {what}{goes_on}"
 
 
 def help_text(usage, concerns, positional=None):

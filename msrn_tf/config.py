@@ -16,6 +16,8 @@ from msrn_tf.training.losses import LOSSES
 from msrn_tf.training.optimizers import OPTIMIZERS
 from msrn_tf.training.schedules import SCHEDULES
 
+FROZEN_STRIDES = (0, 2, 4, 8, 16, 32)
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -23,7 +25,9 @@ class DataConfig:
 
     dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
-    labels: str = option("", "labels to read, in this order: a text file with one a line, or names separated by commas")
+    labels: str = option(
+        "", "labels to read, in this order: a text file with one a line, or names separated by commas", path="input"
+    )
     min_photos: int = option(
         0, "leave out labels that fewer photos show of the split that is trained on or measured", low=0
     )
@@ -71,11 +75,15 @@ class ModelConfig:
     )
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
     freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
-    frozen_stride: int = option(0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16", high=32)
+    frozen_stride: int = option(
+        0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16 or 32; 0: none"
+    )
     mixed_precision: str = option(
         "none", "compute dtype in training; model.keras is float32", choices=("none", "float16", "bfloat16")
     )
-    recompute_backbone: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    recompute_backbone: bool = option(
+        False, "recompute activations in the backward pass: less memory, more time", may_change=True
+    )
     init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
@@ -191,6 +199,11 @@ def check_training(data, model, optimization, run):
         (
             not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
             f"--strides={','.join(map(str, model.strides))}: must be some of {','.join(map(str, STRIDES))}, in order",
+        ),
+        (
+            model.frozen_stride not in FROZEN_STRIDES,
+            f"--frozen_stride={model.frozen_stride}: must be one of {', '.join(map(str, FROZEN_STRIDES))}; 0 freezes "
+            "nothing",
         ),
         (
             data.cache_features and not model.freeze_backbone,

@@ -1,6 +1,10 @@
 """A new model from an old one, and how a model is trained: frozen parts, recomputed activations, half precision."""
 
 import dataclasses
+import os
+import shutil
+import subprocess
+import types
 
 import keras
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from msrn_tf.config import ModelConfig
+from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, random_word_vectors
 from msrn_tf.models.factory import create_model, load_model, save_model
 from msrn_tf.models.transfer import transfer_weights
@@ -53,8 +58,52 @@ def test_only_the_backbone_goes_from_a_baseline_to_msrn_and_the_rest_is_named():
     source, target = small_model(["cat", "dog"], "gap"), small_model(["cat", "dog"])
     report = transfer_weights(source, target)
     assert "conv1_conv/kernel" in report.whole
-    assert {name for name, _ in report.left} >= {"projection1/kernel", "diff_pool/embedding/kernel"}
-    assert any("not taken: projection1/kernel" in line for line in report.describe())
+    assert {name for name, _ in report.left} >= {"projection_at_stride_8/kernel", "diff_pool/embedding/kernel"}
+    assert any("not taken: projection_at_stride_8/kernel" in line for line in report.describe())
+
+
+def test_what_belongs_to_a_stride_goes_to_that_stride_alone():
+    """All maps of this backbone's first two strides, and its last two, have as many channels each: shapes agree."""
+    labels = ["cat", "dog", "hat"]
+    for head in ("mlp", "elementwise"):
+        source, target = (small_model(labels, head=head, strides=strides) for strides in ((16, 32), (8, 16)))
+        before = {variable.path: np.array(variable) for variable in target.weights}
+        there = {variable.path: np.array(variable) for variable in source.weights}
+        report = transfer_weights(source, target)
+        after = {variable.path: np.array(variable) for variable in target.weights}
+        for ours, theirs in (("projection2", "projection1"), ("tap_convolution2", "tap_convolution1")):
+            np.testing.assert_array_equal(after[f"msrn/{ours}/kernel"], there[f"msrn/{theirs}/kernel"])
+        kernel = "head/kernel" if head == "elementwise" else "head/hidden/kernel"
+        for name in ("projection1/kernel", "tap_convolution1/kernel", kernel):
+            np.testing.assert_array_equal(after[f"msrn/{name}"], before[f"msrn/{name}"])
+        reasons = dict(report.left)
+        assert reasons["projection_at_stride_8/kernel"] == "not in the file"
+        assert reasons[kernel] == "strides [16, 32] in the file, [8, 16] here"
+        if head == "mlp":
+            np.testing.assert_array_equal(after["msrn/head/logits/kernel"], before["msrn/head/logits/kernel"])
+            assert reasons["head/logits/kernel"] == "its hidden units are not taken"
+
+
+def test_a_model_that_finds_no_room_is_one_sentence_and_the_one_before_is_whole(tmp_path, monkeypatch):
+    model = small_model(["cat", "dog"])
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", tmp_path]).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        path = tmp_path / "model.keras"
+        save_model(model, str(path))
+        before = path.read_bytes()
+        (tmp_path / "rest").write_bytes(bytes(8 << 20))
+        with pytest.raises(UserError, match=f"{path}: the model cannot be written .*MB are needed"):
+            save_model(model, str(path))
+        # Another process may take the room between the look and the writing.
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1 << 40))
+        with pytest.raises(UserError, match=f"{path}: the model cannot be written"):
+            save_model(model, str(path))
+        assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["model.keras", "rest"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    with pytest.raises(UserError, match="cannot be written"):
+        save_model(model, "/proc/model.keras")
 
 
 # Parts of the backbone that stay, activations that are computed again, half precision

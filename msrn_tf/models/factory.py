@@ -1,6 +1,9 @@
 """Models from choices, and models from files."""
 
+import errno
+import math
 import os
+import shutil
 import tempfile
 import zipfile
 
@@ -12,6 +15,9 @@ from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.model_file import at_most_weights, count_weights
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.pooled import PooledClassifier
+
+ARCHIVE = "model.zip"
+ROOM_BESIDE_WEIGHTS = 2**20  # bytes: the configuration and metadata
 
 
 def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False, msrn_class=MSRN):
@@ -87,17 +93,34 @@ def save_model(model, path):
     """Writes `model.keras` beside `path` and renames it, so that a reader never sees half a model.
 
     What was trained in mixed precision is saved to compute in float32: exports and devices start from it.
+
+    Raises:
+        UserError: there is no room, or it cannot be written; what had the name before is untouched.
     """
     if model.compute_dtype != "float32":
         model = in_dtype(model, "float32")
-    # Keras would hold the whole archive in memory; the same files, written to a folder first, go into it one by one.
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=f".{os.path.basename(path)}.") as folder:
-        model.save(folder, zipped=False)
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name in sorted(os.listdir(folder)):
-                archive.write(os.path.join(folder, name), name)
-    os.replace(temporary, path)
+    where, name = os.path.dirname(path) or ".", os.path.basename(path)
+    try:
+        # HDF5 may end the process where a disk fills up under it: the room for weights and archive is known before.
+        needed = 2 * sum(4 * math.prod(weight.shape) for weight in model.weights) + ROOM_BESIDE_WEIGHTS
+        free = shutil.disk_usage(where).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} are free")
+        # Keras would hold the whole archive in memory; the same files, written to a folder first, go in one by one.
+        with tempfile.TemporaryDirectory(dir=where, prefix=f".{name}.", ignore_cleanup_errors=True) as folder:
+            model.save(folder, zipped=False)
+            temporary = os.path.join(folder, ARCHIVE)
+            with zipfile.ZipFile(temporary, "w") as archive:
+                for member in sorted(os.listdir(folder)):
+                    if member != ARCHIVE:
+                        archive.write(os.path.join(folder, member), member)
+            os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # h5py raises both
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(
+            f"{path}: the model cannot be written ({reason}); what had this name before is whole: make room, or choose "
+            "another place"
+        ) from error
 
 
 def in_dtype(model, policy):

@@ -2,6 +2,7 @@
 label goes over by the label's name."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -15,6 +16,9 @@ LABEL_AXES = {
 }
 FLATTENED = "head/hidden/kernel"  # [(C + m) · 3D, units]: a block of rows for each label, then for each group
 OF_THE_GRAPH = ("adjacency",)
+OF_A_STRIDE = re.compile(r"^(tap_convolution|projection)(\d+)(?=/)")  # numbered in the order of the model's strides
+OF_ALL_STRIDES = ("head/kernel", FLATTENED)  # whose features are the strides' side by side
+AFTER_FLATTENED = "head/logits/kernel"  # reads hidden units, which mean nothing where others come before them
 
 
 @dataclasses.dataclass
@@ -44,6 +48,8 @@ def transfer_weights(source, target):
     report = TransferReport(shared_labels=tuple(label for label in target.labels if label in source.labels))
     rows = [(source.labels.index(label), target.labels.index(label)) for label in report.shared_labels]
     there = {_name(variable, source): variable for variable in source.weights}
+    other_strides = _strides(source) != _strides(target)
+    flattened_taken = False
     for variable in target.weights:
         name = _name(variable, target)
         if name in OF_THE_GRAPH or (name == "word_vectors" and not target.train_word_vectors):
@@ -51,11 +57,18 @@ def transfer_weights(source, target):
         if name not in there:
             report.left.append((name, "not in the file"))
             continue
+        if other_strides and name.endswith(OF_ALL_STRIDES):
+            report.left.append((name, f"strides {_strides(source)} in the file, {_strides(target)} here"))
+            continue
+        if name.endswith(AFTER_FLATTENED) and not flattened_taken:
+            report.left.append((name, "its hidden units are not taken"))
+            continue
         value, old = np.asarray(there[name]), np.array(variable)
         merged = _by_label(name, value, old, rows, source, target)
         if merged is not None:
             variable.assign(merged)
             report.by_label.append(name)
+            flattened_taken |= name.endswith(FLATTENED)
         elif value.shape == old.shape:
             variable.assign(value)
             report.whole.append(name)
@@ -85,4 +98,13 @@ def _merge(value, old, rows, axis):
 
 
 def _name(variable, model):
-    return variable.path.removeprefix(f"{model.name}/")
+    """The variable's path in its model, with strides in place of their numbers."""
+    path = variable.path.removeprefix(f"{model.name}/")
+    strides = _strides(model)
+    return (
+        OF_A_STRIDE.sub(lambda found: f"{found[1]}_at_stride_{strides[int(found[2]) - 1]}", path) if strides else path
+    )
+
+
+def _strides(model):
+    return list(getattr(model, "strides", ()))

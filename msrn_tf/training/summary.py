@@ -5,8 +5,7 @@ import os
 
 from msrn_tf.models.backbones import activation_elements
 from msrn_tf.terminal import say
-
-OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2, "lion": 1}
+from msrn_tf.training.memory import OPTIMIZER_SLOTS
 
 
 def print_start(configs, strategy, model, label_graph, train_examples, val_examples):
@@ -62,7 +61,7 @@ def print_end(data, run, best, splits):
     folder = f" --data_dir={data.data_dir}" if data.data_dir else ""
     split = "test" if "test" in splits else data.val_split or data.train_split
     name = os.path.basename(os.path.abspath(run.workdir))
-    chosen = f"validation mAP {best['val_mAP']:.2f}" if "val_mAP" in best else "the last"
+    chosen = "the last" if best.get("val_mAP") is None else f"validation mAP {best['val_mAP']:.2f}"
     say(f"best       epoch {best['epoch']}, {chosen}: {path}")
     say(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
     say(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
