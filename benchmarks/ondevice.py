@@ -225,7 +225,6 @@ def recipes(options):
     from msrn_tf.config import DataConfig
     from msrn_tf.data.example import targets_of
     from msrn_tf.data.readers import open_dataset, read_split
-    from msrn_tf.evaluation.evaluator import in_label_order
     from msrn_tf.evaluation.metrics import evaluate_scores
     from msrn_tf.models.factory import load_model
 
@@ -234,7 +233,7 @@ def recipes(options):
     chosen = calibration_examples("", data, options.calibration_split, model.labels, 200, 0)
     photos = calibration_photos(chosen, model.image_size, data.max_pixels)
     reader = open_dataset(data.dataset, data.data_dir)
-    examples = in_label_order(read_split(reader, "test"), reader.labels, model.labels)[: options.images]
+    examples = read_split(reader, "test", labels=model.labels)[: options.images]
     content = convert(model, "none")
 
     def with_float_projections():

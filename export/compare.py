@@ -16,7 +16,7 @@ from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import evaluation_batches
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
-from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
@@ -63,7 +63,7 @@ def main(data, config):
     for path, classifier in classifiers.items():
         check_labels(path, classifier, model)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
-    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[: config.max_images or None]
     targets = targets_of(examples)
     expected = model_scores(model, examples, config, data)

@@ -17,7 +17,7 @@ from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.calibration import METHODS
 from msrn_tf.evaluation.calibrator import calibrate
-from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.evaluation.thresholds import ThresholdGoal
 from msrn_tf.files import check_output, write_beside
@@ -55,11 +55,18 @@ def main(data, config):
     model = load_model(config.model)
     check_output("output" if config.output else "model", output)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
-    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
+    targets = targets_of(examples)
+    for state, word in ((1, "present"), (0, "absent")):
+        if not (targets == state).any():
+            raise UserError(
+                f"--split={config.split}: no image of it has a label that is known to be {word}, so that nothing can "
+                "be fitted; choose another split"
+            )
     with ProgressBar("calibrating", len(examples)) as bar:
         logits = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).logits(examples, bar.update)
     goal = ThresholdGoal(config.target_precision, config.target_recall, config.min_positives)
-    result = calibrate(logits, targets_of(examples), goal, config.probabilities)
+    result = calibrate(logits, targets, goal, config.probabilities)
     model.calibration = dataclasses.replace(result.calibration, dataset=data.dataset, split=config.split)
     model.thresholds = tuple(map(float, result.thresholds.values))
     print_result(model.labels, result)
@@ -88,6 +95,8 @@ def print_result(labels, result):
     for c, label in enumerate(labels):
         if note := result.note(c):
             say(f"{label}: {note}")
+    for note in result.notes:
+        say(note)
     say("percent; each photo is judged by what was fitted to the others (five folds); before: 0.5 and no calibration")
     for title, figures in (("before", result.before), ("after", result.after)):
         errors = f"expected calibration error {figures['ECE']:.4f}, mean over labels {figures['classwise_ECE']:.4f}"
@@ -100,6 +109,7 @@ def as_json(model, result):
         "thresholds": dict(zip(model.labels, model.thresholds, strict=True)),
         "calibration": dataclasses.asdict(model.calibration),
         "kept_global_threshold": [model.labels[c] for c in np.flatnonzero(result.thresholds.is_global)],
+        "decided_as_before": [model.labels[c] for c in np.flatnonzero(result.kept)],
         "goal_out_of_reach": [model.labels[c] for c in np.flatnonzero(~result.thresholds.reached)],
     } | {
         name: {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in figures.items()}

@@ -13,7 +13,7 @@ from msrn_tf.data.example import targets_of
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation import faithfulness
-from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
@@ -41,7 +41,7 @@ def main(data, config):
     if not hasattr(model, "attention_maps"):
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
-    examples = in_label_order(read_split(reader, config.split, data.drop_unlabelled), reader.labels, model.labels)
+    examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]
     with ProgressBar("scoring", len(examples)) as bar:
         scores = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).scores(examples, bar.update)

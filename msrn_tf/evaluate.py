@@ -7,10 +7,11 @@ import os
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
+from msrn_tf.data.label_choice import for_labels
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
-from msrn_tf.evaluation.evaluator import Evaluator, in_label_order
+from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
 from msrn_tf.evaluation.measurement import THRESHOLDS, Protocol, measure
 from msrn_tf.evaluation.metrics import FIGURES
@@ -73,7 +74,7 @@ def main(data, config):
         with strategy.scope():
             model = load_model(path, flag)
         evaluator = Evaluator(model, config.batch_size, strategy, data.max_pixels, config.image_sizes, config.flip)
-        ordered = in_label_order(examples, reader.labels, model.labels)
+        ordered = for_labels(examples, reader, model.labels)
         with ProgressBar(f"evaluating {flag}", len(examples) * len(evaluator.image_sizes)) as bar:
             return measure(evaluator, ordered, protocol, reader, bar.update)
 
@@ -86,7 +87,16 @@ def main(data, config):
                 bar.update,
             )  # fmt: skip
     if config.baseline:
+        if metrics["mAP"] is None:
+            raise UserError(
+                f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
+            )
         other = measured(config.baseline, "--baseline")
+        strangers = [label for label in found.model.labels if label not in other.model.labels]
+        if strangers:
+            raise UserError(
+                f"--baseline={config.baseline}: does not know {', '.join(strangers[:10])}, which --model does"
+            )
         order = [other.model.labels.index(label) for label in found.model.labels]
         with ProgressBar("comparing", config.bootstrap, "resamples") as bar:
             metrics["comparison"] = {"baseline": other.metrics["mAP"]} | paired_comparison(

@@ -179,6 +179,37 @@ def test_a_goal_out_of_reach_is_said():
     assert best_threshold(scores, np.zeros(4, int), ThresholdGoal()) == (0.5, False)
 
 
+def test_what_does_worse_than_nothing_on_photos_not_seen_is_not_taken(rng):
+    """Scores that say nothing, and few photos: what is fitted to four fifths is luck, and the others tell."""
+    worse = 0
+    for _ in range(20):
+        targets = (rng.random((30, 3)) < 0.4).astype(np.int8)
+        logits = np.where(targets[:, :1] == 1, 2.0, -2.0) * [1, 0, 0] + rng.standard_normal((30, 3)) * [1.5, 2, 2]
+        result = calibrate(logits, targets, ThresholdGoal(min_positives=3))
+        assert result.after["CF1"] + result.after["OF1"] >= result.before["CF1"] + result.before["OF1"]
+        assert min(result.after[name] - result.before[name] for name in ("ECE", "classwise_ECE")) <= 0
+        assert (result.after["F1"][~result.kept] >= result.before["F1"][~result.kept]).all() or result.notes
+        for c in np.flatnonzero(result.kept):
+            worse += 1
+            assert "decided as before" in result.note(c)
+            scores = fitting.calibrated_scores(logits, result.calibration)
+            decided = scores[:, c] >= result.thresholds.values[c] - 1e-12
+            assert (decided == (logits[:, c] >= 0)).all()
+    assert worse > 5
+
+
+def test_a_wanted_precision_is_not_given_up_for_a_better_f1(miscalibrated):
+    logits, targets = miscalibrated
+    result = calibrate(logits, targets, ThresholdGoal(target_precision=0.95))
+    assert not result.kept.any() and (result.after["F1"] < result.before["F1"]).any()
+
+
+@pytest.mark.parametrize("state", [0, 1, -1])
+def test_nothing_is_fitted_where_no_label_is_present_or_none_absent(rng, state):
+    with pytest.raises(ValueError, match="present and absent"):
+        calibrate(rng.standard_normal((20, 2)), np.full((20, 2), state, np.int8), ThresholdGoal())
+
+
 def test_calibrating_promises_what_photos_not_seen_give(miscalibrated):
     logits, targets = miscalibrated
     result = calibrate(logits, targets, ThresholdGoal())

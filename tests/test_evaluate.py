@@ -15,6 +15,7 @@ from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.measurement import Protocol, measure
+from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import create_model, load_model, save_model
@@ -136,6 +137,68 @@ def test_calibrated_scores_are_those_of_the_evaluator(model, evaluator):
 def test_what_cannot_work_is_refused_before_anything_is_loaded(choices, words):
     with pytest.raises(UserError, match=words):
         evaluate.check_flags(evaluate.EvaluationConfig(**{"model": "missing.keras"} | choices))
+
+
+@pytest.fixture
+def other_labels(monkeypatch):
+    """The demo set without its first label, with one that the model does not know in its place."""
+    names = ("zebra", *demo.DEMO_LABELS[1:])
+    monkeypatch.setattr(demo.Demo, "labels", names)
+    return names
+
+
+def test_labels_of_one_side_alone_are_said_and_those_of_both_are_measured(path, other_labels, tmp_path, capsys):
+    run_evaluate(path, output=str(tmp_path / "m.json"), report=str(tmp_path / "r.html"), report_maps=1)
+    said = " ".join(capsys.readouterr().err.split())
+    first, *others = demo.DEMO_LABELS
+    assert f"are not measured: {first}" in said and "that the model lacks are left out: zebra" in said
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["AP"][first] is None and metrics["positives"][first] == 0
+    measured = [metrics["AP"][label] for label in others if metrics["AP"][label] is not None]
+    assert metrics["mAP"] == pytest.approx(np.mean(measured))
+
+
+def test_a_label_that_is_not_measured_takes_no_place_among_the_best_three(rng):
+    scores, targets = rng.random((50, 6)), rng.integers(0, 2, (50, 6)).astype(np.int8)
+    scores[:, 2] = 0.99
+    targets[:, 2] = -1
+    names = list("abcdef")
+    with_it = evaluate_scores(scores, targets, names)
+    without = evaluate_scores(np.delete(scores, 2, 1), np.delete(targets, 2, 1), names[:5])
+    for name in ("mAP", "CF1", "OF1", "OR_top3", "OP_top3", "OF1_top3", "hamming_loss", "label_ranking_loss"):
+        assert with_it[name] == pytest.approx(without[name]), name
+
+
+def test_data_without_any_label_of_the_model_are_refused(path, monkeypatch):
+    monkeypatch.setattr(demo.Demo, "labels", tuple(f"other {n}" for n in range(12)))
+    with pytest.raises(UserError, match="has no label of the data set"):
+        run_evaluate(path)
+
+
+def test_a_split_that_shows_no_label_is_measured_but_neither_compared_nor_calibrated_on(path, monkeypatch, capsys):
+    draw = demo.draw_example
+    nothing = np.zeros(12, np.int8)
+    monkeypatch.setattr(demo, "draw_example", lambda *which: dataclasses.replace(draw(*which), target=nothing))
+    run_evaluate(path)
+    assert "no positive" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--split=test: no image of it shows a label"):
+        run_evaluate(path, baseline=path)
+    with pytest.raises(UserError, match=r"--split=val: .* known to be present"):
+        calibrate.main(DATA, calibrate.CalibrationConfig(model=path))
+
+
+def test_photos_that_cannot_be_decoded_are_counted_where_that_is_asked_for(evaluator):
+    sound = [demo.draw_example("test", number) for number in range(20)]
+    broken = [dataclasses.replace(e, image_bytes=b"nothing") if n in (0, 9, 19) else e for n, e in enumerate(sound)]
+    bad = {}
+    rows = evaluator.logits(broken, bad=bad)
+    assert bad.keys() == {0, 9, 19} and all("nothing" not in reason for reason in bad.values())
+    others = [n for n in range(20) if n not in bad]
+    np.testing.assert_allclose(rows[others], evaluator.logits(sound)[others], atol=1e-5)
+    with pytest.raises(UserError, match=f"{sound[0].image_id}.* is no photo"):
+        evaluator.logits(broken)
+    with pytest.raises(UserError, match="none of the photos"):
+        evaluator.logits([dataclasses.replace(e, image_bytes=b"nothing") for e in sound], bad={})
 
 
 def test_calibrate_refuses_two_goals(path):

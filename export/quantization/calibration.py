@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from msrn_tf.data.example import UNKNOWN, Example, name_of
+from msrn_tf.data.label_choice import for_labels, shown
 from msrn_tf.data.photos import find_photos
 from msrn_tf.data.pipeline import UNREADABLE, evaluation_batches, why_not_decoded
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
-from msrn_tf.evaluation.evaluator import in_label_order
 
 SHUFFLED_RECORDS = 4096
 SMALLEST_CORRELATION = 0.5
@@ -39,7 +39,7 @@ def calibration_examples(source, data, split, labels, count, seed):
         raise UserError(f"--calibration={source}: no such folder or .tfrecord file")
     if source and os.path.isfile(os.path.join(source, DATASET_FILE)):
         reader = Prepared(source)
-        examples = in_label_order(read_split(reader, split), reader.labels, labels)
+        examples = _of_the_same_labels(read_split(reader, split), reader, labels)
     elif source:
         examples = [_unlabelled(len(labels), image_path=path) for path in find_photos([source])]
     else:
@@ -81,9 +81,19 @@ def _of_data_set(data, split, labels):
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, split)
     examples = read_split(reader, split, data.drop_unlabelled)
     try:
-        return in_label_order(examples, reader.labels, labels)
+        return _of_the_same_labels(examples, reader, labels)
     except UserError as error:
         raise UserError(f"{error}; name the model's data set with --dataset, or photos with --calibration") from error
+
+
+def _of_the_same_labels(examples, reader, labels):
+    """Photos of another data set than the model's, such as the default one, would be no calibration."""
+    if set(reader.labels) != set(labels):
+        raise UserError(
+            f"--model: its labels are not those of the data set; the model knows {shown(labels)}, the data "
+            f"{shown(reader.labels)}"
+        )
+    return for_labels(examples, reader, labels)
 
 
 def _from_records(path, num_labels, count, seed):

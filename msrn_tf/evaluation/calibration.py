@@ -92,17 +92,18 @@ def cross_fitted_scores(logits, targets, fit, folds=5, seed=0):
         fit: function of (logits, targets) → `(Calibration, Thresholds)`.
 
     Returns:
-        `(scores, thresholds)`, each `[images, C]`.
+        `(scores, thresholds, unfitted)`, each `[images, C]`; the last is what a raw probability of 0.5 becomes.
     """
     fold_of = np.random.default_rng(seed).permutation(len(logits)) % folds
-    scores, thresholds = np.zeros(logits.shape), np.zeros(logits.shape)
+    scores, thresholds, unfitted = (np.zeros(logits.shape) for _ in range(3))
     for fold in range(folds):
         inside = fold_of == fold
         if inside.any():
             calibration, chosen = fit(logits[~inside], targets[~inside])
             scores[inside] = calibrated_scores(logits[inside], calibration)
             thresholds[inside] = chosen.values
-    return scores, thresholds
+            unfitted[inside] = calibrated_scores(np.zeros(logits.shape[1]), calibration)
+    return scores, thresholds, unfitted
 
 
 def calibrated_scores(logits, calibration):

@@ -1,7 +1,5 @@
 """Scores of a model over a list of examples, on one device or on all replicas of a strategy."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -45,36 +43,62 @@ class Evaluator:
             logits = (logits + self.model(images[:, :, ::-1], training=False)) / 2
         return logits
 
-    def scores(self, examples, progress=None):
+    def scores(self, examples, progress=None, bad=None):
         """Calibrated probabilities float32 `[images, C]` of the logits below."""
-        return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(examples, progress)))
+        return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(examples, progress, bad)))
 
-    def logits(self, examples, progress=None):
+    def logits(self, examples, progress=None, bad=None):
         """Logits float32 `[images, C]`, in the order of the examples.
 
         Args:
             examples: list of `Example`.
             progress: called with the number of images done, after each batch; with several sizes, each counts.
+            bad: dict of index → reason of the photos that cannot be decoded, which new ones (of this worker) are added
+                to; their rows are those of other photos. None: such a photo is an error.
 
         Raises:
-            UserError: a photo cannot be decoded; nothing is left out of a measurement in silence.
+            UserError: a photo cannot be decoded, and `bad` does not take it (nothing is left out of a measurement in
+                silence); or none can.
         """
-        try:
-            return np.mean(
-                [self._logits(examples, size, i * len(examples), progress) for i, size in enumerate(self.image_sizes)],
-                axis=0,
-            )
-        except UNREADABLE:
-            for example in examples:
-                reason = why_not_decoded(example, self.max_pixels)
-                if reason:
-                    raise UserError(
-                        f"{name_of(example)}: is no photo that can be decoded ({reason}); mend "
-                        "it, or let msrn_tf.prepare leave it out"
-                    ) from None
-            raise
+        return np.mean(
+            [self._logits(examples, size, i * len(examples), progress, bad) for i, size in enumerate(self.image_sizes)],
+            axis=0,
+        )
 
-    def _logits(self, examples, image_size, num_before, progress):
+    def _logits(self, examples, image_size, num_before, progress, bad):
+        rows, done = [], 0
+        while done < len(examples):
+            sources = _sources(len(examples), bad)[done:]
+            try:
+                for images, _ in self._batches([examples[source] for source in sources], image_size):
+                    rows.append(self._forward(images).numpy())
+                    done, sources = done + self.batch_size, sources[self.batch_size :]
+                    if progress:
+                        progress(num_before + min(len(examples), done))
+            except UNREADABLE:
+                # Several workers stay in step: each goes on from the batch that failed, with another photo in place.
+                if not self._find_bad(examples, sources[: self.batch_size], bad):
+                    raise
+        return np.concatenate(rows)[: len(examples)]
+
+    def _find_bad(self, examples, sources, bad):
+        """Adds those of some examples' photos that cannot be decoded; whether there are new ones."""
+        found = {}
+        for index in sorted(set(sources)):
+            example = examples[index]
+            if reason := why_not_decoded(example, self.max_pixels):
+                found[index] = reason
+                if bad is None:
+                    raise UserError(
+                        f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or let "
+                        "msrn_tf.prepare leave it out"
+                    )
+        is_new = bad is not None and not found.keys() <= bad.keys()
+        if is_new:
+            bad |= found
+        return is_new
+
+    def _batches(self, examples, image_size):
 
         def of_shard(shard):
             dataset = self.pipeline.evaluation_batches(
@@ -86,22 +110,13 @@ class Evaluator:
             )
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 
-        rows = []
-        for images, _ in distributed(self.strategy, of_shard):
-            rows.append(self._forward(images).numpy())
-            if progress:
-                progress(num_before + min(len(examples), sum(map(len, rows))))
-        return np.concatenate(rows)[: len(examples)]
+        return distributed(self.strategy, of_shard)
 
 
-def in_label_order(examples, labels, model_labels):
-    """Examples with their targets in the order of the model's labels.
-
-    Raises:
-        UserError: the data set lacks a label of the model, or the model one of the data set.
-    """
-    missing = sorted(set(model_labels) ^ set(labels))
-    if missing:
-        raise UserError(f"--model: its labels are not those of the data set; they differ in {', '.join(missing[:10])}")
-    order = [list(labels).index(label) for label in model_labels]
-    return [dataclasses.replace(example, target=example.target[order]) for example in examples]
+def _sources(count, bad):
+    """For each of `count` photos the index of the one that is read: its own, or that of the next sound one."""
+    if not bad:
+        return list(range(count))
+    if len(bad) == count:
+        raise UserError("none of the photos to measure on can be decoded; mend them, or choose another split")
+    return [next(n % count for n in range(index, index + count) if n % count not in bad) for index in range(count)]

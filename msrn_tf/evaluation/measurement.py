@@ -8,7 +8,6 @@ from msrn_tf.data.example import targets_of
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.calibration import classwise_calibration_error, expected_calibration_error
-from msrn_tf.evaluation.evaluator import in_label_order
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.evaluation.thresholds import DEFAULT, ThresholdGoal, fit_thresholds
 
@@ -114,7 +113,7 @@ def _thresholds(evaluator, examples, protocol, reader):
     if protocol.thresholds == "calibrated":
         if not split:
             raise UserError("--calibration_split is missing: --thresholds=calibrated needs a split to find them on")
-        others = in_label_order(read_split(reader, split), reader.labels, model.labels)
+        others = read_split(reader, split, labels=model.labels)
         _refuse_shared_photos(examples, others, protocol, f"--calibration_split={split}")
         scores = evaluator.scores(others)
         return fit_thresholds(scores, targets_of(others), ThresholdGoal()).values

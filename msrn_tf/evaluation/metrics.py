@@ -35,7 +35,9 @@ def evaluate_scores(scores, targets, labels, thresholds=None):
         **precision_and_recall(scores >= thresholds, targets),
     }
     # As in ML-GCN and MSRN: of an image's three best labels, those that also reach their threshold.
-    top3 = top_k(scores, 3) & (scores >= thresholds)
+    # A label that is nowhere known takes no place from the others.
+    ranked = np.where((targets >= 0).any(axis=0), scores, -1.0)
+    top3 = top_k(ranked, 3) & (scores >= thresholds)
     result |= {f"{name}_top3": value for name, value in precision_and_recall(top3, targets).items()}
     result |= {
         "coverage_error": coverage_error(scores, targets),
