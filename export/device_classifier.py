@@ -28,6 +28,8 @@ except ImportError:  # TensorFlow has the same interpreter, until it is removed 
 
 LABELS_FILE, THRESHOLDS_FILE = "labels.txt", "thresholds.txt"
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "HEIF")
+LARGEST_TEXT = 2**24
+LARGEST_SIZE = 8192
 
 
 class DeviceClassifier:
@@ -44,7 +46,7 @@ class DeviceClassifier:
         seconds: dict of stage (`read`, `run`) → seconds that the last photo took.
 
     Raises:
-        ValueError: the file is no .tflite, is cut short, or lacks what this class needs.
+        ValueError: the file is no .tflite, is damaged in any way, or lacks what this class needs.
     """
 
     def __init__(self, path, num_threads=2, content=None):
@@ -56,13 +58,13 @@ class DeviceClassifier:
         self.labels, self.thresholds = read_labels(path, content)
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
+            (self._input, *others) = self._interpreter.get_input_details()
+            shape = tuple(self._input["shape"])
+            if others or not _is_photo(shape) or self._input["dtype"] != np.uint8:
+                raise ValueError("it does not take one uint8 RGB photo; export it with export.tflite")
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: cannot be run ({' '.join(str(error).split())[:200]})") from error
-        (self._input, *others) = self._interpreter.get_input_details()
-        shape = tuple(self._input["shape"])
-        if others or len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or self._input["dtype"] != np.uint8:
-            raise ValueError(f"{path}: does not take one uint8 RGB photo; export it with export.tflite")
         self.image_size = int(shape[1])
         outputs = self._interpreter.get_output_details()
         self._scores = next((output for output in outputs if len(output["shape"]) == 2), None)
@@ -136,20 +138,36 @@ def _upright_rgb(image):
     return image.convert("RGB")
 
 
+def _is_photo(shape):
+    return len(shape) == 4 and shape[0] == 1 and shape[3] == 3 and 1 <= shape[1] == shape[2] <= LARGEST_SIZE
+
+
 def read_labels(path, content):
     """Labels, and thresholds as an array, from the ZIP that follows the model's bytes.
 
     Raises:
-        ValueError: there is no such ZIP, or it is not whole.
+        ValueError: there is no such ZIP; it is not whole, packed in a way that is not known, or encrypted; or what it
+            holds is no list of labels with a threshold each.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            labels = archive.read(LABELS_FILE).decode().splitlines()
-            thresholds = np.array(archive.read(THRESHOLDS_FILE).decode().split(), np.float32)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            lines, thresholds = (_lines(archive, name) for name in (LABELS_FILE, THRESHOLDS_FILE))
+        thresholds = np.array(thresholds, np.float32)
+    except Exception as error:  # a stranger's ZIP and a stranger's numbers: many kinds
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path}: holds no {LABELS_FILE} and {THRESHOLDS_FILE}: it has no metadata, or is cut short; export it anew"
+            f"{path}: holds no readable {LABELS_FILE} and {THRESHOLDS_FILE} ({reason}): it has no metadata, is cut "
+            "short or damaged; export it anew"
         ) from error
-    if len(labels) != len(thresholds):
-        raise ValueError(f"{path}: has {len(labels)} labels and {len(thresholds)} thresholds; export it anew")
-    return labels, thresholds
+    if len(lines) != len(thresholds):
+        raise ValueError(f"{path}: has {len(lines)} labels and {len(thresholds)} thresholds; export it anew")
+    if len(set(lines)) < len(lines) or not np.isfinite(thresholds).all():
+        raise ValueError(f"{path}: has a label twice, or a threshold that is no number; export it anew")
+    return lines, thresholds
+
+
+def _lines(archive, name):
+    """A text's lines; they end with line feeds alone, since a label may hold what Python takes for a line's end too."""
+    if archive.getinfo(name).file_size > LARGEST_TEXT:
+        raise ValueError(f"{name} would unpack to more than {LARGEST_TEXT} bytes")
+    return archive.read(name).decode().removesuffix("\n").split("\n")

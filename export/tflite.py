@@ -78,6 +78,11 @@ def check(model, config):
     """Refuses what cannot be exported."""
     if config.with_attention and not isinstance(model, MSRN):
         raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
+    if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
+        raise UserError(
+            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists its labels a line "
+            "each; give the label another name in the data set, and train again"
+        )
     if config.with_attention and config.quantize == "int8_full":
         raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")
 

@@ -44,7 +44,12 @@ def with_metadata(content, model, description, with_attention=False):
         model: `MSRN` or `PooledClassifier` it was made from.
         description: sentence on the model.
         with_attention: bool. Whether heat-maps are its first output.
+
+    Raises:
+        ValueError: a label has a line break: the file of labels has a label a line.
     """
+    if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
+        raise ValueError(f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has a label a line")
     content_object = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     buffer = schema.BufferT()
     buffer.data = _model_metadata(model, description, with_attention)
