@@ -192,7 +192,7 @@ def ask(client, paths, heatmaps=None):
         if not outputs["valid"][index]:
             bad.append(path)
             continue
-        labels = [label.decode() for label in outputs["labels"][index]]
+        labels = [label.decode(errors="backslashreplace") for label in outputs["labels"][index]]
         present = zip(labels, outputs["is_present"][index], strict=True)
         row = {
             "photo": path,

@@ -5,10 +5,10 @@ import fnmatch
 import glob
 import os
 import stat
-import sys
 
 from msrn_tf.data.lists import paths_listed
-from msrn_tf.errors import UserError, printable
+from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
 
 PHOTO_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
@@ -126,7 +126,7 @@ def find_photos(arguments, listed=None):
             else:
                 left_out[path] = _NOT_REGULAR
     if left_out:
-        print(printable(left_out_sentence(left_out)), file=sys.stderr)
+        say(left_out_sentence(left_out), error=True)
     if not paths:
         raise UserError(f"{', '.join(arguments)}: no photo found; looked for {', '.join(PHOTO_SUFFIXES)}")
     return list(dict.fromkeys(paths))

@@ -8,8 +8,11 @@ import keras
 import numpy as np
 
 from msrn_tf.errors import UserError
+from msrn_tf.hdf5 import count_numbers
+from msrn_tf.models.model_file import at_most_weights, count_weights
 from msrn_tf.models.normalization import PixelNormalization
 from msrn_tf.models.published_weights import assign, torchvision_name
+from msrn_tf.models.validation import SMALLEST_STD, checked_numbers
 from msrn_tf.tensor_files import SUFFIXES, TensorFile
 
 IMAGENET_WEIGHTS = "imagenet"
@@ -100,7 +103,9 @@ def _timm_normalization(path):
     try:
         with open(config, encoding="utf-8") as file:
             content = json.load(file)["pretrained_cfg"]
-        return PixelNormalization.of_unit_range(content["mean"], content["std"])
+        mean = checked_numbers("mean", content["mean"], 3)
+        std = checked_numbers("std", content["std"], 3, low=SMALLEST_STD)
+        return PixelNormalization.of_unit_range(mean, std)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--backbone_weights={path}: config.json beside it does not say mean and std as timm's does "
@@ -118,9 +123,11 @@ def _load_keras_file(network, path):
         )
     try:
         if path.endswith(".keras"):
-            loaded = keras.saving.load_model(path, compile=False)
+            with at_most_weights(count_weights(path)):
+                loaded = keras.saving.load_model(path, compile=False)
         else:
             loaded = None
+            count_numbers(path, os.path.getsize(path))
             network.load_weights(path)
     except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]

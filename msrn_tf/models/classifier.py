@@ -9,10 +9,9 @@ from keras import ops
 
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
-from msrn_tf.models.validation import checked_labels, checked_numbers, checked_whole
+from msrn_tf.models.validation import SMALLEST_STD, checked_labels, checked_numbers, checked_whole
 
 LARGEST_IMAGE_SIZE = 8192
-SMALLEST_STD = 1e-6
 
 
 class MultiLabelClassifier(keras.Model):

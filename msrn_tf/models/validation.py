@@ -5,6 +5,7 @@ import numbers
 
 LARGEST_DROPOUT = 0.999
 LARGEST_WIDTH = 2**20
+SMALLEST_STD = 1e-6
 
 
 def checked_labels(labels):
