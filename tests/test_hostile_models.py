@@ -17,6 +17,7 @@ from msrn_tf.arrays import check_unpacked_size, read_arrays
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle
+from msrn_tf.models.backbone_weights import _timm_normalization
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.models.model_file import at_most_weights
 from msrn_tf.tensor_files import TensorFile
@@ -163,6 +164,22 @@ def test_a_zip_of_other_files_is_no_model(saved, tmp_path, missing):
     write_members(path, contents)
     with pytest.raises(UserError, match=f"it lacks {missing}"):
         load_model(str(path))
+
+
+def test_weights_of_a_backbone_are_not_unpacked_to_far_more_than_they_are(saved, tmp_path):
+    packed = hdf5(lambda file: file.create_dataset("a", (10**9,), "f4", chunks=(10**6,), compression="gzip"))
+    (tmp_path / "x.weights.h5").write_bytes(packed)
+    write_members(tmp_path / "x.keras", members(saved) | {"model.weights.h5": packed})
+    for name in ("x.weights.h5", "x.keras"):
+        with pytest.raises(UserError, match=r"--backbone_weights=.*would unpack to 4,000 MB"):
+            small_model(32, backbone_weights=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("std", [[0.2, 0.0, 0.2], [0.2], ["a", "b", "c"], [float("nan")] * 3], ids=str)
+def test_a_normalisation_of_timm_that_cannot_be_is_refused(tmp_path, std):
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": std}}))
+    with pytest.raises(UserError, match=r"config\.json beside it does not say mean and std"):
+        _timm_normalization(str(tmp_path / "model.safetensors"))
 
 
 def test_the_limit_of_weights_ends_with_its_block():

@@ -202,7 +202,7 @@ def test_a_loaded_model_behaves_as_a_built_keras_model(tmp_path, rng, choices):
     assert [tuple(tensor.shape) for tensor in (*loaded().inputs, *loaded().outputs)] == [(None, 64, 64, 3), (None, 5)]
     restored = loaded()
     functional = keras.Model(restored.inputs, restored.outputs)
-    np.testing.assert_allclose(functional([images])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(functional([images]), expected, atol=1e-5)
     if not choices:
         np.testing.assert_array_equal(loaded().adjacency, model.adjacency)
 
