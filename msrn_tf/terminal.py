@@ -21,9 +21,6 @@ def say(sentence, error=False):
 class Table(rich.table.Table):
     """A table whose headers and cells are plain text."""
 
-    def __init__(self, *headers, **options):
-        super().__init__(*headers, **({"highlight": False} | options))
-
     def add_column(self, header="", *arguments, **options):
         super().add_column(_plain(header), *arguments, **options)
 
