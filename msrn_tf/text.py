@@ -40,26 +40,36 @@ def text_of(content, errors="strict"):
     return content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
 
 
-def read_text(path, advice="save it as UTF-8", only_regular=True):
-    """The text of a file, see `text_of`.
+def read_bytes(path, advice, only_regular=True):
+    """The bytes of a file.
 
     `only_regular`: whether to refuse pipes and devices, which may never end; one that a person named may be meant.
 
     Raises:
-        UserError: it cannot be read, is no regular file or no text; `advice` says what to do then.
+        UserError: it cannot be read, or is no regular file; `advice` says what to do then.
     """
     try:
         if only_regular and not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f"{path}: is no regular file; {advice}")
         with open(path, "rb") as file:
-            content = file.read()
-        return text_of(content)
+            return file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text file in UTF-8 ({_where(content, error)}); {advice}") from error
     except ValueError as error:  # a zero in the path
         raise UserError(f"{path}: cannot be read ({error}); {advice}") from error
+
+
+def read_text(path, advice="save it as UTF-8", only_regular=True):
+    """The text of a file, see `text_of`.
+
+    Raises:
+        UserError: as `read_bytes`, or it is no text.
+    """
+    content = read_bytes(path, advice, only_regular)
+    try:
+        return text_of(content)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text file in UTF-8 ({_where(content, error)}); {advice}") from error
 
 
 def _where(content, error):

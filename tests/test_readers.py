@@ -1,9 +1,11 @@
 """Every data set's reader, on real files where they are there, on small ones in the real format elsewhere."""
 
+import codecs
 import collections
 import csv
 import io
 import json
+import os
 import types
 
 import numpy as np
@@ -353,6 +355,291 @@ def test_a_table_has_present_absent_and_unknown_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("rows", "warning"),
+    [
+        (["a.jpg,cat|dog", "b.jpg,dog"], None),
+        (["a.jpg,cat;dog", "b.jpg,dog"], "separated by ';', as in 'cat;dog'"),
+        (['a.jpg,"cat,dog"', "b.jpg,dog"], "separated by ',', as in 'cat,dog'"),
+        (['a.jpg,"cat, dog"', "b.jpg,dog"], "separated by ',', as in 'cat, dog'"),
+        (["a.jpg,\"['cat', 'dog']\"", "b.jpg,['dog']"], None),
+        (['a.jpg,"[""cat"", ""dog""]"', "b.jpg,dog"], None),
+        (["a.jpg,\"('cat', 'dog')\"", "b.jpg,\"{'dog'}\""], None),
+    ],
+)
+@pytest.mark.parametrize("delimiter", ",;\t")
+def test_labels_are_separated_by_what_the_table_has_and_a_word_is_said_of_it(
+    tmp_path, capsys, rows, warning, delimiter
+):
+    if delimiter == ";" and warning and "';'" in warning:
+        rows = [rows[0].replace("cat;dog", '"cat;dog"'), *rows[1:]]
+    rows = [row.replace(",", delimiter, 1) for row in ["image,labels", *rows]]
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    reader = LabelTable(str(tmp_path))
+    examples = {e.image_id: e.target.tolist() for split in reader.splits for e in reader.read(split)}
+    assert reader.labels == ("cat", "dog") and examples == {"a.jpg": [1, 1], "b.jpg": [0, 1]}
+    said = capsys.readouterr().err
+    assert warning in said if warning else not said
+
+
+def test_labels_with_blanks_are_refused_where_their_words_are_labels_and_named_elsewhere(tmp_path, capsys):
+    path = tmp_path / "photos.csv"
+    for rows in (["cat dog", "dog", "cat"], ["blue dress", "red dress", "red shirt", "blue shirt"]):
+        path.write_text("image,labels\n" + "".join(f"{n}.jpg,{row}\n" for n, row in enumerate(rows)))
+        with pytest.raises(UserError, match=rf"separated by blanks, as in '{rows[0]}'; separate them by \|"):
+            LabelTable(str(tmp_path))
+    path.write_text("image,labels\na.jpg,traffic light\nb.jpg,hot dog\nc.jpg,dog\n")
+    assert LabelTable(str(tmp_path)).labels == ("dog", "hot dog", "traffic light")
+    assert "labels with blanks are one label each: 'hot dog', 'traffic light'" in capsys.readouterr().err
+    path.write_text("image,labels\na.jpg,red dress|\nb.jpg,blue dress\nc.jpg,red shirt\nd.jpg,blue shirt\n")
+    assert len(LabelTable(str(tmp_path)).labels) == 4 and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,labels,labels\na.jpg,cat,dog\n", "two columns labels"),
+        ("image,Image,labels\na.jpg,b.jpg,dog\n", "two columns image"),
+        ("image,labels,split\np1.jpg,red,blue\np2.jpg,blue,train\n", "has 'blue' as a split, which is a label"),
+        ("image,labels,split\np1.jpg,red,train\np2.jpg,blue,Train\n", "differ by case alone, Train and train"),
+        ("image,labels,split\np0.jpg,red,train\n./p0.jpg,red,test\n", "names p0.jpg twice"),
+        ("image,labels,split\na\\p0.jpg,red,train\na//p0.jpg,red,test\n", "names a/p0.jpg twice"),
+        ("image,labels,split\nx/../e\u0301.jpg,red,train\n\u00e9.jpg,red,test\n", "twice"),
+        ('image,labels\na.jpg,"[cat, dog]"\n', "is no list of names in quotes"),
+        ("image,labels\na.jpg,['cat' 'dog']\n", "is no list of names in quotes"),
+        ('image,labels\na.jpg,"[0, 1]"\n', "is no list of names in quotes"),
+        ('image,labels\na.jpg,"0,1,1"\nb.jpg,"1,0,0"\n', "write the names"),
+        ("image,labels\na.jpg,0 1 1\nb.jpg,1 0 0\n", "write the names"),
+        ('image,labels\na.jpg,"cat\nb.jpg,dog\n', "cannot be read as a CSV file"),
+        ("image,labels,split\na.jpg,cat\n", "line 2: has 2 fields"),
+        (b"image,labels\na.jpg,caf\xe9\n", "line 2, in Windows' encoding of Western Europe: 'a.jpg,café'"),
+    ],
+)
+def test_a_table_that_may_mean_something_else_is_refused_for_what_it_is(tmp_path, text, words):
+    (tmp_path / "photos.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=words):
+        LabelTable(str(tmp_path))
+
+
+def test_columns_and_splits_that_are_unusual_are_named(tmp_path, capsys):
+    (tmp_path / "photos.csv").write_text("Image , Labels,Split,weather\na.jpg,cat,train,sun\nb.jpg,dog,blue,rain\n")
+    assert LabelTable(str(tmp_path)).splits == ["blue", "train"]
+    said = capsys.readouterr().err
+    assert "columns that are not read: weather" in said and "a split 'blue' of 1 photos; is it a label?" in said
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.encode("utf-32"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["csv", "nuswide table", "nuswide", "coco_json", "folder", "voc2007"])
+def test_every_reader_reads_the_encodings_that_editors_write(tmp_path, dataset, encode):
+    def recode(path):
+        path.write_bytes(encode(path.read_text()))
+
+    if dataset == "csv":
+        write_table(tmp_path)
+        recode(tmp_path / "list.csv")
+    elif dataset == "nuswide table":
+        write_nuswide_table(tmp_path)
+        recode(tmp_path / "list.csv")
+    elif dataset == "nuswide":
+        write_nuswide(tmp_path)
+        for path in tmp_path.glob("**/*.txt"):
+            recode(path)
+    elif dataset == "coco_json":
+        write_coco(tmp_path)
+        recode(tmp_path / "train.json")
+    elif dataset == "folder":
+        write_folders(tmp_path)
+        recode(tmp_path / "train.txt")
+    else:
+        voc = write_voc(tmp_path)
+        recode(voc / "ImageSets" / "Main" / "train.txt")
+        xml = (voc / "Annotations" / "000001.xml").read_text()
+        (voc / "Annotations" / "000001.xml").write_bytes(codecs.BOM_UTF8 + xml.encode())
+    reader = open_dataset(dataset.split()[0], str(tmp_path))
+    expected = {
+        "csv": ("cat", "dog"), "nuswide table": ("person", "sky", "sun"), "nuswide": ("airport", "animal", "sky"),
+        "coco_json": ("ant", "zebra"), "folder": ("cat", "dog", "hat"),
+    }  # fmt: skip
+    assert reader.labels == expected.get(dataset, reader.labels)
+    assert targets_of(reader.read("train")).sum() > 0
+
+
+@pytest.mark.parametrize("separator", ["\\", "/./", "//"])
+@pytest.mark.parametrize("dataset", ["csv", "nuswide", "coco_json", "folder"])
+def test_paths_of_other_systems_are_found_and_named_alike(tmp_path, dataset, separator):
+    write_photo(tmp_path / "cat" / "1.png")
+    name = separator.join(("cat", "1.png"))
+    if dataset == "csv":
+        (tmp_path / "a.csv").write_text(f"image,labels,split\n{name},cat,train\n")
+    elif dataset == "nuswide":
+        (tmp_path / "a.csv").write_text(f"filepath,label,split_name\n{name},['cat'],train\n")
+    elif dataset == "coco_json":
+        content = coco_file(images=[{"id": 1, "file_name": name}])
+        (tmp_path / "train.json").write_text(json.dumps(content))
+    else:
+        (tmp_path / "train.txt").write_text(f"{name}\n")
+    examples = read_split(open_dataset(dataset, str(tmp_path)), "train")
+    assert [example.image_id for example in examples] == ["cat/1.png"]
+
+
+@pytest.mark.parametrize("dataset", ["csv", "nuswide", "coco_json", "folder", "voc2007"])
+def test_a_photo_that_a_list_names_twice_is_refused_by_every_reader(tmp_path, dataset):
+    if dataset == "csv":
+        (tmp_path / "a.csv").write_text("image,labels,split\na.png,cat,train\n./a.png,cat,val\n")
+    elif dataset == "nuswide":
+        (tmp_path / "a.csv").write_text("filepath,label,split_name\na.png,['cat'],train\n./a.png,['cat'],test\n")
+    elif dataset == "coco_json":
+        (tmp_path / "train.json").write_text(
+            json.dumps(coco_file(images=[{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": ".\\a.png"}]))
+        )
+    elif dataset == "folder":
+        write_folders(tmp_path)
+        (tmp_path / "train.txt").write_text("cat/2.png\ncat\\2.png\n")
+    else:
+        voc = write_voc(tmp_path)
+        (voc / "ImageSets" / "Main" / "train.txt").write_text("000001\n000001 1\n")
+    with pytest.raises(UserError, match=r"twice|two images"):
+        open_dataset(dataset, str(tmp_path)).read("train")
+
+
+def test_lists_of_splits_that_share_photos_are_named(tmp_path, capsys):
+    write_folders(tmp_path)
+    (tmp_path / "val.txt").write_text("./cat/2.png\n")
+    LabelFolders(str(tmp_path)).read("val")
+    assert "photos are in more than one split: 1 in train and val" in capsys.readouterr().err
+    write_nuswide(tmp_path / "n")
+    (tmp_path / "n/ImageList/TestImagelist.txt").write_text("zoo\\0003_3.jpg\n")
+    open_nuswide(str(tmp_path / "n"))
+    assert "photos are in more than one split: 1 in train and test" in capsys.readouterr().err
+
+
+def test_empty_and_hidden_folders_and_those_of_systems_are_no_labels(tmp_path, capsys):
+    for name in ("cat/1.png", "dog/2.png", ".git/3.png", "__MACOSX/4.png", "@eaDir/5.png", "cat/._1.png"):
+        write_photo(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").touch()
+    write_photo(tmp_path / "loose.png")
+    write_photo(tmp_path / "cat" / "deeper" / "6.png")
+    reader = LabelFolders(str(tmp_path))
+    assert reader.labels == ("cat", "dog")
+    assert sum(len(reader.read(split)) for split in reader.splits if reader._names(split)) == 2
+    said = capsys.readouterr().err
+    assert "folder without a photo 2" in said and "photo in no label's folder 1 (loose.png)" in said
+    assert "folder in a label's folder 1 (deeper)" in said and ".me 1 (read.me)" in said
+    write_photo(tmp_path / "parts" / "train" / "cat" / "1.png")
+    write_photo(tmp_path / "parts" / "test" / "@eaDir" / "1.png")
+    assert LabelFolders(str(tmp_path / "parts")).splits == ["train"]
+    with pytest.raises(UserError, match="holds no folder named by labels"):
+        LabelFolders(str(tmp_path / "empty"))
+
+
+# COCO's exports by tools
+
+
+def test_other_json_files_beside_annotations_are_left_out_and_named(tmp_path, capsys):
+    write_coco(tmp_path)
+    captions = {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}
+    for name, content in {
+        "captions.json": captions,
+        "predictions.json": [{"image_id": 1, "category_id": 7, "score": 0.5}],
+        "package.json": {"name": "x", "dependencies": {}},
+        "person_keypoints_train2017.json": coco_file(),
+        "panoptic.json": coco_file(annotations=[{"image_id": 1, "segments_info": []}]),
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "binary.json").write_bytes(b"\xff\x00\xfe")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "train.json").write_text("{}")
+    assert open_coco_json(str(tmp_path)).splits == ["train"]
+    said = capsys.readouterr().err
+    for words in (
+        "captions.json (no list 'categories')",
+        "predictions.json (no object)",
+        "package.json (no list",
+        "keypoints_train2017.json (another task",
+        "panoptic.json (panoptic)",
+        "binary.json (no text)",
+    ):
+        assert words in said
+
+
+def test_two_files_of_one_split_are_refused(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(coco_file()))
+    with pytest.raises(UserError, match="is of split 'train', and so is"):
+        open_coco_json(str(tmp_path))
+
+
+@pytest.mark.parametrize("root", ["animals", "ant"])
+def test_a_root_category_without_annotations_is_no_label(tmp_path, root):
+    """As Roboflow writes it; now and then a class has its name."""
+    categories = [
+        {"id": 0, "name": root, "supercategory": "none"},
+        {"id": 3, "name": "ant", "supercategory": root},
+        {"id": 7, "name": "zebra", "supercategory": root},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(coco_file(categories=categories)))
+    write_photo(tmp_path / "a.jpg")
+    reader = open_coco_json(str(tmp_path))
+    assert reader.labels == ("ant", "zebra")
+    assert targets_of(reader.read("train")).tolist() == [[1, 1], [0, 0]]
+
+
+def test_a_category_that_is_annotated_is_a_label_whatever_is_below_it(tmp_path):
+    categories = [
+        {"id": 3, "name": "ant", "supercategory": "none"},
+        {"id": 7, "name": "zebra", "supercategory": "ant"},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(coco_file(categories=categories)))
+    assert open_coco_json(str(tmp_path)).labels == ("ant", "zebra")
+
+
+def test_a_category_that_a_splits_file_does_not_list_is_unknown_there(tmp_path, capsys):
+    write_coco(tmp_path)
+    fewer = coco_file(categories=[{"id": 7, "name": "zebra"}], annotations=[{"image_id": 1, "category_id": 7}])
+    (tmp_path / "val.json").write_text(json.dumps(fewer))
+    (tmp_path / "val").mkdir()
+    reader = open_coco_json(str(tmp_path))
+    assert reader.labels == ("ant", "zebra")
+    assert targets_of(reader.read("val")).tolist() == [[-1, 1], [-1, 0]]
+    assert targets_of(reader.read("train")).tolist() == [[1, 1], [0, 0]]
+    assert "does not list ant: unknown in split val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["maybe", "2", "-1"])
+def test_a_mark_of_difficulty_that_is_none_is_refused(tmp_path, mark):
+    write_voc(tmp_path, f"<object><name>dog</name><difficult>{mark}</difficult></object>")
+    with pytest.raises(UserError, match=f"difficult = '{mark}'"):
+        VOC(str(tmp_path)).read("train")
+
+
+@pytest.mark.parametrize("dataset", ["csv", "folder", "voc2007", "coco_json"])
+def test_a_list_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path, dataset):
+    if dataset == "csv":
+        path = tmp_path / "a.csv"
+    elif dataset == "folder":
+        write_folders(tmp_path)
+        path = tmp_path / "train.txt"
+    elif dataset == "coco_json":
+        path = tmp_path / "train.json"
+    else:
+        path = write_voc(tmp_path) / "Annotations" / "000001.xml"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(UserError):
+        open_dataset(dataset, str(tmp_path)).read("train")
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "first line must name"),
@@ -517,6 +804,7 @@ def write_folders(folder):
 def write_prepared(folder):
     example = Example("a.jpg", np.array([1, -1], np.int8))
     note = {"rows": [[0, 0, "", 8, 8]], "rejected": [], "next": 1}
+    (folder / "train-00000.tfrecord").write_bytes(b"a record")
     finish(str(folder), ["cat", "dog"], {"train": [example]}, {"train": [note]})
 
 

@@ -41,7 +41,7 @@ class LabelFolders:
         self._split_folders = [
             name for name in _folders(data_dir) if name in SPLIT_NAMES and _folders(os.path.join(data_dir, name))
         ]
-        self._lists = [n for n in SPLIT_NAMES if os.path.isfile(os.path.join(data_dir, f"{n}.txt"))]
+        self._lists = [n for n in SPLIT_NAMES if os.path.exists(os.path.join(data_dir, f"{n}.txt"))]
         self._photos = self._found_photos()
         folders = sorted({os.path.basename(os.path.dirname(n)) for names in self._photos.values() for n in names})
         if not folders:

@@ -35,6 +35,8 @@ def path_on_disk(path):
     Such lists separate folders by backslashes (Windows), compose accents otherwise (macOS), or are not in the encoding
     that the disk's names are in (UTF-8 and Latin-1).
     """
+    if path.isascii() and "\\" not in path:
+        return path  # has no other spelling: most names of a data set, which need not be looked for here
     for wanted in (path, path.replace("\\", "/")):
         for candidate in (wanted, *_other_spellings(wanted)):
             if "\0" not in candidate and os.path.lexists(candidate):

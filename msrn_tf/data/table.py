@@ -107,6 +107,8 @@ def separator_of(fields, where):
         UserError: labels are separated by blanks, it seems.
     """
     plain = [field for field in fields if labels_in_list(field) is None]
+    if any(plain) and all(set(parts_of(field)) <= {"0", "1"} for field in plain):
+        raise UserError(f"{where}: its labels are 0 and 1; write the names of what a photo shows, separated by |")
     separator = next((mark for mark in SEPARATORS if any(mark in field for field in plain)), None)
     if separator is None:
         _check_blanks({clean_label(clean_label(field).removeprefix("?")) for field in plain}, where)
@@ -135,10 +137,6 @@ def _check_blanks(labels, where):
 
 
 def _check_names(labels, where):
-    if all(set(parts_of(label)) <= {"0", "1"} for label in labels):
-        raise UserError(
-            f"{where}: its labels are {shown(labels)}; write the names of what a photo shows, separated by |"
-        )
     odd = [label for label in labels if re.search(r"[|;,\t]", label)]
     if odd:
         say(f"warning: {where}: labels with ; or , in them are one label each: {shown(map(repr, odd))}", error=True)

@@ -10,7 +10,7 @@ from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photo_names import refuse_repeats
 from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.errors import UserError
-from msrn_tf.text import clean_label
+from msrn_tf.text import clean_label, read_bytes
 
 DIFFICULT = {"1": True, "true": True, "0": False, "false": False, "": False, "unspecified": False}
 
@@ -73,9 +73,7 @@ class VOC:
     def _annotation(self, image_id):
         path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
         try:
-            return ElementTree.parse(path).getroot()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); complete the devkit") from error
+            return ElementTree.fromstring(read_bytes(path, "complete the devkit"))
         except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
             raise UserError(f"{path}: is not well-formed XML ({error})") from error
 
