@@ -8,12 +8,10 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from msrn_tf import command_line
 from msrn_tf.config import option
-from msrn_tf.data.decoding import decode
-from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
+from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, printable
 from msrn_tf.models.factory import load_model
@@ -138,7 +136,7 @@ def _add_heatmaps(model, rows, images, heatmaps):
         else:
             # A photo without a present label still gets one picture: where its best label looked.
             shown = {model.labels.index(label): label for label in row["present"] or row["labels"][:1]}
-        photo = Image.fromarray(decode(tf.io.read_file(os.fsencode(row["photo"]))).numpy())
+        photo = whole_photo(row["photo"])
         chosen = {name: [scale[index, c] for scale in maps] for c, name in shown.items()}
         row["heatmaps"] = heatmaps.write(row["photo"], photo, chosen)
 
@@ -182,7 +180,7 @@ def write_sheet(rows, path):
     """Many photos on one picture, each with its present labels."""
     cells = []
     for row in rows[:MOST_ON_SHEET]:
-        photo = Image.fromarray(decode(tf.io.read_file(os.fsencode(row["photo"]))).numpy())
+        photo = whole_photo(row["photo"])
         photo.thumbnail((SHEET_CELL, SHEET_CELL))
         scores = dict(zip(row["labels"], row["scores"], strict=True))
         present = ", ".join(f"{label} {scores[label]:.2f}" for label in row["present"]) or "no label"

@@ -114,6 +114,7 @@ def work(name, first, last, seed, path):
             outcome = "refused"
         except Exception as error:
             outcome = f"wrong: {type(error).__name__}"
+        signal.alarm(0)
         print(outcome, flush=True)
 
 

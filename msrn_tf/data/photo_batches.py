@@ -4,11 +4,12 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
 from msrn_tf.data.example import Example
 from msrn_tf.data.photos import why_not_a_photo_file
-from msrn_tf.data.pipeline import PREFETCHED_BATCHES, why_not_decoded
+from msrn_tf.data.pipeline import PREFETCHED_BATCHES, decoded, why_not_decoded
 
 
 def decoded_batches(paths, image_size, batch_size):
@@ -28,6 +29,11 @@ def decoded_batches(paths, image_size, batch_size):
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
+
+
+def whole_photo(path):
+    """A photo of any size, upright, as a `PIL.Image`. Raises `tf.errors.OpError` where it cannot be decoded."""
+    return Image.fromarray(decoded(tf.io.read_file(os.fsencode(path)), MAX_PIXELS).numpy())
 
 
 def why_unreadable(path):
