@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from msrn_tf.data.decoding import MAX_PIXELS, decode, resize
-from msrn_tf.data.pipeline import read_bytes
+from msrn_tf.data.decoding import MAX_PIXELS, resize
+from msrn_tf.data.pipeline import decoded, read_bytes
 from msrn_tf.visualization.heatmaps import combine_scales, overlay
 from msrn_tf.visualization.html import photo_uri
 
@@ -29,7 +29,7 @@ class PhotoShelf:
             wanted.setdefault(finding.image, set()).add(finding.label)
         images = sorted(wanted)
         for done, (image, encoded) in enumerate(zip(images, read_bytes([examples[i] for i in images]), strict=True)):
-            pixels = decode(encoded, max_pixels)
+            pixels = decoded(encoded, max_pixels)
             photo = Image.fromarray(pixels.numpy())
             photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             self._photos[image] = photo
