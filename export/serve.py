@@ -173,7 +173,7 @@ def _model_server_config(config):
     result = model_server_config_pb2.ModelServerConfig()
     if config.model_config_file:
         try:
-            with open(config.model_config_file, encoding="utf-8") as file:
+            with open(config.model_config_file, encoding="utf-8-sig") as file:
                 return text_format.Parse(file.read(), result)
         except OSError as error:
             raise UserError(f"--model_config_file={config.model_config_file}: {error.strerror}") from error

@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import os
 
+import numpy as np
+
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.lists import read_lines
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
 from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
+from msrn_tf.label_graph.validation import label_names
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.models.published_checkpoint import (
@@ -135,10 +138,8 @@ def read_labels(path):
     """The lines of a text file."""
     if not path:
         raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
-    labels = read_lines(path, "give --labels a file with a label a line")
-    if len(set(labels)) != len(labels) or not labels:
-        raise UserError(f"--labels={path}: has no labels, or one twice")
-    return labels
+    lines = read_lines(path, "give --labels a file with a label a line")
+    return label_names(np.array(lines, np.str_), f"--labels={path}:")
 
 
 def _check_folder(flag, path):

@@ -23,7 +23,7 @@ def server_credentials(path):
     pool.Add(file)
     config = message_factory.GetMessageClass(pool.FindMessageTypeByName("msrn_tf.SSLConfig"))()
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             text_format.Parse(stream.read(), config)
     except OSError as error:
         raise UserError(f"--ssl_config={path}: cannot be read ({error.strerror})") from error

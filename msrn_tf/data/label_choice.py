@@ -111,7 +111,8 @@ def named_labels(text):
     Raises:
         UserError: there is none, or one twice.
     """
-    names = lines_of(read_text(text)) if os.path.isfile(text) else text.split(",")
+    path = os.path.expanduser(text)
+    names = lines_of(read_text(path)) if os.path.isfile(path) else text.split(",")
     labels = [label for label in map(clean_label, names) if label]
     twice = [label for label, count in collections.Counter(labels).items() if count > 1]
     if twice or not labels:

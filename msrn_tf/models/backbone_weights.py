@@ -101,7 +101,7 @@ def _timm_normalization(path):
     if not os.path.isfile(config):
         return None
     try:
-        with open(config, encoding="utf-8") as file:
+        with open(config, encoding="utf-8-sig") as file:
             content = json.load(file)["pretrained_cfg"]
         mean = checked_numbers("mean", content["mean"], 3)
         std = checked_numbers("std", content["std"], 3, low=SMALLEST_STD)

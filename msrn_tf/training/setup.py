@@ -20,7 +20,8 @@ def check_positives(labels, targets, split):
     missing = [label for label, seen in zip(labels, (targets == 1).any(axis=0), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"--train_split={split}: no image shows {', '.join(missing)}; train on another split or leave the label out"
+            f"--train_split={split}: no image shows {', '.join(missing)}; leave out such labels by --min_photos=1, or "
+            "name those to train by --labels"
         )
 
 
