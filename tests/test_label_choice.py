@@ -80,6 +80,8 @@ def test_a_label_with_a_line_break_or_a_control_character_is_refused_by_every_re
         ("T-shirt|t shirt", "'T-shirt' and 't shirt'"),
         ("Ａ|a", "differ by case"),
         ("cat|dog|cat;dog", "made of other labels .*'cat;dog'"),
+        ("cat|dog;bird", "are one label each: 'dog;bird'"),
+        ("cat|dog/bird", "are one label each: 'dog/bird'"),
         ("cat|dog|cat dog", "made of other labels .*'cat dog'"),
     ],
 )

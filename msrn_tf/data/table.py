@@ -137,6 +137,8 @@ def _check_blanks(labels, where):
 
 
 def _check_names(labels, where):
-    odd = [label for label in labels if re.search(r"[|;,\t]", label)]
-    if odd:
-        say(f"warning: {where}: labels with ; or , in them are one label each: {shown(map(repr, odd))}", error=True)
+    joined = [label for label in labels if re.search(r"[/+&\t]", label)]
+    if joined:
+        say(
+            f"warning: {where}: labels with / + or & in them are one label each: {shown(map(repr, joined))}", error=True
+        )
