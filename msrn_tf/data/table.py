@@ -140,5 +140,5 @@ def _check_names(labels, where):
     joined = [label for label in labels if re.search(r"[/+&\t]", label)]
     if joined:
         say(
-            f"warning: {where}: labels with / + or & in them are one label each: {shown(map(repr, joined))}", error=True
+            f"warning: {where}: labels with / + & are one label each: {shown(map(repr, joined))}", error=True
         )
