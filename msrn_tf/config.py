@@ -172,6 +172,11 @@ def check_training(data, model, optimization, run):
     refusals = [
         (not run.workdir, "--workdir is missing: give a folder for the run's results"),
         (
+            set(run.workdir) & set("*?[\\"),
+            f"--workdir={run.workdir}: TensorFlow takes *, ?, [ and \\ for patterns where it reads checkpoints; give a "
+            "name without them",
+        ),
+        (
             optimization.batch_size % part,
             f"--batch_size={optimization.batch_size}: is not divisible by {run.num_cpu_replicas} replicas × "
             f"{optimization.accumulation_steps} accumulation steps; use a multiple of {part}",

@@ -3,6 +3,7 @@
 A run that was interrupted or killed goes on when the same command is given again.
 """
 
+import contextlib
 import os
 
 import keras
@@ -19,12 +20,14 @@ from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.terminal import say
 from msrn_tf.training import run_directory
+from msrn_tf.training.batches import check_photos
 from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, worker_index
 from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.interruption import StopSignals
+from msrn_tf.training.memory import check_memory
 from msrn_tf.training.run_log import RunLog
-from msrn_tf.training.setup import check_positives, make_train_step, prepare_label_graph
+from msrn_tf.training.setup import check_positives, check_validation, make_train_step, prepare_label_graph
 from msrn_tf.training.summary import print_end, print_start
 from msrn_tf.training.trainer import FitPlan, Interrupted, Trainer
 from msrn_tf.visualization.heatmaps import contact_sheet
@@ -47,26 +50,36 @@ def main(data, model_config, optimization, run, create_model=create_model):
 
 
 def _train(data, model_config, optimization, run, create_model, stop):
-    configs = (data, model_config, optimization, run)
-    goes_on = run_directory.is_started(run.workdir)
-    if goes_on:
-        run_directory.check_same_flags(run.workdir, configs)
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.strategy, run.num_cpu_replicas)
     keras.utils.set_random_seed(run.seed)
+    # Of several workers the first alone writes.
+    with run_directory.held(run.workdir) if worker_index(strategy) == 0 else contextlib.nullcontext():
+        _train_on(strategy, (data, model_config, optimization, run), create_model, stop)
 
+
+def _train_on(strategy, configs, create_model, stop):
+    data, model_config, optimization, run = configs
+    goes_on = run_directory.is_started(run.workdir)
+    if goes_on:
+        run_directory.check_same_flags(run.workdir, configs)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
     train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
     val_examples = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else []
     check_positives(reader.labels, targets_of(train_examples), data.train_split)
+    warnings = check_validation(reader.labels, targets_of(val_examples), data.val_split) if val_examples else []
+    if data.bad_images == "fail":
+        check_photos(val_examples, data.max_pixels)
     if goes_on:
         run_directory.check_same_data(run.workdir, train_examples, reader.labels)
     if data.augment == "addons":
         import_addons_image()
     if data.cache_images:
         train_examples, val_examples = in_memory(train_examples), in_memory(val_examples)
-    label_graph, warnings = prepare_label_graph(model_config, reader.labels, train_examples, run.seed)
+    label_graph, more_warnings = prepare_label_graph(model_config, reader.labels, train_examples, run.seed)
+    warnings += more_warnings
+    warnings += check_memory(model_config, optimization, strategy, label_graph)
 
     with strategy.scope():
         model = create_model(model_config, reader.labels, data.image_size, label_graph, run.sync_batch_norm)

@@ -1,5 +1,6 @@
 """The commands as a person meets them: what they write, and one sentence with status 2 for bad input."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from msrn_tf.data import demo
 from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import create_model, load_model
-from msrn_tf.training.setup import check_positives, in_order, prepare_label_graph
+from msrn_tf.training.setup import check_positives, check_validation, in_order, prepare_label_graph
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,7 @@ def configs(optimization=None, run=None, data=None):
     ("change", "flag"),
     [
         ({"run": {"workdir": ""}}, "--workdir"),
+        ({"run": {"workdir": "run[1]"}}, "--workdir=run"),
         ({"optimization": {"batch_size": 9}, "run": {"num_cpu_replicas": 2}}, "--batch_size"),
         ({"optimization": {"decay_epochs": [5, 3]}}, "--decay_epochs"),
         ({"optimization": {"warmup_epochs": 40.0}}, "--warmup_epochs"),
@@ -151,9 +153,25 @@ def test_choices_that_cannot_work_are_named(change, flag):
         check_training(*configs(**change))
 
 
+@pytest.mark.parametrize("stride", [3, -8, 1, 64])
+def test_a_stride_that_no_layer_has_is_refused(stride):
+    data, model, optimization, run = configs()
+    with pytest.raises(UserError, match=f"--frozen_stride={stride}: must be one of 0, 2, 4, 8, 16, 32"):
+        check_training(data, dataclasses.replace(model, frozen_stride=stride), optimization, run)
+
+
 def test_a_label_without_a_positive_is_named():
     with pytest.raises(UserError, match="dog"):
         check_positives(["cat", "dog"], np.array([[1, 0], [1, -1]]), "train")
+
+
+def test_a_validation_split_that_shows_no_label_is_refused_and_labels_that_it_lacks_are_said():
+    assert check_validation(["cat", "dog"], np.array([[1, 0], [0, 1]]), "val") == []
+    assert check_validation(["cat", "dog"], np.array([[1, 0], [0, -1]]), "val") == [
+        "--val_split=val: no image shows dog"
+    ]
+    with pytest.raises(UserError, match="--val_split=val: no image shows any label"):
+        check_validation(["cat", "dog"], np.array([[0, 0], [0, -1]]), "val")
 
 
 def test_a_label_graph_is_put_in_the_data_sets_order_or_refused(rng):

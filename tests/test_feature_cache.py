@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -137,6 +138,19 @@ def test_a_photo_that_cannot_be_decoded_is_stood_in_for_in_training_and_named_in
     assert (tmp_path / "model.keras").exists()
     with pytest.raises(UserError, match=r"train_00005: is no photo that can be decoded"):
         trainer.evaluator.scores([*examples[12:], broken])
+
+
+def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, examples, tmp_path, monkeypatch):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", tmp_path]).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1 << 40)
+        monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(UserError, match=r"--cache_features=.*: cannot be written \(No space left on device\)"):
+            FeatureCache(str(tmp_path), model).add(examples, training=True)
+        assert not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_too_small_a_disk_is_told_before_anything_is_computed(model, examples, tmp_path, monkeypatch):

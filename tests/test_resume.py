@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from running import SMALL, assert_refused, command
 from msrn_tf.data.example import Example
 from msrn_tf.errors import UserError
 from msrn_tf.training import run_directory
+from msrn_tf.training.checkpoints import RunCheckpoints
 
 RUN = [*SMALL, "--deterministic", "--epochs=2", "--ema_decay=0.9", "--dropout=0.2", "--notensorboard"]
 
@@ -159,6 +161,65 @@ def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp
     assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
     with pytest.raises(UserError, match=f"--workdir={tmp_path}: holds a model, and no flags.cfg"):
         run_directory.is_started(tmp_path)
+
+
+def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_gone(small_voc, tmp_path):
+    workdir = tmp_path / "run"
+    first = Running("msrn_tf.train", *arguments(small_voc, workdir, "--epochs=50"))
+    first.wait_for(lambda: newest_number(workdir))
+    second = command("msrn_tf.train", *arguments(small_voc, workdir, "--epochs=50"))
+    assert_refused(second, f"--workdir={workdir}", "another command trains in it")
+    first.kill()
+    with run_directory.held(str(workdir)):  # the lock died with its process
+        pass
+
+
+def test_a_folder_is_held_by_one_and_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
+    workdir = str(tmp_path / "new" / "run")
+    with run_directory.held(workdir):
+        with pytest.raises(UserError, match=f"--workdir={workdir}: another command"), run_directory.held(workdir):
+            pass
+        assert (tmp_path / "new" / "run").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with run_directory.held(workdir):
+        (tmp_path / "new" / "run" / "flags.cfg").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "run", "flags.cfg"]
+    with pytest.raises(UserError, match="cannot be written"), run_directory.held(f"{workdir}/flags.cfg/below"):
+        pass
+
+
+def checkpoints_of(folder):
+    """One variable's worth of a run."""
+    model, optimizer = types.SimpleNamespace(variables=[]), types.SimpleNamespace(variables=[])
+    return RunCheckpoints(str(folder), model, optimizer)
+
+
+def test_a_checkpoint_that_the_file_system_does_not_give_is_not_called_damaged(tmp_path):
+    folder = tmp_path / "run"
+    checkpoints = checkpoints_of(folder)
+    for epoch in (1, 2):
+        checkpoints.epoch.assign(epoch)
+        checkpoints.save()
+    data = next((folder / "checkpoints").glob("ckpt-2.data-*"))
+    content = data.read_bytes()
+    data.unlink()
+    data.symlink_to("/proc/self/mem")  # whose first byte gives an input/output error, to root too
+    with pytest.raises(UserError, match=r"ckpt-2\.data.*cannot be read \(Input/output error\)"):
+        checkpoints_of(folder).restore()
+
+    data.unlink()
+    data.write_bytes(content[: len(content) // 2])
+    again = checkpoints_of(folder)
+    path, warnings = again.restore()
+    assert path.endswith("ckpt-1") and int(again.epoch) == 1
+    assert len(warnings) == 1 and "ckpt-2: damaged" in warnings[0]
+
+
+def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path):
+    checkpoints_of(tmp_path).save()
+    model = types.SimpleNamespace(variables=[types.SimpleNamespace(value=tf.Variable(1.0))])
+    with pytest.raises(UserError, match="holds other variables than this run's model"):
+        RunCheckpoints(str(tmp_path), model, types.SimpleNamespace(variables=[])).restore()
 
 
 def test_other_data_are_refused(rng, tmp_path):

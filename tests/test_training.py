@@ -19,7 +19,7 @@ from msrn_tf.data.pipeline import InputPlan, training_batches
 from msrn_tf.errors import DivergenceError, UserError
 from msrn_tf.layers import blockwise_dense
 from msrn_tf.models.factory import load_model, save_model
-from msrn_tf.training.batches import TrainingBatches
+from msrn_tf.training.batches import TrainingBatches, check_photos
 from msrn_tf.training.checkpoints import checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, read_cluster
 from msrn_tf.training.losses import asymmetric_loss, binary_crossentropy, focal_loss
@@ -212,6 +212,27 @@ def test_for_photos_that_cannot_be_decoded_the_next_sound_ones_stand_in(bad):
     later = list(TrainingBatches(broken, plan, strategy, 8).of_epoch(2, first=1))
     for one, other in zip(found[1:], later, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_bad_validation_photos_are_skipped_and_counted_and_a_validation_without_a_score_keeps_a_model(tmp_path, capsys):
+    trainer, plan = make_trainer(str(tmp_path), epochs=2)
+    validation = [
+        dataclasses.replace(e, image_bytes=b"nothing") if i == 3 else e for i, e in enumerate(examples()[:10])
+    ]
+    trainer.fit(examples(), validation, plan)
+    records = trainer.run_log.records()
+    assert [record["val_bad_images"] for record in records] == [1, 1]
+    said = capsys.readouterr().out
+    assert said.count("skipped    ") == 1 and said.count("1 of validation skipped") == 2
+    with pytest.raises(UserError, match=validation[3].image_id):
+        check_photos(validation, 10**6)
+    check_photos(examples(), 10**6)
+
+    (tmp_path / "none").mkdir()
+    trainer, plan = make_trainer(str(tmp_path / "none"), epochs=1)
+    nothing = [dataclasses.replace(example, target=np.zeros(12, np.int8)) for example in examples()[:4]]
+    best = trainer.fit(examples(), nothing, plan)
+    assert best["val_mAP"] is None and (tmp_path / "none" / "model.keras").exists()
 
 
 # The cluster

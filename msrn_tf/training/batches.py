@@ -1,10 +1,32 @@
 """A run's training batches, on the replicas of every worker; photos that cannot be decoded are passed over."""
 
+import concurrent.futures
+import os
+
 from msrn_tf.data import pipeline
 from msrn_tf.data.example import name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
+from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+
+
+def check_photos(examples, max_pixels):
+    """Refuses the first photo that cannot be decoded, before anything is computed. Raises `UserError`."""
+    with (
+        ProgressBar("decoding validation photos", len(examples)) as bar,
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
+        reasons = threads.map(lambda example: why_not_decoded(example, max_pixels), examples)
+        for done, (example, reason) in enumerate(zip(examples, reasons, strict=True), 1):
+            if reason:
+                threads.shutdown(cancel_futures=True)
+                raise UserError(_refusal(example, reason))
+            bar.update(done)
+
+
+def _refusal(example, reason):
+    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
 
 
 class TrainingBatches:
@@ -80,12 +102,9 @@ class TrainingBatches:
             reason = why_not_decoded(example, self.plan.inputs.max_pixels)
             if not reason:
                 continue
-            name = name_of(example)
             if not self.plan.skip_bad_images:
-                raise UserError(
-                    f"{name}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
-                )
-            say(f"skipped    {name}: {reason}")
+                raise UserError(_refusal(example, reason))
+            say(f"skipped    {name_of(example)}: {reason}")
             self.bad.add(source)
         if len(self.bad) == len(self.examples):
             raise UserError("none of the training photos can be decoded")

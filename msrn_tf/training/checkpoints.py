@@ -15,6 +15,7 @@ import tensorflow as tf
 from msrn_tf.errors import UserError
 
 FOLDER = "checkpoints"
+READ_BYTES = 1 << 22
 SUMMED = ("loss", "classification_loss", "group_loss", "gradient_norm")
 
 
@@ -47,7 +48,7 @@ class RunCheckpoints:
         self._own_folder = self.folder if worker == 0 else os.path.join(workdir, f".checkpoints-worker-{worker}")
         self._is_chief, self._keep = worker == 0, keep
         if self._is_chief:
-            for leftover in glob.glob(os.path.join(self.folder, "*_temp")):
+            for leftover in _unfinished(self.folder):
                 shutil.rmtree(leftover, ignore_errors=True)
         self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=keep)
 
@@ -61,10 +62,10 @@ class RunCheckpoints:
             self._manager.save()
             if self._is_chief:  # one that a killed process wrote is unknown to the manager
                 for path in checkpoint_paths(self.workdir)[self._keep :]:
-                    for file in glob.glob(f"{path}.*"):
+                    for file in glob.glob(f"{glob.escape(path)}.*"):
                         os.remove(file)
         except (tf.errors.OpError, OSError) as error:
-            for leftover in glob.glob(os.path.join(self._own_folder, "*_temp")):
+            for leftover in _unfinished(self._own_folder):
                 shutil.rmtree(leftover, ignore_errors=True)
             raise UserError(
                 f"{self.folder}: a checkpoint cannot be written ({reason_of(error)}); the one before it is whole: "
@@ -81,28 +82,61 @@ class RunCheckpoints:
             `(path, warnings)`: the path, or None where there is no checkpoint; a sentence for each damaged one.
 
         Raises:
-            UserError: there are checkpoints and none is whole.
+            UserError: there are checkpoints and none is whole; one cannot be read, or is of another model.
         """
         warnings = []
         for path in checkpoint_paths(self.workdir):
             try:
                 self._checkpoint.restore(path).assert_consumed()
                 return path, warnings
-            except (tf.errors.OpError, AssertionError, ValueError, TypeError) as error:
+            except AssertionError as error:
+                raise UserError(
+                    f"{path}: holds other variables than this run's model ({reason_of(error)}); it is of another "
+                    "version of this program: go on with that one, or give another --workdir"
+                ) from error
+            except (tf.errors.OpError, ValueError, TypeError, OSError, LookupError, RuntimeError) as error:
+                # What a cut file gives is of many kinds, IndexError among them.
+                check_readable(path)
                 warnings.append(f"{path}: damaged ({reason_of(error)}); going back to the one before it")
         if warnings:
             raise UserError(f"{self.folder}: no checkpoint can be read; delete {self.workdir} to start again")
         return None, []
 
 
+def check_readable(path):
+    """Tells a checkpoint that a file system does not give from a torn one, whose bytes can be read.
+
+    TensorFlow calls both a loss of data. A file that is missing belongs to a torn checkpoint.
+
+    Raises:
+        UserError: some of its files cannot be read.
+    """
+    for name in sorted(glob.glob(f"{glob.escape(path)}.*")):
+        try:
+            with open(name, "rb") as file:
+                while file.read(READ_BYTES):
+                    pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"{name}: cannot be read ({error.strerror}): it need not be damaged; when the file system answers "
+                "again, the same command goes on from there"
+            ) from error
+
+
 def checkpoint_paths(workdir):
     """A run's checkpoints, newest first."""
     numbered = [
         (int(match[1]), path.removesuffix(".index"))
-        for path in glob.glob(os.path.join(workdir, FOLDER, "ckpt-*.index"))
+        for path in glob.glob(os.path.join(glob.escape(os.fspath(workdir)), FOLDER, "ckpt-*.index"))
         if (match := re.search(r"ckpt-(\d+)\.index$", path))
     ]
     return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def _unfinished(folder):
+    return glob.glob(os.path.join(glob.escape(folder), "*_temp"))
 
 
 def reason_of(error):

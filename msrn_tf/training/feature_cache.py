@@ -74,10 +74,17 @@ class FeatureCache:
         if not os.path.exists(path):
             self._check_room(size, sentence)
             # Of several processes one writes, and the others find it done. What a killed one left is written anew.
-            with open(f"{path}.lock", "w", encoding="utf-8") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not os.path.exists(path):
-                    self._write(path, shapes, examples, mirrored, training)
+            try:
+                with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    if not os.path.exists(path):
+                        self._write(path, shapes, examples, mirrored, training)
+            except OSError as error:
+                shutil.rmtree(f"{path}.unfinished", ignore_errors=True)
+                raise UserError(
+                    f"--cache_features={self.folder}: cannot be written ({error.strerror}); make room, or choose "
+                    "another folder"
+                ) from error
         maps = [np.load(_map_file(path, index), mmap_mode="r") for index in range(len(shapes))]
         with open(os.path.join(path, DESCRIPTION), encoding="utf-8") as file:
             undecodable = set(json.load(file)["undecodable"])
@@ -168,6 +175,9 @@ class FeatureCache:
             np.lib.format.open_memmap(_map_file(unfinished, index), "w+", np.float32, shape)
             for index, shape in enumerate(shapes)
         ]
+        for index in range(len(maps)):  # a disk that fills up under a memory map ends the process
+            with open(_map_file(unfinished, index), "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         decoded = np.zeros(len(examples), bool)
         forward = tf.function(lambda images: self.model.taps(images, training=False), reduce_retracing=True)
         with ProgressBar("computing feature maps", len(examples)) as bar:

@@ -1,5 +1,8 @@
 """A run's folder (DESIGN §4): who owns it, and whether a command may go on in it."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import zlib
@@ -10,7 +13,63 @@ from msrn_tf.files import replacing
 from msrn_tf.flagfile import changed_flags, flagfile_text
 from msrn_tf.training.checkpoints import FOLDER, checkpoint_paths
 
-FLAGS, DATA, MODEL = "flags.cfg", os.path.join(FOLDER, "data.json"), "model.keras"
+FLAGS, DATA, MODEL, LOCK = "flags.cfg", os.path.join(FOLDER, "data.json"), "model.keras", ".lock"
+
+
+@contextlib.contextmanager
+def held(workdir):
+    """Holds a run's folder, which is made where it is missing: no other process trains in it meanwhile.
+
+    The operating system lets go of it with the process, however that ends. Where nothing was written, nothing is left.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    made = [folder for folder in _with_parents(workdir) if not os.path.isdir(folder)]
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        lock = _lock(os.path.join(workdir, LOCK))
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}); give another folder") from error
+    if lock is None:
+        raise UserError(
+            f"--workdir={workdir}: another command trains in it at this moment; wait, or give another folder"
+        )
+    with lock:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(workdir, LOCK))
+                for folder in made:  # those that hold nothing
+                    os.rmdir(folder)
+
+
+def _lock(path):
+    """The open file that holds the lock, or None where another process has it."""
+    while True:
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise
+        # The process that held it may have removed the file between our opening and our locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()
+
+
+def _with_parents(folder):
+    """The folder and those that it lies in, innermost first."""
+    folder = os.path.abspath(folder)
+    while True:
+        yield folder
+        if folder == (folder := os.path.dirname(folder)):
+            return
 
 
 def is_started(workdir):
@@ -27,7 +86,7 @@ def is_started(workdir):
 def start(workdir, configs, train_examples, labels):
     """Makes the folder and says in it which run it is; the last file to appear is `flags.cfg`."""
     os.makedirs(os.path.join(workdir, FOLDER), exist_ok=True)
-    with open(os.path.join(workdir, DATA), "w", encoding="utf-8") as file:
+    with replacing(os.path.join(workdir, DATA)) as file:
         json.dump(_fingerprint(train_examples, labels), file)
     with replacing(os.path.join(workdir, FLAGS)) as file:
         file.write(flagfile_text(*configs))
@@ -46,11 +105,17 @@ def check_same_flags(workdir, configs):
 
 def check_same_data(workdir, train_examples, labels):
     """Refuses to go on with other data. Raises `UserError` that names what is not as it was."""
-    with open(os.path.join(workdir, DATA), encoding="utf-8") as file:
-        before = json.load(file)
+    path = os.path.join(workdir, DATA)
+    try:
+        with open(path, encoding="utf-8") as file:
+            before = dict(json.load(file))
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path}: says on which data the run was trained, and cannot be read ({error}); give another --workdir"
+        ) from error
     now = _fingerprint(train_examples, labels)
-    for name in before:
-        if before[name] != now[name]:
+    for name in now:
+        if before.get(name) != now[name]:
             raise UserError(
                 f"--workdir={workdir}: was trained on data with other {name.replace('_', ' ')}; give another folder, "
                 "or the data as they were"

@@ -25,6 +25,25 @@ def check_positives(labels, targets, split):
         )
 
 
+def check_validation(labels, targets, split):
+    """Whether a validation split can choose the best model.
+
+    Returns:
+        Warnings: a sentence about labels that it does not show.
+
+    Raises:
+        UserError: it shows no label at all.
+    """
+    missing = [label for label, seen in zip(labels, (targets == 1).any(axis=0), strict=True) if not seen]
+    if len(missing) == len(labels):
+        raise UserError(
+            f"--val_split={split}: no image shows any label, so that nothing can choose the best model; choose another "
+            "split, or --val_split= for none"
+        )
+    more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+    return [f"--val_split={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
+
+
 def prepare_label_graph(config, labels, examples, seed):
     """The label graph with word vectors, and warnings about it.
 

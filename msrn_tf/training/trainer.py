@@ -9,8 +9,8 @@ import time
 import tensorflow as tf
 
 from msrn_tf.data import pipeline
-from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import InputPlan
+from msrn_tf.data.example import name_of, targets_of
+from msrn_tf.data.pipeline import InputPlan, why_not_decoded
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -70,6 +70,7 @@ class Trainer:
         self.evaluator = Evaluator(self.model, self.batch_size, self.strategy, pipeline=pipeline)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
+        self._bad_validation = {}
 
     def fit(self, train_examples, val_examples, plan):
         """Trains from where the checkpoints are to the end of the last epoch.
@@ -97,6 +98,7 @@ class Trainer:
         if len(train_examples) < self.batch_size:
             raise UserError(f"--batch_size={self.batch_size}: more than the {len(train_examples)} training images")
         self._check_same_position()
+        self.evaluator.max_pixels = plan.inputs.max_pixels
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
             raise Interrupted("stopped before the first step")
@@ -105,10 +107,12 @@ class Trainer:
             record = self._train_epoch(batches, epoch, plan)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with self._stopped_while_validating(epoch), averaged():
-                record |= self._validate(val_examples, record, plan.epochs)
-                record["best"] = not val_examples or record["val_mAP"] > float(self.checkpoints.best_map)
+                record |= self._validate(val_examples, record, plan)
+                score, best = record.get("val_mAP") or -1.0, float(self.checkpoints.best_map)
+                # Without a score (nothing to validate on, or no label present that can be decoded) one model is kept.
+                record["best"] = not val_examples or score > best or best < 0
                 if record["best"]:
-                    self.checkpoints.best_map.assign(record.get("val_mAP", -1.0))
+                    self.checkpoints.best_map.assign(score)
                     if self.is_chief:
                         save_model(self.model, os.path.join(self.workdir, "model.keras"))
             if self.is_chief:
@@ -232,11 +236,11 @@ class Trainer:
         self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
 
-    def _validate(self, examples, record, epochs):
+    def _validate(self, examples, record, plan):
         """What to add to the epoch's record: metrics, or nothing where there is nothing to validate on."""
         if not examples:
             return {}
-        with ProgressBar(f"validating {record['epoch']}/{epochs}", len(examples), quiet=not self.is_chief) as bar:
+        with ProgressBar(f"validating {record['epoch']}/{plan.epochs}", len(examples), quiet=not self.is_chief) as bar:
 
             def progress(done):
                 bar.update(done)
@@ -244,12 +248,26 @@ class Trainer:
                 if self._is_stopping() and not has_workers(self.strategy):
                     raise Interrupted
 
-            scores = self.evaluator.scores(examples, progress)
+            bad, before = (self._bad_validation if plan.skip_bad_images else None), len(self._bad_validation)
+            scores = self.evaluator.scores(examples, progress, bad)
         targets = targets_of(examples)
+        if bad is not None:
+            self._share_bad(examples, before)
+            targets[list(bad)] = -1
         if self.is_chief:
             self.run_log.write_predictions(record["step"], self.model.labels, scores, targets)
         metrics = evaluate_scores(scores, targets, self.model.labels, self.model.thresholds)
-        return {f"val_{name}": metrics[name] for name in ("mAP", "CF1", "OF1", "AP")}
+        found = {f"val_{name}": metrics[name] for name in ("mAP", "CF1", "OF1", "AP")}
+        return found | {"val_bad_images": len(self._bad_validation)}
+
+    def _share_bad(self, examples, before):
+        """Says which validation photos were skipped for the first time; every worker learns of those of all."""
+        bad = self._bad_validation
+        if has_workers(self.strategy) and any_worker(self.strategy, len(bad) > before) == (True,):
+            reasons = ((n, why_not_decoded(example, self.evaluator.max_pixels)) for n, example in enumerate(examples))
+            bad |= {index: reason for index, reason in reasons if reason}
+        for index in list(bad)[before:] if self.is_chief else []:
+            say(f"skipped    {name_of(examples[index])}: {bad[index]} (validation)")
 
 
 @contextlib.contextmanager
@@ -258,13 +276,18 @@ def _as_it_is():
 
 
 def _summary(record, epochs):
-    metrics = [f"val {name} {record[f'val_{name}']:.2f}" for name in ("mAP", "CF1", "OF1") if f"val_{name}" in record]
+    metrics = [
+        f"val {name} {record[f'val_{name}']:.2f}"
+        for name in ("mAP", "CF1", "OF1")
+        if record.get(f"val_{name}") is not None
+    ]
     parts = [
         f"epoch {record['epoch']}/{epochs}",
         f"loss {record['loss']:.4f}",
         *metrics,
         f"{record['images_per_second']:.1f} images/s",
         *([f"{record['bad_images']} photos skipped"] if record["bad_images"] else []),
+        *([f"{record['val_bad_images']} of validation skipped"] if record.get("val_bad_images") else []),
         *(["best so far"] if metrics and record["best"] else []),
     ]
     return "  ".join(parts)
