@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz_decoders import STARTS, fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutated
@@ -252,3 +253,12 @@ def test_a_thousand_mutations_of_jpegs_are_each_decoded_or_refused(content):
 )
 def test_mutations_of_other_photos_are_each_decoded_or_refused(content):
     decode_or_refuse(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("webp", 100), *(pytest.param(name, 1000, marks=pytest.mark.slow) for name in STARTS)]
+)
+def test_damaged_photos_end_no_process(name, count, tmp_path):
+    """A process of its own takes them: what writes past its memory ends it. `fuzz_decoders.py` sends more."""
+    outcomes = fuzz(name, count, 1, tmp_path)
+    assert set(outcomes) == {"decoded", "refused"} and sum(outcomes.values()) == count
