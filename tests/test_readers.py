@@ -615,6 +615,36 @@ def test_a_category_that_a_splits_file_does_not_list_is_unknown_there(tmp_path, 
     assert "does not list ant: unknown in split val" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dataset", ["coco_json", "folder", "nuswide"])
+def test_a_label_spelt_in_two_forms_of_unicode_is_one_in_every_split(tmp_path, dataset):
+    forms = {"train": "cafe\u0301", "val": "caf\u00e9"}
+    if dataset == "nuswide":
+        rows = (f"{split}.png,\"['{label}', 'x']\",{split}\n" for split, label in forms.items())
+        (tmp_path / "a.csv").write_text("filepath,label,split_name\n" + "".join(rows))
+    for split, label in forms.items():
+        if dataset == "coco_json":
+            categories = [{"id": 7, "name": label}, {"id": 3, "name": "x"}]
+            (tmp_path / f"{split}.json").write_text(json.dumps(coco_file(categories=categories)))
+            (tmp_path / split).mkdir()
+        elif dataset == "folder":
+            write_photo(tmp_path / f"{label}_x" / f"{split}.png")
+            (tmp_path / f"{split}.txt").write_text(f"{forms['val']}_x/{split}.png\n")
+    reader = open_dataset(dataset, str(tmp_path))
+    assert reader.labels == ("caf\u00e9", "x")
+    for split in forms:
+        assert targets_of(reader.read(split))[0].tolist() == [1, 1]
+    if dataset == "folder":
+        read_split(reader, "train")  # the disk's name, in the other form, is found
+
+
+@pytest.mark.parametrize("box", ["", "<bndbox><xmin>1</xmin></bndbox>", "<bndbox><xmin>a</xmin></bndbox>"])
+def test_an_object_without_a_box_is_named_where_boxes_are_asked_for(tmp_path, box):
+    write_voc(tmp_path, f"<size><width>20</width><height>16</height></size><object><name>dog</name>{box}</object>")
+    reader = VOC(str(tmp_path))
+    with pytest.raises(UserError, match=r"000001\.xml: has no size, or an object without"):
+        reader.places(reader.read("train")[0], 8)
+
+
 @pytest.mark.parametrize("mark", ["maybe", "2", "-1"])
 def test_a_mark_of_difficulty_that_is_none_is_refused(tmp_path, mark):
     write_voc(tmp_path, f"<object><name>dog</name><difficult>{mark}</difficult></object>")

@@ -20,7 +20,7 @@ from msrn_tf.data.photo_names import photo_name
 from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
-from msrn_tf.text import read_text
+from msrn_tf.text import clean_label, read_text
 
 LISTS = ("images", "annotations", "categories")
 # COCO's own files of other tasks, which lie beside instances_*.json.
@@ -181,7 +181,7 @@ def _annotated_in(content):
 
 def _categories(entries, is_annotated, path):
     """Dict of category id → name, without a root category that nothing is annotated as."""
-    names = {_field(entry, "id", path): _field(entry, "name", path, str) for entry in entries}
+    names = {_field(entry, "id", path): clean_label(_field(entry, "name", path, str)) for entry in entries}
     repeated = len(names) < len(entries)
     names = {key: name for key, name in names.items() if key not in _roots(entries) or is_annotated(key)}
     if repeated or len(set(names.values())) < len(names) or not names:

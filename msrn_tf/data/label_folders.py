@@ -15,6 +15,7 @@ from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+from msrn_tf.text import clean_label
 
 APPAREL_LABELS = ("black", "blue", "brown", "green", "red", "white", "dress", "pants", "shirt", "shoes", "shorts")
 APPAREL_FRACTIONS = {"train": 0.5, "test": 0.5}
@@ -31,7 +32,7 @@ class LabelFolders:
     Args:
         data_dir: the folder.
         labels: the names, in order; None: those that the folders name, sorted.
-        fractions: dict of split → share, for splits by hash.
+        fractions: dict of split → share, for splits by content.
     """
 
     def __init__(self, data_dir, labels=None, fractions=DEFAULT_FRACTIONS):
@@ -123,7 +124,7 @@ class LabelFolders:
         return target
 
     def _labels_of(self, folder):
-        return [part for part in folder.split(self._separator) if part]
+        return [label for label in map(clean_label, folder.split(self._separator)) if label]
 
 
 def _by_kind(left_out):

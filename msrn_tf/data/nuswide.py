@@ -113,4 +113,4 @@ class NusWideTable:
         image, split = row["filepath"].strip(), clean_label(row["split_name"])
         if not image or not split:
             raise UserError(f"{self.path}, line {line}: has no filepath or no split_name")
-        return image, labels, split
+        return image, list(map(clean_label, labels)), split

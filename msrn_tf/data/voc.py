@@ -59,6 +59,14 @@ class VOC:
     def places(self, example, size):
         """Where objects are in the photo warped to `size`×`size`: label → bool `[size, size]`, within its boxes."""
         annotation = self._annotation(example.image_id)
+        try:
+            return self._places(annotation, size)
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+            path = self._annotation_path(example.image_id)
+            raise UserError(f"{path}: has no size, or an object without a name or a box ({error}); mend it") from error
+
+    @staticmethod
+    def _places(annotation, size):
         sides = [float(annotation.findtext(f"size/{side}")) for side in ("width", "height")]
         places = {}
         for item in annotation.findall("object"):
@@ -67,18 +75,21 @@ class VOC:
                 slice(int((low - 1) / side * size), max(1, round(high / side * size)))
                 for low, high, side in ((y0, y1, sides[1]), (x0, x1, sides[0]))
             )
-            places.setdefault(item.findtext("name").strip(), np.zeros((size, size), bool))[rows, columns] = True
+            places.setdefault(clean_label(item.findtext("name")), np.zeros((size, size), bool))[rows, columns] = True
         return places
 
+    def _annotation_path(self, image_id):
+        return os.path.join(self.root, "Annotations", f"{image_id}.xml")
+
     def _annotation(self, image_id):
-        path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
+        path = self._annotation_path(image_id)
         try:
             return ElementTree.fromstring(read_bytes(path, "complete the devkit"))
         except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
             raise UserError(f"{path}: is not well-formed XML ({error})") from error
 
     def _target(self, image_id):
-        path = os.path.join(self.root, "Annotations", f"{image_id}.xml")
+        path = self._annotation_path(image_id)
         objects = self._annotation(image_id).findall("object")
         target = np.full(len(self.labels), ABSENT, np.int8)
         for item in objects:
