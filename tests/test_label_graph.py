@@ -1,9 +1,12 @@
 """Counts, adjacency and word vectors against the published implementation's numbers and by hand."""
 
+import collections
 import gzip
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from mutations import mutated
 
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, normalized_adjacency
@@ -165,6 +168,27 @@ def test_word_vectors_are_read_in_the_forms_that_are_in_circulation(tmp_path, en
 def test_a_file_that_is_no_text_of_word_vectors_is_named_for_what_it_is(tmp_path, content, words):
     with pytest.raises(UserError, match=words):
         vectors_of(tmp_path / "v", content, ["dog", "cat"])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_thousand_mutations_of_word_vectors_are_each_read_or_refused(tmp_path, pack):
+    path = tmp_path / "v"
+    outcomes = collections.Counter()
+
+    @settings(max_examples=1000, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(mutated(pack(b"3 2\ndog 0.1 0.2\nice_cream 1 2\ncat -1e-3 4\n")))
+    def attempt(content):
+        path.write_bytes(content)
+        try:
+            vectors, _ = glove_word_vectors(str(path), ["dog", "ice cream"])
+            assert vectors.shape[0] == 2 and np.isfinite(vectors).all()
+            outcomes["read"] += 1
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+            outcomes["refused"] += 1
+
+    attempt()
+    assert min(outcomes["read"], outcomes["refused"]) > 5
 
 
 def test_the_labels_of_a_graph_are_compared_as_those_of_data_are(tmp_path):

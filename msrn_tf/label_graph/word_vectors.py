@@ -141,7 +141,8 @@ def _parsed(line, size):
     """`(entry, vector)` of a line; the vector is None where the line has no V numbers."""
     entry, *numbers = " ".join(line.split()).rsplit(" ", size)
     try:
-        vector = np.array([float(number) for number in numbers], np.float32)
+        with np.errstate(over="ignore"):  # too large a number is infinite, and refused as that
+            vector = np.array([float(number) for number in numbers], np.float32)
     except (ValueError, OverflowError):
         return entry, None
     return entry, vector if vector.size == size and np.isfinite(vector).all() else None
