@@ -10,31 +10,53 @@ r is the derivative of log Σₙ exp(p·e) with respect to e, that is the mean o
     ∂r/∂e    = Σₙ w·(p − r)²              (a variance: never negative)
     ∂r/∂p[n] = w[n]·(1 + e·(p[n] − r))
 
-and neither pass needs the `[batch, N, K, D]` tensor of weights. Channels never mix, so both passes walk over blocks of
-channels that fit into a processor's cache and recompute the weights of a block where they need them, as FlashAttention
-(Dao et al., arXiv 2205.14135) does for dot-product attention.
+and neither pass needs the `[batch, N, K, D]` tensor of weights. Two forms compute this: `direct_attention`, an
+exponential for each position and semantics vector, and `moment_attention`, which needs N + K steps a channel where the
+exponents' range is moderate, as in trained models.
 """
+
+import itertools
+import math
 
 import keras
 from keras import ops
 
-BLOCK_ELEMENTS = 1 << 19
-"""Weights computed at a time, in numbers: 2 MiB of float32, about what stays in a processor's cache."""
+from msrn_tf.layers import direct_attention, moment_attention
+from msrn_tf.layers.compilation import compiled, has_accelerator
 
-MAX_BLOCK_CHANNELS = 32
-UNKNOWN_SIZE_BLOCK_CHANNELS = 8
+FORMS = ("auto", "direct", "moments")
+
+CACHE_BLOCK_ELEMENTS = 1 << 19
+"""Weights that the direct form computes at a time on a CPU, in numbers: 2 MiB of float32, what its cache holds."""
+
+ACCELERATOR_BLOCK_ELEMENTS = 1 << 26
+"""The same on an accelerator without XLA: few large blocks, 256 MiB of float32."""
+
+MAX_CACHE_BLOCK_CHANNELS = 32
+
+ACCELERATOR_DIRECT_WEIGHTS = 1 << 27
+"""Weights up to which the direct form is the faster one on an accelerator, where moments cost a loop of small kernels:
+measured by `benchmarks/gpu.py`."""
+
+POSITION_COST, SEMANTICS_COST = 2.5, 5.0
+"""What a segment costs the form by moments for each position and for each semantics vector, forward and backward, in
+exponentials of the direct form: measured on a CPU by `benchmarks/semantic_attention.py --part=crossover`."""
 
 
 @keras.saving.register_keras_serializable("msrn_tf")
 class SemanticAttention(keras.layers.Layer):
     """Aggregates a feature map once for each semantics vector.
 
-    Exponentials and sums are computed in float32 whatever the dtype policy (in float64 for float64 inputs), with the
-    maximum subtracted. Memory beyond inputs and outputs is one block of `batch × K × N × channels-in-block` numbers.
+    Sums are computed in float32 whatever the dtype policy (in float64 for float64 inputs). No form makes a tensor of
+    `batch × N × K × D` numbers.
 
     Args:
-        block_channels: int or None. Channels processed at a time; must divide D. None chooses the largest divisor of D
-            that keeps a block within `BLOCK_ELEMENTS` numbers.
+        form: `"direct"`: an exponential for each position and semantics vector; `"moments"`: by the moments of the
+            positions; `"auto"` (the default): by moments where that is cheaper for the exponents that a batch has,
+            which is decided at run time, and direct otherwise.
+        segments: int or None. For `"moments"` alone: a fixed number of segments, exact to float32 while half the range
+            of a channel's positions times |e| is at most that. None (the default) takes what a batch needs.
+        block_elements: int or None. Numbers that the direct form computes at a time. None chooses by device.
 
     Call arguments:
         positions: `[batch, N, D]`, the projected feature map; batch and N may be unknown until run time.
@@ -43,26 +65,51 @@ class SemanticAttention(keras.layers.Layer):
     Returns:
         `[batch, K, D]`, in the layer's compute dtype.
 
+    Examples:
+
+    >>> positions = keras.random.normal((2, 49, 16))
+    >>> semantics = keras.random.normal((5, 16))
+    >>> tuple(SemanticAttention()(positions, semantics).shape)
+    (2, 5, 16)
+
     Reference:
-        Qu et al., arXiv 2106.11596, §3.3; the closed form of the gradient is derived in the module's docstring.
+        Qu et al., arXiv 2106.11596, §3.3. `docs/attention.md` derives both forms.
     """
 
-    def __init__(self, block_channels=None, **kwargs):
+    def __init__(self, form="auto", segments=None, block_elements=None, **kwargs):
         super().__init__(**kwargs)
-        if block_channels is not None and block_channels < 1:
-            raise ValueError(f"`block_channels` must be positive. Received: block_channels={block_channels}")
-        self.block_channels = block_channels
+        if form not in FORMS:
+            raise ValueError(f"`form` must be one of {FORMS}. Received: form={form}")
+        if segments is not None and (form != "moments" or segments < 1):
+            raise ValueError(f"`segments` is a positive int, for form='moments'. Received: {segments}, form={form}")
+        if block_elements is not None and block_elements < 1:
+            raise ValueError(f"`block_elements` must be positive. Received: block_elements={block_elements}")
+        self.form = form
+        self.segments = segments
+        self.block_elements = block_elements
+        self._compiles = has_accelerator()
+        self._functions = {
+            name: compiled(getattr(self, f"_{name}")) if self._compiles else getattr(self, f"_{name}")
+            for name in ("aggregate", "gradients", "evidence_maps")
+        }
 
     def build(self, positions_shape, semantics_shape):
-        channels = semantics_shape[-1]
-        if self.block_channels and channels % self.block_channels:
-            raise ValueError(f"`block_channels` must divide {channels}. Received: block_channels={self.block_channels}")
+        if positions_shape[-1] != semantics_shape[-1]:
+            raise ValueError(
+                f"positions and semantics must have as many channels. Received: {positions_shape}, {semantics_shape}"
+            )
 
     def call(self, positions, semantics):
-        block = self._block_channels(positions, semantics)
+        @ops.custom_gradient
+        def attend(positions, semantics):
+            def grad(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                return self._run("gradients", positions, semantics, upstream)
+
+            return self._run("aggregate", positions, semantics), grad
+
         dtype = _sum_dtype(positions.dtype)
-        aggregated = semantic_attention(ops.cast(positions, dtype), ops.cast(semantics, dtype), block)
-        return ops.cast(aggregated, self.compute_dtype)
+        return ops.cast(attend(ops.cast(positions, dtype), ops.cast(semantics, dtype)), self.compute_dtype)
 
     def evidence_maps(self, positions, semantics, gradients):
         """How much each position speaks for each label, through the attention of that label: `[batch, K, N]`.
@@ -79,103 +126,100 @@ class SemanticAttention(keras.layers.Layer):
             semantics: `[K, D]`.
             gradients: `[batch, K, D]`, of each label's logit with respect to its aggregated features.
         """
-        block = self._block_channels(positions, semantics)
         dtype = _sum_dtype(positions.dtype)
-        p, e = _channel_blocks(ops.cast(positions, dtype), ops.cast(semantics, dtype), block)
-        g = _to_channel_blocks(ops.cast(gradients, dtype), block)
-
-        def add_block(total, xs):
-            p, e, g = xs
-            weights = _weights(p, e)
-            weights = weights * ops.expand_dims(g / ops.sum(weights, axis=-1), -1)
-            deviation = p - ops.mean(p, axis=-1, keepdims=True)
-            return total + ops.sum(weights * ops.expand_dims(deviation, 2), axis=0), None
-
-        shape = (ops.shape(positions)[0], ops.shape(semantics)[0], ops.shape(positions)[1])
-        return ops.scan(add_block, ops.zeros(shape, dtype), (p, e, g))[0]
+        return self._run("evidence_maps", *(ops.cast(array, dtype) for array in (positions, semantics, gradients)))
 
     def compute_output_shape(self, positions_shape, semantics_shape):
         return (positions_shape[0], semantics_shape[0], semantics_shape[1])
 
     def get_config(self):
-        return {**super().get_config(), "block_channels": self.block_channels}
+        return {
+            **super().get_config(),
+            "form": self.form,
+            "segments": self.segments,
+            "block_elements": self.block_elements,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config.pop("block_channels", None)  # of models saved when there was one form
+        return cls(**config)
+
+    def _run(self, name, positions, *arrays):
+        """`_aggregate`, `_gradients` or `_evidence_maps`, compiled where that helps and shapes are known."""
+        function = self._functions[name] if self._is_compiled(positions) else getattr(self, f"_{name}")
+        return function(positions, *arrays)
+
+    def _is_compiled(self, positions):
+        return self._compiles and None not in positions.shape
+
+    def _aggregate(self, positions, semantics):
+        return self._by_form("aggregate", positions, semantics)
+
+    def _gradients(self, positions, semantics, upstream):
+        return self._by_form("gradients", positions, semantics, upstream)
+
+    def _evidence_maps(self, positions, semantics, gradients):
+        return self._by_form("evidence_maps", positions, semantics, gradients)
+
+    def _by_form(self, name, *arrays):
+        positions, semantics = arrays[:2]
+
+        def direct():
+            return getattr(direct_attention, name)(*arrays, self._block_channels(positions, semantics))
+
+        def by_moments(segments):
+            return getattr(moment_attention, name)(*arrays, segments)
+
+        if self.form == "direct":
+            return direct()
+        if self.segments:
+            return by_moments(self.segments)
+        exponents = moment_attention.exponent_range(positions, semantics)
+        segments = moment_attention.num_segments(exponents)
+        if self.form == "moments":
+            return by_moments(segments)
+        if self._is_compiled(positions) and _size(positions) * semantics.shape[0] <= ACCELERATOR_DIRECT_WEIGHTS:
+            return direct()
+        largest = _largest_range(positions, semantics)
+        # One segment, which is what trained models mostly need, takes no loop. A range that is not a number is not
+        # below the bound: infinite and NaN inputs give what the equation gives.
+        return ops.cond(
+            exponents <= ops.minimum(largest, 1),
+            lambda: by_moments(1),
+            lambda: ops.cond(exponents <= largest, lambda: by_moments(segments), direct),
+        )
 
     def _block_channels(self, positions, semantics):
-        if self.block_channels:
-            return self.block_channels
-        batch, num_positions, channels = positions.shape
-        if batch is None or num_positions is None:
-            wanted = UNKNOWN_SIZE_BLOCK_CHANNELS
-        else:
-            wanted = BLOCK_ELEMENTS // (batch * num_positions * semantics.shape[0])
-        wanted = max(1, min(wanted, MAX_BLOCK_CHANNELS, channels))
-        return next(size for size in range(wanted, 0, -1) if channels % size == 0)
+        """The largest power of two that divides D and keeps a block within its budget; a tensor where N is unknown."""
+        channels = semantics.shape[1]
+        if self._is_compiled(positions):
+            return channels
+        budget = self.block_elements or (ACCELERATOR_BLOCK_ELEMENTS if self._compiles else CACHE_BLOCK_ELEMENTS)
+        largest = min(channels & -channels, channels if self._compiles else MAX_CACHE_BLOCK_CHANNELS)
+        sizes = [1 << power for power in range(largest.bit_length())]
+        batch, num_positions, _ = ops.shape(positions)
+        weights = batch * num_positions * ops.shape(semantics)[0]
+        return 1 + sum(
+            (larger - smaller) * _is_at_most(weights * larger, budget) for smaller, larger in itertools.pairwise(sizes)
+        )
 
 
-def semantic_attention(positions, semantics, block_channels):
-    """The aggregated features `[batch, K, D]` with the closed-form gradient, in blocks of `block_channels` channels."""
-
-    @ops.custom_gradient
-    def attend(positions, semantics):
-        p, e = _channel_blocks(positions, semantics, block_channels)
-        r = ops.map(_aggregate_block, (p, e))
-
-        def grad(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            g = _to_channel_blocks(upstream, block_channels)
-            dp, de = ops.map(_gradient_block, (p, e, r, g))
-            return _from_channel_blocks(dp), ops.transpose(ops.reshape(de, (-1, ops.shape(semantics)[0])))
-
-        return _from_channel_blocks(r), grad
-
-    return attend(positions, semantics)
+def _size(array):
+    """Numbers in an array of known shape."""
+    return math.prod(array.shape)
 
 
-def _aggregate_block(xs):
-    """r of one block: p `[block, batch, N]`, e `[block, K]` -> `[block, batch, K]`."""
-    p, e = xs
-    weights = _weights(p, e)
-    return ops.sum(weights * ops.expand_dims(p, 2), axis=-1) / ops.sum(weights, axis=-1)
+def _is_at_most(value, bound):
+    return int(value <= bound) if isinstance(value, int) else ops.cast(value <= bound, "int32")
 
 
-def _gradient_block(xs):
-    """∂/∂p `[block, batch, N]` and ∂/∂e `[block, K]` of one block for the upstream gradient g `[block, batch, K]`."""
-    p, e, r, g = xs
-    weights = _weights(p, e)
-    weights = weights * ops.expand_dims(g / ops.sum(weights, axis=-1), -1)
-    deviation = ops.expand_dims(p, 2) - ops.expand_dims(r, -1)
-    weighted = weights * deviation
-    tilt = ops.expand_dims(ops.expand_dims(e, 1), -1)
-    dp = ops.sum(weights + weighted * tilt, axis=2)
-    de = ops.sum(weighted * deviation, axis=(1, 3))
-    return dp, de
-
-
-def _weights(p, e):
-    """exp(p·e − max), not yet divided by its sum: `[block, batch, K, N]`."""
-    e = ops.expand_dims(e, 1)
-    # The maximum of p·e over positions lies where p is largest (e > 0) or smallest (e < 0): no pass over the block.
-    largest = ops.maximum(e * ops.max(p, axis=-1, keepdims=True), e * ops.min(p, axis=-1, keepdims=True))
-    return ops.exp(ops.expand_dims(p, 2) * ops.expand_dims(e, -1) - ops.expand_dims(largest, -1))
-
-
-def _channel_blocks(positions, semantics, block_channels):
-    """`[D/block, block, batch, N]` and `[D/block, block, K]`."""
-    shape = ops.shape(semantics)
-    e = ops.reshape(ops.transpose(semantics), (shape[1] // block_channels, block_channels, shape[0]))
-    return _to_channel_blocks(positions, block_channels), e
-
-
-def _to_channel_blocks(x, block_channels):
-    """`[batch, M, D]` -> `[D/block, block, batch, M]`."""
-    shape = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (2, 0, 1)), (shape[2] // block_channels, block_channels, shape[0], shape[1]))
-
-
-def _from_channel_blocks(x):
-    """`[D/block, block, batch, M]` -> `[batch, M, D]`."""
-    shape = ops.shape(x)
-    return ops.transpose(ops.reshape(x, (-1, shape[2], shape[3])), (1, 2, 0))
+def _largest_range(positions, semantics):
+    """The exponents' range up to which moments cost less than the N · K exponentials of the direct form."""
+    num_positions, nodes = (ops.cast(ops.shape(array)[-2], "float32") for array in (positions, semantics))
+    largest = num_positions * nodes / (POSITION_COST * num_positions + SEMANTICS_COST * nodes)
+    return ops.cast(largest, positions.dtype)
 
 
 def _sum_dtype(dtype):

@@ -33,6 +33,7 @@ class MSRN(MultiLabelClassifier):
         tap_pooling: `"published"` (2×2 maximum of every tap), `"none"`, or `"auto"`: only where at least 7×7
             positions remain at `image_size`.
         dropout: float. Rate of dropout in the head, in training. Defaults to 0, the published value.
+        attention: layer of positions `[batch, N, D]` and semantics `[K, D]`. Defaults to `SemanticAttention()`.
         **kwargs: see `MultiLabelClassifier`, also for call arguments and result.
 
     Raises:
@@ -56,6 +57,7 @@ class MSRN(MultiLabelClassifier):
         strides=STRIDES,
         tap_pooling="auto",
         dropout=0.0,
+        attention=None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -78,6 +80,7 @@ class MSRN(MultiLabelClassifier):
             raise ValueError(f"`strides` must be some of {STRIDES}, in this order. Received: {strides}")
         self.tap_pooling = tap_pooling
         (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
+        self.attention = attention or SemanticAttention(dtype=self.dtype_policy, name="attention")
         self._initial_adjacency = adjacency
         self._initial_word_vectors = word_vectors
 
@@ -100,7 +103,6 @@ class MSRN(MultiLabelClassifier):
             self._convolution(width, self.channels, f"projection{i + 1}") for i, width in enumerate(widths)
         ]
         nodes = len(self.labels) + self.num_groups
-        self.attention = SemanticAttention(dtype=self.dtype_policy, name="attention")
         self.attention.build((None, None, self.channels), (nodes, self.channels))
         self._build_head((None, nodes, len(self.strides) * self.channels))
 
@@ -243,7 +245,13 @@ class MSRN(MultiLabelClassifier):
             "strides": list(self.strides),
             "tap_pooling": self.tap_pooling,
             "dropout": self.dropout,
+            "attention": keras.saving.serialize_keras_object(self.attention),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config.get("attention"))
+        return super().from_config(config | {"attention": attention})
 
 
 def _flatten_positions(feature_map):

@@ -1,0 +1,30 @@
+"""Compiling a part of a layer by XLA, where a backend does not compile all of a model by itself."""
+
+import keras
+
+
+def has_accelerator():
+    """Whether the backend computes on something else than CPUs."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Physical devices: asking for logical ones would end the time in which they can still be configured.
+        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    return False
+
+
+def compiled(function):
+    """`function` of tensors compiled by XLA, once for each set of shapes. On other backends than these, as it is."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
