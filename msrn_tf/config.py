@@ -123,17 +123,30 @@ class OptimizationConfig:
     weight_decay: float = option(1e-4, "sgd: added to the gradient, times the weight; adamw, lion: decoupled", low=0.0)
     decay_vectors: bool = option(False, "weight decay on biases and normalisation too, as published")
     clip_norm: float = option(10.0, "the global gradient's norm is clipped to this; 0: not clipped", low=0.0)
-    accumulation_steps: int = option(1, "parts that a replica's images are taken in, one after the other", low=1)
+    accumulation_steps: int = option(
+        1, "parts that a replica's images are taken in, one after the other: less memory", low=1, may_change=True
+    )
     loss: str = option("bce", "binary cross-entropy, asymmetric or focal loss", choices=LOSSES)
     asl_gamma_positive: float = option(0.0, "focusing of present labels, for --loss=asl", low=0.0)
     asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
     asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
     focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
     ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
-    jit_compile: bool = option(False, "compile forward and backward pass with XLA; one replica only")
+    ema_share: float = option(
+        0.0,
+        "instead of --ema_decay: part of the run's steps that the moving average looks back on, e.g. 0.05; 0: none",
+        low=0.0,
+        high=0.1,
+    )
+    jit_compile: bool = option(False, "compile forward and backward pass with XLA")
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
     warmup_epochs: float = option(0.0, "epochs of linear growth of the rate", low=0.0)
     decay_epochs: tuple[int, ...] = option((30,), "epochs after which the rate falls to a tenth, for --schedule=step")
+
+    @property
+    def keeps_average(self):
+        """Whether a moving average of the weights is kept."""
+        return bool(self.ema_decay or self.ema_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +166,7 @@ class RunConfig:
     )
     num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1, may_change=True)
     deterministic: bool = option(False, "same bits from the same command, more slowly on GPUs")
-    sync_batch_norm: bool = option(False, "batch-norm statistics over all replicas")
+    sync_batch_norm: bool = option(False, "normalise by the images of all replicas, not of each one")
     tensorboard: bool = option(True, "write TensorBoard summaries", may_change=True)
     checkpoint_minutes: float = option(
         10.0, "minutes between checkpoints within an epoch; 0: none", low=0.0, may_change=True
@@ -200,6 +213,16 @@ def check_training(data, model, optimization, run):
         (
             optimization.jit_compile and run.sync_batch_norm,
             "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+        ),
+        (
+            optimization.jit_compile and run.deterministic,
+            "--jit_compile: does not go with --deterministic (XLA has no deterministic gradient of max pooling); leave "
+            "one of them out",
+        ),
+        (
+            optimization.ema_decay and optimization.ema_share,
+            f"--ema_share={optimization.ema_share:g}: stands in place of --ema_decay={optimization.ema_decay:g}; set "
+            "one of them to 0",
         ),
         (
             not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),

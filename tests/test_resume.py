@@ -1,6 +1,7 @@
 """A run that is killed, stopped or damaged at any moment goes on as if nothing had happened."""
 
 import dataclasses
+import io
 import json
 import pathlib
 import random
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import time
 import types
+import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,9 +53,9 @@ def final_state(workdir):
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
 
-def assert_identical(one, other):
+def assert_identical(one, other, at_least=100):
     assert one.keys() == other.keys()
-    assert len(one) > 100
+    assert len(one) > at_least
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
@@ -111,6 +114,50 @@ def test_ten_kills_at_random_moments_change_nothing(small_voc, undisturbed, tmp_
     assert_identical(final_state(workdir), final_state(undisturbed))
 
 
+REPLICAS = ["--num_cpu_replicas=2", "--clip_norm=0.5"]  # every step is clipped
+
+
+def kept_model(workdir):
+    """Every number of `model.keras`."""
+    with zipfile.ZipFile(workdir / "model.keras") as archive:
+        weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    found = {}
+    weights.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def records_of(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{name: json.loads(line)[name] for name in ("epoch", "step", "val_mAP", "best")} for line in lines]
+
+
+def assert_same_run(workdir, undisturbed):
+    assert_identical(final_state(workdir), final_state(undisturbed))
+    assert_identical(kept_model(workdir), kept_model(undisturbed), at_least=50)
+    assert records_of(workdir) == records_of(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("more", "kills"),
+    [
+        pytest.param([], 2, id="each its own batch"),
+        pytest.param([], 10, marks=pytest.mark.slow, id="each its own batch, 10 kills"),
+        pytest.param(["--sync_batch_norm"], 10, marks=pytest.mark.slow, id="synchronized, 10 kills"),
+    ],
+)
+def test_a_run_of_two_replicas_that_is_killed_goes_on_to_the_same_bits(small_voc, tmp_path, more, kills):
+    flags = [*REPLICAS, *more, "--checkpoint_steps=1"]
+    undisturbed, workdir, random_moment = tmp_path / "undisturbed", tmp_path / "run", random.Random(3)
+    run = command("msrn_tf.train", *arguments(small_voc, undisturbed, *REPLICAS, *more))
+    assert run.returncode == 0, run.stderr
+    for _ in range(kills):
+        kill(Running("msrn_tf.train", *arguments(small_voc, workdir, *flags)), workdir, random_moment.uniform(0, 0.3))
+    run = command("msrn_tf.train", *arguments(small_voc, workdir, *flags))
+    assert run.returncode == 0, run.stderr
+    assert "devices    2 × CPU" in run.stdout and "goes on" in run.stdout
+    assert_same_run(workdir, undisturbed)
+
+
 def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_passed_over(
     small_voc, undisturbed, tmp_path
 ):
@@ -135,7 +182,8 @@ def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_
 
 def test_a_finished_run_says_so_and_other_flags_are_refused_by_name(small_voc, undisturbed):
     before = (undisturbed / "metrics.jsonl").read_text()
-    again = command("msrn_tf.train", *arguments(small_voc, undisturbed))
+    less_memory = ["--accumulation_steps=2", "--recompute_backbone"]  # what may be changed where it ran out
+    again = command("msrn_tf.train", *arguments(small_voc, undisturbed, *less_memory))
     assert again.returncode == 0 and "validation mAP" in again.stdout
     changed = command("msrn_tf.train", *arguments(small_voc, undisturbed, "--seed=7", "--channels=16"))
     assert_refused(changed, "--seed=7 (was 0)", "--channels=16 (was 8)", undisturbed)

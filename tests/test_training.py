@@ -23,10 +23,9 @@ from msrn_tf.training.batches import TrainingBatches, check_photos
 from msrn_tf.training.checkpoints import checkpoint_paths
 from msrn_tf.training.distribution import make_strategy, read_cluster
 from msrn_tf.training.losses import asymmetric_loss, binary_crossentropy, focal_loss
-from msrn_tf.training.moving_average import MovingAverage
-from msrn_tf.training.optimizers import make_optimizer
+from msrn_tf.training.moving_average import MovingAverage, decay_of_share
+from msrn_tf.training.optimizers import clipped, global_norm, make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
-from msrn_tf.training.setup import make_train_step
 from msrn_tf.training.trainer import FitPlan, Interrupted
 
 
@@ -91,6 +90,41 @@ def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batc
     two = result_of(run_worker(folder, replicas=2))
     assert (one_device["replicas"], two["replicas"]) == (1, 2)
     assert_same_training(one_device, two, weight_tolerance=1e-3)
+    assert two["apart"] == []
+
+
+REPLICAS_ALONE = {"synchronized": False, "ema_decay": 0.5, "clip_norm": 0.1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"epochs": 4, "dropout": 0.2, "model": "gap"}, id="12 steps"),
+        pytest.param({"epochs": 17}, marks=pytest.mark.slow, id="51 steps"),
+        pytest.param({"epochs": 17, "synchronized": True}, marks=pytest.mark.slow, id="51 steps, synchronized"),
+        pytest.param({"epochs": 4, "mixed_precision": "float16"}, marks=pytest.mark.slow, id="float16"),
+    ],
+)
+def test_two_replicas_hold_the_same_bits_and_what_is_kept_scores_as_it_did_in_validation(folder, changes):
+    run = result_of(run_worker(folder, replicas=2, **REPLICAS_ALONE | changes))
+    assert run["replicas"] == 2 and run["apart"] == []
+    best = max(record["val_mAP"] for record in run["records"])
+    tolerance = 1e-6 if "mixed_precision" not in changes else 1.0
+    assert run["kept_mAP"] == pytest.approx(best, abs=tolerance)
+
+
+def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
+    """After one step from mean 0 and variance 1: of the first layer, which sees the photos alone."""
+    changes = {"epochs": 1, "batch_size": 24, "model": "gap"}
+    one = result_of(run_worker(folder, **changes, synchronized=False))["weights"]
+    two = result_of(run_worker(folder, replicas=2, **changes, synchronized=False))["weights"]
+    [name] = [name for name in one if name.startswith("conv1_bn") and name.endswith("moving_mean")]
+    # Halves of equal size: the mean of their means is the mean of all.
+    np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6)
+    assert np.abs(one[name]).max() > 1e-3
+    # And the mean of their variances is below the variance of all, by that of their means.
+    name = name.replace("moving_mean", "moving_variance")
+    assert (two[name] <= one[name] + 1e-6).all() and (two[name] < one[name] - 1e-6).any()
 
 
 def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder):
@@ -137,6 +171,31 @@ def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_devic
         assert record["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
 
 
+def test_a_run_whose_memory_runs_out_leaves_its_last_checkpoint_whole_and_goes_on_from_it_in_parts(tmp_path):
+    trainer, plan = make_trainer(str(tmp_path), model="gap", freeze_backbone=True)
+    plan = dataclasses.replace(plan, checkpoint_steps=1)
+    step, calls = trainer.train_step, []
+
+    class RunsOut:
+        moving_average = None
+
+        def __call__(self, *batch):
+            calls.append(batch)
+            return step(*batch) if len(calls) < 3 else tf.zeros([1 << 20, 1 << 20, 1 << 3])
+
+    trainer.train_step = RunsOut()
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        trainer.fit(examples(), [], plan)
+
+    again, plan = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, accumulation_steps=2)
+    again.checkpoints.restore()
+    assert (int(again.checkpoints.epoch), int(again.checkpoints.batch)) == (1, 2)
+    for variable, kept in zip(again.model.variables, trainer.model.variables, strict=True):
+        np.testing.assert_array_equal(value_of(variable), value_of(kept))
+    again.fit(examples(), [], plan)
+    assert [record["epoch"] for record in again.run_log.records()] == [1, 2, 3]
+
+
 def test_a_run_that_is_asked_to_stop_before_it_starts_trains_nothing(tmp_path):
     trainer, plan = make_trainer(str(tmp_path), model="gap", stop=types.SimpleNamespace(received="SIGTERM"))
     with pytest.raises(Interrupted, match="before the first step"):
@@ -165,6 +224,21 @@ def test_a_float16_run_overflows_recovers_and_keeps_its_scale_in_the_checkpoint(
     assert (value_of(trainer.optimizer.iterations), value_of(trainer.optimizer.dynamic_scale)) == (steps, scale)
 
 
+def test_the_gradient_norm_is_divided_by_the_scale_that_was_in_force(tmp_path):
+    """At a step that doubles the scale, and at one that does not."""
+    norms = []
+    for grows in (False, True):
+        trainer, plan = make_trainer(str(tmp_path), model="gap", mixed_precision="float16", freeze_backbone=True)
+        trainer.optimizer.step_counter.assign(trainer.optimizer.dynamic_growth_steps - 1 if grows else 0)
+        before = value_of(trainer.optimizer.dynamic_scale)
+        norms.append(float(trainer.train_step(*next(trainer_batches(trainer, plan)))["gradient_norm"]))
+        assert value_of(trainer.optimizer.dynamic_scale) == (2 * before if grows else before)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    trainer, plan = make_trainer(str(tmp_path), model="gap", freeze_backbone=True)  # float32, which has no scale
+    exact = float(trainer.train_step(*next(trainer_batches(trainer, plan)))["gradient_norm"])
+    assert norms[1] == pytest.approx(exact, rel=0.05)
+
+
 def test_a_replicated_model_whose_head_is_saved_in_blocks_is_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(blockwise_dense, "BLOCK_NUMBERS", 1000)
     trainer, _ = make_trainer(str(tmp_path), head="mlp")
@@ -179,7 +253,7 @@ def trainer_batches(trainer, plan):
     return TrainingBatches(examples(), plan, trainer.strategy, trainer.batch_size).of_epoch(1)
 
 
-def test_xla_trains_as_without_it_and_refuses_several_replicas(tmp_path):
+def test_xla_trains_as_without_it(tmp_path):
     steps = []
     for compiled in (False, True):
         trainer, plan = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, jit_compile=compiled)
@@ -189,9 +263,23 @@ def test_xla_trains_as_without_it_and_refuses_several_replicas(tmp_path):
         assert float(value) == pytest.approx(float(steps[1][0][name]), rel=1e-4)
     for one, other in zip(steps[0][1], steps[1][1], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-    two = types.SimpleNamespace(num_replicas_in_sync=2)
-    with pytest.raises(UserError, match="--jit_compile: works on one replica, and here are 2"):
-        make_train_step(OptimizationConfig(jit_compile=True), trainer.model, two, 24)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [1, 2])
+def test_xla_on_two_replicas_trains_as_without_it_and_they_hold_the_same_bits(folder, parts):
+    changes = {"synchronized": False, "epochs": 1, "ema_decay": 0.5, "accumulation_steps": parts}
+    plain, compiled = (result_of(run_worker(folder, replicas=2, **changes, jit_compile=xla)) for xla in (False, True))
+    assert compiled["replicas"] == 2 and compiled["apart"] == []
+    assert_same_training(plain, compiled, weight_tolerance=1e-4)
+
+
+def test_xla_on_two_replicas_gives_the_weights_of_one_device_without_it(folder):
+    changes = {"model": "gap", "freeze_backbone": True, "epochs": 1}
+    one = result_of(run_worker(folder, **changes))
+    two = result_of(run_worker(folder, replicas=2, **changes, jit_compile=True))
+    assert (one["replicas"], two["replicas"]) == (1, 2) and two["apart"] == []
+    assert_same_training(one, two, weight_tolerance=1e-5)
 
 
 @pytest.mark.parametrize("bad", [[4, 5, 6], [23, 0]], ids=str)
@@ -325,18 +413,26 @@ def test_optimizers_follow_their_papers_in_every_group_through_a_change_of_rate(
             np.testing.assert_allclose(variable.numpy(), trace[step], rtol=5e-5, atol=2e-6)
 
 
-def test_the_global_gradient_is_clipped_and_vectors_decay_where_asked():
+def test_the_global_gradient_is_clipped():
+    gradients = [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
+    assert float(global_norm(gradients)) == 5.0
+    for limit, factor in ((1.0, 0.2), (5.0, 1.0), (7.0, 1.0)):
+        for gradient, short in zip(gradients, clipped(gradients, tf.constant(5.0), limit), strict=True):
+            np.testing.assert_allclose(short, factor * gradient, rtol=1e-6)
+    # Scaled by 8 for float16: they are shortened as much.
+    np.testing.assert_allclose(clipped([8 * gradients[0]], tf.constant(5.0), 1.0)[0], [8 * 0.6, 0.0], rtol=1e-6)
+    assert np.isnan(clipped(gradients, tf.constant(np.inf), 1.0)[0]).all()
+    np.testing.assert_array_equal(clipped([tf.zeros(2)], tf.constant(0.0), 1.0)[0], [0.0, 0.0])
+
+
+def test_vectors_decay_where_asked():
     variables = [keras.Variable([1.0, 1.0], name="one"), keras.Variable([[1.0]], name="two")]
-    config = OptimizationConfig(momentum=0.0, weight_decay=0.0, clip_norm=1.0)
+    config = OptimizationConfig(momentum=0.0, weight_decay=0.5, decay_vectors=True)
     optimizer = make_optimizer(config, 1.0, [])
     optimizer.build(variables)
-    optimizer.apply([tf.constant([3.0, 0.0]), tf.constant([[4.0]])], variables)
-    np.testing.assert_allclose(variables[0].numpy(), [0.4, 1.0], atol=1e-6)
-    np.testing.assert_allclose(variables[1].numpy(), [[0.2]], atol=1e-6)
-    optimizer = make_optimizer(dataclasses.replace(config, weight_decay=0.5, decay_vectors=True), 1.0, [])
-    optimizer.build(variables)
     optimizer.apply([tf.zeros(2), tf.zeros((1, 1))], variables)
-    np.testing.assert_allclose(variables[0].numpy(), [0.2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(variables[0].numpy(), [0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(variables[1].numpy(), [[0.5]], atol=1e-6)
 
 
 def test_a_float16_overflow_halves_the_scale_and_changes_nothing_else():
@@ -364,6 +460,21 @@ def test_the_moving_average_follows_its_definition_and_gives_the_weights_back(rn
     with average.applied():
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5)
     np.testing.assert_allclose(variable.numpy(), value)
+
+
+def test_a_moving_average_of_a_share_of_the_run_is_in_force_for_most_of_it():
+    # VOC 2007's 5,011 photos for 40 epochs at 32: 6,240 steps; a twentieth is 312.
+    assert decay_of_share(0.05, 6240) == pytest.approx(1 - 1 / 312)
+    for steps in (400, 6240, 100_000):
+        decay = decay_of_share(0.05, steps)
+        taken_over = next(step for step in range(steps) if (1 + step) / (10 + step) >= decay)
+        assert taken_over <= 0.45 * steps
+    assert decay_of_share(0.05, 6) == 0.0  # too few to look back on: the weights themselves
+
+
+def test_a_run_takes_its_moving_average_from_its_steps(tmp_path):
+    trainer, _ = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, ema_share=0.1, epochs=10)
+    assert trainer.train_step.moving_average.decay == pytest.approx(1 - 1 / 3)  # a tenth of 30 steps
 
 
 # Schedules and loss

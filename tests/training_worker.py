@@ -7,11 +7,15 @@ import tempfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from msrn_tf.config import ModelConfig, OptimizationConfig
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import InputPlan
-from msrn_tf.models.factory import create_model
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.distribution import make_strategy, worker_index
 from msrn_tf.training.run_log import RunLog
@@ -51,8 +55,31 @@ def main(replicas, changes, weights_file):
         trainer, plan = make_trainer(folder, replicas, **changes)
         trainer.fit(examples(), examples()[:10], plan)
         records = trainer.run_log.records()
+        kept_map = score_of(f"{folder}/model.keras") if trainer.is_chief else None
     np.savez(weights_file, **{variable.path: variable.value.numpy() for variable in trainer.model.weights})
-    print(json.dumps({"records": records, "replicas": trainer.strategy.num_replicas_in_sync}))
+    result = {
+        "records": records,
+        "replicas": trainer.strategy.num_replicas_in_sync,
+        "apart": apart(trainer),
+        "kept_mAP": kept_map,
+    }
+    print(json.dumps(result))
+
+
+def score_of(path):
+    """mAP of a model's file on one device."""
+    model, photos = load_model(path), examples()[:10]
+    scores = Evaluator(model, len(photos), tf.distribute.get_strategy()).scores(photos)
+    return evaluate_scores(scores, targets_of(photos), model.labels, model.thresholds)["mAP"]
+
+
+def apart(trainer):
+    """Names of all variables of a run of which this process' replicas hold different bits."""
+    average = trainer.train_step.moving_average
+    variables = [variable.value for variable in [*trainer.model.variables, *trainer.optimizer.variables]]
+    variables += average.averages if average else []
+    copies = [(variable.name, [one.numpy() for one in getattr(variable, "values", [])]) for variable in variables]
+    return [name for name, values in copies if any(not np.array_equal(values[0], value) for value in values[1:])]
 
 
 if __name__ == "__main__":

@@ -75,9 +75,9 @@ def _needed(config, optimization, num_labels, word_vector_size):
     if not numbers:
         return 0, ""
     fixed = {"adjacency"} | ({"word_vectors"} if config.word_vectors != "learned" else set())
-    averages = bool(optimization.ema_decay)
     total = sum(
-        number * (1 + averages + (0 if name in fixed else 1 + OPTIMIZER_SLOTS[optimization.optimizer]))
+        number
+        * (1 + optimization.keeps_average + (0 if name in fixed else 1 + OPTIMIZER_SLOTS[optimization.optimizer]))
         for name, number in numbers.items()
     )
     return FLOAT_BYTES * total, max(numbers, key=numbers.get)

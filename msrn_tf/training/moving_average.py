@@ -5,14 +5,23 @@ import contextlib
 import tensorflow as tf
 
 
+def decay_of_share(share, steps):
+    """The decay whose average looks back on a share of a run's steps: 1 − 1 / (share · steps).
+
+    It is in force from 9 · share of the run on.
+    """
+    return 1.0 - 1.0 / max(1.0, share * steps)
+
+
 class MovingAverage:
     """average ← d · average + (1 − d) · weight after each step, d = min(decay, (1 + t) / (10 + t)) at step t.
 
-    The small d of the first steps lets the average leave the random weights quickly.
+    The small d of the first steps lets the average leave the random weights quickly; `decay` is in force from step
+    9 / (1 − decay) on.
 
     Args:
         variables: Keras variables, made in the strategy's scope that is current now.
-        decay: float in (0, 1), for example 0.9997.
+        decay: float in [0, 1), for example 0.9997.
     """
 
     def __init__(self, variables, decay):

@@ -4,7 +4,6 @@
 """
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 OPTIMIZERS = ("sgd", "adamw", "lion")
@@ -13,8 +12,8 @@ OPTIMIZERS = ("sgd", "adamw", "lion")
 class ParameterGroups:
     """Mixin for a Keras optimizer: a rate factor and a weight decay for each variable.
 
-    `apply` takes gradients that are already summed over replicas, so that `global_clipnorm` clips the global gradient.
-    Weight decay is decoupled, and follows the variable's own rate: w ← w − rate · factor(w) · decay(w) · w.
+    `apply` takes gradients that are already summed over replicas. Weight decay is decoupled, and follows the variable's
+    own rate: w ← w − rate · factor(w) · decay(w) · w.
     """
 
     def set_groups(self, *, slow_variables=(), slow_factor=1.0, weight_decay=0.0, decay_vectors=False):
@@ -63,8 +62,8 @@ class GroupSGD(ParameterGroups, keras.optimizers.Optimizer):
     two differ after a change of rate.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, global_clipnorm=None, name="group_sgd"):
-        super().__init__(learning_rate=learning_rate, global_clipnorm=global_clipnorm, name=name)
+    def __init__(self, learning_rate=0.01, momentum=0.9, name="group_sgd"):
+        super().__init__(learning_rate=learning_rate, name=name)
         self.momentum = momentum
 
     def build(self, variables):
@@ -97,12 +96,10 @@ def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
         slow_variables: variables that learn at `config.backbone_factor` times the rate.
         loss_scaling: bool. Scale the loss so that float16 gradients neither vanish nor overflow.
     """
-    clip_norm = config.clip_norm or None
     if config.optimizer == "sgd":
-        optimizer = GroupSGD(schedule, momentum=config.momentum, global_clipnorm=clip_norm)
+        optimizer = GroupSGD(schedule, momentum=config.momentum)
     else:
-        optimizer_class = {"adamw": GroupAdamW, "lion": GroupLion}[config.optimizer]
-        optimizer = optimizer_class(schedule, global_clipnorm=clip_norm)
+        optimizer = {"adamw": GroupAdamW, "lion": GroupLion}[config.optimizer](schedule)
     optimizer.set_groups(
         slow_variables=slow_variables,
         slow_factor=config.backbone_factor,
@@ -112,6 +109,15 @@ def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
     return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
-def all_reduce(gradients):
-    """The global gradient, inside a replica, of this replica's gradients of its share of the loss."""
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+def global_norm(gradients):
+    """The norm of all gradients together, a scalar."""
+    return ops.sqrt(ops.sum([ops.sum(ops.square(gradient)) for gradient in gradients]))
+
+
+def clipped(gradients, norm, clip_norm):
+    """Gradients, possibly scaled ones, whose unscaled `global_norm` is `norm`, shortened where it is above `clip_norm`.
+
+    Where `norm` is no finite number, they are NaN.
+    """
+    factor = clip_norm * ops.minimum(1.0 / norm, 1.0 / clip_norm) + (norm - norm)
+    return [gradient * factor for gradient in gradients]

@@ -9,7 +9,7 @@ from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
 from msrn_tf.training.losses import make_loss
-from msrn_tf.training.moving_average import MovingAverage
+from msrn_tf.training.moving_average import MovingAverage, decay_of_share
 from msrn_tf.training.optimizers import make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
 from msrn_tf.training.train_step import TrainStep
@@ -110,22 +110,20 @@ def make_train_step(config, model, strategy, num_examples):
         num_examples: int, size of the training split.
 
     Raises:
-        UserError: the batch size is no multiple of replicas × accumulation steps, or XLA is asked for on several.
+        UserError: the batch size is no multiple of replicas × accumulation steps.
     """
-    if config.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise UserError(
-            f"--jit_compile: works on one replica, and here are {strategy.num_replicas_in_sync}; use --strategy=one"
-        )
     part = strategy.num_replicas_in_sync * config.accumulation_steps
     if config.batch_size % part:
         raise UserError(
             f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} replicas × "
             f"{config.accumulation_steps} accumulation steps; use a multiple of {part}"
         )
+    steps_per_epoch = max(1, num_examples // config.batch_size)
+    decay = decay_of_share(config.ema_share, config.epochs * steps_per_epoch) if config.ema_share else config.ema_decay
     schedule = learning_rate_schedule(
         config.schedule,
         learning_rate=config.learning_rate,
-        steps_per_epoch=max(1, num_examples // config.batch_size),
+        steps_per_epoch=steps_per_epoch,
         epochs=config.epochs,
         warmup_epochs=config.warmup_epochs,
         decay_epochs=config.decay_epochs,
@@ -140,7 +138,8 @@ def make_train_step(config, model, strategy, num_examples):
         strategy,
         loss=make_loss(config),
         batch_size=config.batch_size,
+        clip_norm=config.clip_norm,
         accumulation_steps=config.accumulation_steps,
-        moving_average=MovingAverage(model.weights, config.ema_decay) if config.ema_decay else None,
+        moving_average=MovingAverage(model.weights, decay) if config.keeps_average else None,
         jit_compile=config.jit_compile,
     )

@@ -45,7 +45,7 @@ def memory_estimate(model_config, optimization, model, images):
         frozen layers nothing is kept.
     """
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    copies = 1 + OPTIMIZER_SLOTS[optimization.optimizer] + bool(optimization.ema_decay)
+    copies = 1 + OPTIMIZER_SLOTS[optimization.optimizer] + optimization.keeps_average
     fixed = 4 * (model.count_params() + trainable * copies)
     layers = [layer for layer in model.backbone.layers if layer.weights]
     learning = sum(bool(layer.trainable_weights) for layer in layers)

@@ -1,13 +1,14 @@
 """One optimisation step: a `tf.function` over `strategy.run`, for one device, mirrored devices or several workers.
 
 Keras' own `fit` cannot run on several machines (its symbolic build reduces a PerReplica batch); this step gives the
-same weights on one device, on mirrored devices and on several workers.
+same weights on one device, on mirrored devices and on several workers. After it all replicas hold the same bits, so
+that what a checkpoint keeps of one of them is what all go on with.
 """
 
 import keras
 import tensorflow as tf
 
-from msrn_tf.training.optimizers import all_reduce
+from msrn_tf.training.optimizers import clipped, global_norm
 
 
 class TrainStep:
@@ -19,10 +20,11 @@ class TrainStep:
         strategy: `tf.distribute.Strategy`.
         loss: function of (targets, logits) → `[batch]`.
         batch_size: int, over all replicas.
+        clip_norm: float. The global gradient's norm is clipped to this; 0: it is not.
         accumulation_steps: int. A replica's images are taken in this many parts, one after the other, and the gradients
             added: the memory of a part, the step of the whole (batch-norm statistics are of each part).
         moving_average: `MovingAverage` to update, or None.
-        jit_compile: bool. XLA for forward and backward pass; on one replica only.
+        jit_compile: bool. XLA for forward and backward pass of each replica; what replicas exchange lies outside.
     """
 
     def __init__(
@@ -33,13 +35,16 @@ class TrainStep:
         *,
         loss,
         batch_size,
+        clip_norm=0.0,
         accumulation_steps=1,
         moving_average=None,
         jit_compile=False,
     ):
         self.model, self.optimizer, self.strategy = model, optimizer, strategy
         self.loss, self.batch_size, self.accumulation_steps = loss, batch_size, accumulation_steps
+        self.clip_norm = clip_norm
         self.moving_average = moving_average
+        self._statistics = statistics_of_each_replica(model) if strategy.num_replicas_in_sync > 1 else []
         self._gradients = (
             tf.function(self._part_gradients, jit_compile=True, autograph=False)
             if jit_compile
@@ -75,9 +80,14 @@ class TrainStep:
                 more_gradients, more_scalars = self._gradients(*tf.nest.map_structure(tf.identity, part))
             gradients = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
             scalars = {name: scalars[name] + more_scalars[name] for name in scalars}
-        gradients = all_reduce(gradients)
-        self.optimizer.apply(gradients, variables)
-        return {**scalars, "gradient_norm": tf.linalg.global_norm(gradients) / self._loss_scale()}
+        gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+        # Sums over a whole gradient are rounded otherwise in another replica's memory: all take the mean norm.
+        norm, *statistics = _mean_over_replicas([global_norm(gradients), *self._statistics])
+        for variable, mean in zip(self._statistics, statistics, strict=True):
+            variable.assign(mean)
+        norm /= self._loss_scale()  # as it was in force: `apply` may change it
+        self.optimizer.apply(clipped(gradients, norm, self.clip_norm) if self.clip_norm else gradients, variables)
+        return {**scalars, "gradient_norm": norm}
 
     def _part_gradients(self, images, targets):
         """Gradients of a part's share: its images' part of the mean over the global batch, and of the other losses."""
@@ -94,6 +104,21 @@ class TrainStep:
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return tf.convert_to_tensor(self.optimizer.dynamic_scale)
         return 1.0
+
+
+def statistics_of_each_replica(model):
+    """The variables of batch norms that each replica updates by its own images: Keras lets them drift apart."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in layers if layer.trainable and not layer.synchronized]
+    return [variable.value for layer in layers for variable in layer.non_trainable_variables]
+
+
+def _mean_over_replicas(values):
+    """Scalars and vectors, in one exchange."""
+    sizes = [value.shape.num_elements() for value in values]
+    packed = tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)
+    means = tf.split(tf.distribute.get_replica_context().all_reduce("MEAN", packed), sizes)
+    return [tf.reshape(mean, value.shape) for mean, value in zip(means, values, strict=True)]
 
 
 def _split(batch, count):
