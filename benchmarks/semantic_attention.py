@@ -109,7 +109,7 @@ class Measurements:
 
 
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
-"""As tools/environment.sh sets it: freed memory stays in the process. Without it the naive form is several times slower."""
+"""As tools/environment.sh sets it: freed memory stays in the process."""
 
 
 def in_new_process(options, **case):

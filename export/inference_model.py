@@ -11,23 +11,26 @@ from export.folding import fold_batch_norms
 from msrn_tf.models.msrn import MSRN
 
 SHARED_LAYERS = {
-    "msrn": ("tap_convolutions", "tap_pools", "projections", "attention", "head"),
+    "msrn": ("tap_convolutions", "tap_pools", "projections", "head"),
     "pooled": ("drop", "head"),
 }
 
 
-def inference_model(model):
+def inference_model(model, attention=None):
     """The trained model without what only training needs.
 
     Args:
         model: `MSRN` or `PooledClassifier`, built. It stays as it is; the weights of its head and projections are
             shared, not copied.
+        attention: what an `MSRN` attends with; None: its own layer.
 
     Returns:
         A model of the same kind with the same methods, not to be trained or saved.
     """
     is_msrn = isinstance(model, MSRN)
     config = model.get_config() | {"backbone": fold_batch_norms(model.backbone)}
+    if is_msrn:
+        config["attention"] = attention or model.attention
     twin = (InferenceMSRN if is_msrn else type(model))(**config)
     for name in SHARED_LAYERS["msrn" if is_msrn else "pooled"]:
         setattr(twin, name, getattr(model, name))

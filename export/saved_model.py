@@ -21,7 +21,10 @@ from msrn_tf.config import option
 from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
+from msrn_tf.layers import SemanticAttention
+from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
 from msrn_tf.models.factory import in_dtype, load_model
+from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
 
 TOLERANCE = 1e-5
@@ -37,6 +40,11 @@ class SavedModelConfig:
     version: int = option(0, "version to write, never one that is there; 0: one more than the highest", low=0)
     model_name: str = option("", "name that clients ask for; empty: the last part of --output")
     serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
+    device: str = option(
+        "cpu",
+        "what the server computes on: gpu takes few large steps where cpu takes many small ones",
+        choices=("cpu", "gpu"),
+    )
     photos: str = option(
         "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
     )
@@ -53,7 +61,8 @@ def main(config):
     photos = read_photos(config.photos, model.image_size)
     version = choose_version(config.output, config.version)
     name = config.model_name or os.path.basename(os.path.abspath(config.output))
-    served = inference_model(model if config.serving_dtype == "float32" else in_dtype(model, "mixed_bfloat16"))
+    computing = model if config.serving_dtype == "float32" else in_dtype(model, "mixed_bfloat16")
+    served = inference_model(computing, served_attention(computing, config.device))
     with tempfile.TemporaryDirectory(dir=config.output, prefix=f".writing-{version}-") as folder:
         os.chmod(folder, 0o755)
         write_saved_model(served, folder, name, config.max_pixels)
@@ -72,6 +81,15 @@ def main(config):
     )
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
     say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
+
+
+def served_attention(model, device):
+    """What an `MSRN` attends with on a server's device; None: its own layer."""
+    if device == "cpu" or not isinstance(model, MSRN):
+        return None
+    return SemanticAttention(
+        block_elements=ACCELERATOR_BLOCK_ELEMENTS, dtype=model.attention.dtype_policy, name="attention"
+    )
 
 
 def write_saved_model(model, folder, name, max_pixels=MAX_PIXELS):

@@ -60,7 +60,8 @@ def main(data, config):
     if mode.warning:
         say(f"warning: {mode.warning}")
     photos, targets = read_photos(model, data, config)
-    content = tflite_bytes(model, config.quantize, photos, config.with_attention)
+    # Without targets it is the drawn photo, which says nothing of what the device will see.
+    content = tflite_bytes(model, config.quantize, photos if targets is not None else (), config.with_attention)
     with captured_native_stderr():
         classifier = DeviceClassifier(config.output, content=content)
     differences = Differences.measured(model, classifier, photos, targets)

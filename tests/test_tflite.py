@@ -116,6 +116,27 @@ def test_unrolled_attention_is_the_layers(rng, strength):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_with_calibration_photos_attention_goes_by_moments_and_gives_the_same(photos, tmp_path):
+    """Small exponents, as trained models have them: one segment, and no exponential is left."""
+    model = small_model()
+    for projection in model.projections:
+        projection.kernel.assign(0.1 * projection.kernel)
+    paths = {kind: tmp_path / f"{kind}.tflite" for kind in ("unrolled", "moments")}
+    for kind, path in paths.items():
+        write_tflite(path, model, "none", photos if kind == "moments" else ())
+    names = {kind: [name for name, _ in operations(str(path))] for kind, path in paths.items()}
+    assert "EXP" in names["unrolled"] and "EXP" not in names["moments"]
+    found = {kind: scores_of(str(path), photos) for kind, path in paths.items()}
+    np.testing.assert_allclose(found["moments"], found["unrolled"], atol=1e-5)
+    np.testing.assert_allclose(found["moments"], model.probabilities(np.concatenate(photos)), atol=1e-5)
+
+
+def test_exponents_that_need_many_segments_are_left_to_the_unrolled_form(photos, monkeypatch):
+    model = small_model()
+    monkeypatch.setattr(device_model, "largest_exponent", lambda *_: 100.0)
+    assert isinstance(device_model.device_attention(model, False, photos), device_model.UnrolledAttention)
+
+
 def operations(path):
     """(name, types of what is read and written) of each operation, as the file has them."""
     interpreter = Interpreter(

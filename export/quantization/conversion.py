@@ -24,10 +24,11 @@ def convert(model, mode, photos=(), with_attention=False):
     Args:
         model: trained `MSRN` or `PooledClassifier`.
         mode: key of `recipes.MODES`.
-        photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated.
+        photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated; in the others they tell how large
+            the exponents of attention become.
         with_attention: bool. A second output with heat-maps.
     """
-    device_model = DeviceModel(model, with_attention, in_integers=mode == "int8_full")
+    device_model = DeviceModel(model, with_attention, mode == "int8_full", photos)
     if mode == "int8_full":
         return _converted(device_model, photos)
     content = _converted(device_model)

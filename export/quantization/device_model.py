@@ -1,16 +1,27 @@
 """An inference model laid out for TFLite: one photo of fixed size, nothing but built-in operations, little memory.
 
-Semantic attention (`msrn_tf.layers.semantic_attention` has the equation) walks over labels, a few at a time. Positions
-stay `[N, D]` with channels innermost, as convolutions leave them, so that every step is elementwise or a sum over
-positions: what XNNPACK computes with vector instructions, without a transposition, and in memory that fits a cache.
+Semantic attention (`msrn_tf.layers.semantic_attention` has the equation) goes by moments, in a number of segments that
+is fixed here: twice what the calibration photos need. A photo beyond that is not refused: the error grows slowly with
+its exponents (`docs/attention.md`), and `export.compare` would show it. Without calibration photos, in integers, and
+where so many segments would cost more, `UnrolledAttention` takes its place.
+
+Positions stay `[N, D]` with channels innermost, as convolutions leave them, so that every step is elementwise or a sum
+over positions: what XNNPACK computes with vector instructions, without a transposition.
 """
+
+import math
 
 import numpy as np
 import tensorflow as tf
 
 from export.inference_model import inference_model
 from export.signatures import combined_maps
+from msrn_tf.layers import SemanticAttention, moment_attention
+from msrn_tf.layers.semantic_attention import largest_range
 from msrn_tf.models.msrn import MSRN
+
+ROOM = 2.0
+"""Exponents that an exported model has room for, of the largest that the calibration photos have."""
 
 BLOCK_ELEMENTS = 1 << 19
 """Weights computed at a time, in numbers: 2 MiB of float32."""
@@ -81,6 +92,29 @@ def _weights(positions, block, extremes):
     return tf.exp(positions * block - largest)
 
 
+def device_attention(model, in_integers, photos):
+    """What an `MSRN` attends with on a device: by moments where photos tell how many segments are needed."""
+    semantics = np.asarray(model.semantics()[0])
+    if len(photos) and not in_integers:
+        segments = max(1, math.ceil(ROOM * largest_exponent(model, semantics, photos)))
+        # The largest map is where the cost lies.
+        if segments <= largest_range(model.image_size**2 // min(model.strides) ** 2, len(semantics)):
+            return SemanticAttention("moments", segments=segments, dtype="float32", name="attention")
+    return UnrolledAttention(semantics, in_integers)
+
+
+def largest_exponent(model, semantics, photos):
+    """Half the range of a channel's positions times the largest |e|, the largest of all photos, scales and channels."""
+
+    @tf.function(autograph=False)
+    def of_photo(photo):
+        maps = model.feature_maps(photo, training=False)
+        flat = [tf.reshape(tf.cast(m, tf.float32), (1, -1, m.shape[-1])) for m in maps]
+        return tf.reduce_max([moment_attention.exponent_range(positions, semantics) for positions in flat])
+
+    return max(float(of_photo(photo)) for photo in photos)
+
+
 class DeviceModel(tf.Module):
     """What is converted: uint8 pixels of one photo to calibrated scores, and with attention to heat-maps.
 
@@ -88,13 +122,13 @@ class DeviceModel(tf.Module):
         model: trained `MSRN` or `PooledClassifier`.
         with_attention: bool. A second output: one map a label in [0, 1], `[1, C, h, w]`.
         in_integers: bool. Whether attention is going to be computed in int8.
+        photos: list of uint8 `[1, size, size, 3]`, like those that the device will see; may be empty.
     """
 
-    def __init__(self, model, with_attention=False, in_integers=False):
+    def __init__(self, model, with_attention=False, in_integers=False, photos=()):
         super().__init__()
-        self.model = inference_model(model)
-        if isinstance(self.model, MSRN):
-            self.model.attention = UnrolledAttention(np.asarray(self.model.semantics()[0]), in_integers)
+        is_msrn = isinstance(model, MSRN)
+        self.model = inference_model(model, device_attention(model, in_integers, photos) if is_msrn else None)
         size = model.image_size
         self.spec = tf.TensorSpec((1, size, size, 3), tf.uint8, "image")
         self.function = tf.function(self._explain if with_attention else self._classify, input_signature=[self.spec])

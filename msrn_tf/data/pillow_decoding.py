@@ -42,7 +42,8 @@ def pixels_by_pillow(encoded, max_pixels):
     except UnidentifiedImageError:
         return nothing, _why_unknown(encoded).encode()
     except Exception as error:  # a decoder of strangers' bytes: anything may come out
-        return nothing, f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})".encode(errors="replace")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return nothing, f"cannot be decoded ({reason})".encode(errors="replace")
 
 
 def _upright_rgb(image):

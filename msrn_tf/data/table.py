@@ -139,6 +139,4 @@ def _check_blanks(labels, where):
 def _check_names(labels, where):
     joined = [label for label in labels if re.search(r"[/+&\t]", label)]
     if joined:
-        say(
-            f"warning: {where}: labels with / + & are one label each: {shown(map(repr, joined))}", error=True
-        )
+        say(f"warning: {where}: labels with / + & are one label each: {shown(map(repr, joined))}", error=True)

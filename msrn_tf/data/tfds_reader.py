@@ -50,9 +50,10 @@ class TFDSReader:
         self._path = next((path for path, coder in coders.items() if coder), None)
         if self._path is None:
             kinds = ", ".join(f"{path} is {type(feature).__name__}" for path, feature in found.items())
+            seen = f" ({kinds})" if kinds else ""
             raise UserError(
-                f"--dataset=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or 1 a "
-                "label, or a state a label" + (f" ({kinds})" if kinds else "")
+                f"--dataset=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or "
+                f"1 a label, or a state a label{seen}"
             )
         self._coder = coders[self._path]
         self.labels = self._coder.labels

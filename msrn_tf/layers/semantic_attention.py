@@ -21,8 +21,8 @@ import math
 import keras
 from keras import ops
 
+from msrn_tf.compilation import compiled, has_accelerator
 from msrn_tf.layers import direct_attention, moment_attention
-from msrn_tf.layers.compilation import compiled, has_accelerator
 
 FORMS = ("auto", "direct", "moments")
 
@@ -182,7 +182,8 @@ class SemanticAttention(keras.layers.Layer):
             return by_moments(segments)
         if self._is_compiled(positions) and _size(positions) * semantics.shape[0] <= ACCELERATOR_DIRECT_WEIGHTS:
             return direct()
-        largest = _largest_range(positions, semantics)
+        num_positions, nodes = (ops.cast(ops.shape(array)[-2], exponents.dtype) for array in (positions, semantics))
+        largest = largest_range(num_positions, nodes)
         # One segment, which is what trained models mostly need, takes no loop. A range that is not a number is not
         # below the bound: infinite and NaN inputs give what the equation gives.
         return ops.cond(
@@ -197,7 +198,7 @@ class SemanticAttention(keras.layers.Layer):
         if self._is_compiled(positions):
             return channels
         budget = self.block_elements or (ACCELERATOR_BLOCK_ELEMENTS if self._compiles else CACHE_BLOCK_ELEMENTS)
-        largest = min(channels & -channels, channels if self._compiles else MAX_CACHE_BLOCK_CHANNELS)
+        largest = min(channels & -channels, budget // (CACHE_BLOCK_ELEMENTS // MAX_CACHE_BLOCK_CHANNELS))
         sizes = [1 << power for power in range(largest.bit_length())]
         batch, num_positions, _ = ops.shape(positions)
         weights = batch * num_positions * ops.shape(semantics)[0]
@@ -215,11 +216,9 @@ def _is_at_most(value, bound):
     return int(value <= bound) if isinstance(value, int) else ops.cast(value <= bound, "int32")
 
 
-def _largest_range(positions, semantics):
+def largest_range(num_positions, nodes):
     """The exponents' range up to which moments cost less than the N · K exponentials of the direct form."""
-    num_positions, nodes = (ops.cast(ops.shape(array)[-2], "float32") for array in (positions, semantics))
-    largest = num_positions * nodes / (POSITION_COST * num_positions + SEMANTICS_COST * nodes)
-    return ops.cast(largest, positions.dtype)
+    return num_positions * nodes / (POSITION_COST * num_positions + SEMANTICS_COST * nodes)
 
 
 def _sum_dtype(dtype):

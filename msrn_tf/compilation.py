@@ -1,4 +1,4 @@
-"""Compiling a part of a layer by XLA, where a backend does not compile all of a model by itself."""
+"""Compiling a part of a layer by XLA: what `keras.ops` does not offer, for each backend."""
 
 import keras
 
