@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.evaluate`: measures a trained model on a labelled split; every metric of DESIGN §4."""
+"""`python -m msrn_tf.evaluate`: measures a trained model on a labelled split; every metric of docs/evaluation.md."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.train`: trains a model on a labelled data set (DESIGN §4 says what it writes).
+"""`python -m msrn_tf.train`: trains a model on a labelled data set; README says what it writes.
 
 A run that was interrupted or killed goes on when the same command is given again.
 """
@@ -154,4 +154,9 @@ def sample_pictures(model, examples):
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig))
+    command_line.run(
+        main,
+        usage=__doc__,
+        configs=(TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig),
+        chooses_devices=True,  # under Slurm, each task its own
+    )

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MODULES = sorted(ROOT.glob("msrn_tf/**/*.py")) + sorted(ROOT.glob("export/**/*.py"))
 
-# Who may import whom within msrn_tf (DESIGN §3): a package, and those it may use besides itself.
+# Who may import whom within msrn_tf: a package, and those it may use besides itself.
 ALLOWED = {
     "arrays": set(),
     "errors": set(),

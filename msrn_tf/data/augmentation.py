@@ -1,4 +1,4 @@
-"""Training augmentation in the tf.data pipeline: flips, the published multi-scale crops (DESIGN §2), policies."""
+"""Training augmentation in the tf.data pipeline: flips, the published multi-scale crops, policies."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What a dataset reader yields, and what it knows (DESIGN §4)."""
+"""What a dataset reader yields, and what it knows."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Writing a data set as shards of TFRecords: every file checked, the order kept, safe to interrupt (DESIGN §4).
+"""Writing a data set as shards of TFRecords: every file checked, the order kept, safe to interrupt.
 
 A shard appears under its name when it is whole, beside a note of what is in it. A run that is given again keeps the
 finished shards and goes on behind them; the notes become the index at the end. Nothing in a shard depends on how many

@@ -1,4 +1,4 @@
-"""What `msrn_tf.prepare` writes: shards of TFRecords with an index, and `dataset.json` (DESIGN §4).
+"""What `msrn_tf.prepare` writes: shards of TFRecords with an index, and `dataset.json` (docs/datasets.md).
 
 The index says where each record starts, so that an epoch's order can be any permutation and a run can go on in its
 middle without reading what came before.

@@ -24,7 +24,7 @@ class Measurement:
         logits, scores: float `[N, C]`; scores are calibrated probabilities.
         targets: int8 `[N, C]`.
         thresholds: float `[C]`.
-        metrics: the metrics file (DESIGN §4), a dict.
+        metrics: the metrics file (docs/evaluation.md), a dict.
     """
 
     model: object
@@ -98,7 +98,7 @@ def measure(evaluator, examples, protocol, reader, progress=None):
 
 
 def metrics_of(model, scores, targets, thresholds, protocol):
-    """The metrics file of scores `[N, C]`: DESIGN §4, calibration errors, counts, thresholds, the protocol."""
+    """The metrics file of scores `[N, C]`: metrics, calibration errors, counts, thresholds, the protocol."""
     return evaluate_scores(scores, targets, model.labels, thresholds) | {
         "expected_calibration_error": expected_calibration_error(scores, targets),
         "classwise_calibration_error": classwise_calibration_error(scores, targets),

@@ -12,7 +12,7 @@ FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
 def evaluate_scores(scores, targets, labels, thresholds=None):
-    """All metrics of the metrics file (DESIGN §4).
+    """All metrics of the metrics file (docs/evaluation.md).
 
     Args:
         scores: float `[images, C]`, probabilities.

@@ -1,4 +1,4 @@
-"""Graph attention over labels (Veličković et al., arXiv 1710.10903), in the form that MSRN uses (DESIGN §2)."""
+"""Graph attention over labels (Veličković et al., arXiv 1710.10903), in the form that MSRN uses (arXiv 2106.11596)."""
 
 import keras
 from keras import ops

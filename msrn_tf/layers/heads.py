@@ -1,4 +1,4 @@
-"""From aggregated features to logits: the two heads of the published code (DESIGN §2)."""
+"""From aggregated features to logits: the two heads of the published code."""
 
 import keras
 from keras import ops

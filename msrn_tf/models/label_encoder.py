@@ -1,4 +1,4 @@
-"""Label semantics: from word vectors to one vector a label, by way of the label graph (DESIGN §2)."""
+"""Label semantics: from word vectors to one vector a label, by way of the label graph (arXiv 2106.11596, §3.2)."""
 
 import keras
 

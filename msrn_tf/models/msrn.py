@@ -1,4 +1,4 @@
-"""MSRN, the Multi-layered Semantic Representation Network (Qu et al., arXiv 2106.11596; DESIGN §2)."""
+"""MSRN, the Multi-layered Semantic Representation Network (Qu et al., arXiv 2106.11596)."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""A run's folder (DESIGN §4): who owns it, and whether a command may go on in it."""
+"""A run's folder: who owns it, and whether a command may go on in it."""
 
 import contextlib
 import errno
