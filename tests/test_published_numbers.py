@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from msrn_tf.layers import ElementwiseHead
+from msrn_tf.layers.semantic_attention import FORMS
 from msrn_tf.models.backbones import IMAGENET, build_backbone
 from msrn_tf.models.msrn import MSRN, _flatten_positions
 from msrn_tf.models.published_weights import from_published, published_name, to_published
@@ -90,11 +91,19 @@ def test_every_stored_tensor_is_reproduced(model, parity, size, seed):
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(value, expected, atol=2e-5 * scale, rtol=0, err_msg=name)
     key = "logits" if model.head_name == "mlp" else "logits_elementwise"
-    logits = model(images, training=False)
-    np.testing.assert_allclose(logits, fixture[f"{key}_f64"], atol=LOGIT_TOLERANCE, rtol=0)
+    maps, (semantics, assignment, _) = model.feature_maps(images), model.semantics()
+    for form in FORMS:
+        model.attention.form = form
+        aggregated = model.aggregate(maps, semantics)
+        expected = np.concatenate([fixture["label_dr"], fixture["group_dr"]], axis=1)
+        np.testing.assert_allclose(aggregated, expected, atol=2e-5 * max(1.0, np.abs(expected).max()), rtol=0)
+        logits = model.head(aggregated, assignment)
+        np.testing.assert_allclose(logits, fixture[f"{key}_f64"], atol=LOGIT_TOLERANCE, rtol=0)
 
 
-def test_every_stored_gradient_is_reproduced(model, parity):
+@pytest.mark.parametrize("form", ["direct", "moments"])
+def test_every_stored_gradient_is_reproduced(model, parity, form):
+    model.attention.form = form
     suffix = "" if model.head_name == "mlp" else "_elementwise"
     with np.load(parity / f"voc_128_grads{suffix}.npz") as file:
         fixture = dict(file)
