@@ -164,6 +164,7 @@ def test_word_vectors_are_read_in_the_forms_that_are_in_circulation(tmp_path, en
         (b"\x00\x01\x02", "line 1 is not"),
         (b"word,v1\ndog,1\n", "line 1 is not"),
     ],
+    ids=["zip", "cut gzip", "nan", "one long line", "binary", "commas"],
 )
 def test_a_file_that_is_no_text_of_word_vectors_is_named_for_what_it_is(tmp_path, content, words):
     with pytest.raises(UserError, match=words):
