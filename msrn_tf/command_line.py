@@ -11,7 +11,7 @@ import os
 import sys
 import textwrap
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from msrn_tf.errors import UserError, file_error, is_out_of_memory, printable
 from msrn_tf.files import check_output
@@ -42,7 +42,7 @@ def option(default, help, *, choices=None, low=None, high=None, may_change=False
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def run(main, *, usage, configs=(), extra_flags=None, positional=None):
+def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_devices=False):
     """Defines flags, parses the command line and calls `main`; does not return.
 
     Args:
@@ -51,6 +51,7 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
         configs: dataclasses whose fields become flags.
         extra_flags: a further dataclass of flags of this command alone.
         positional: what words without `--` are, for `--help` (`"PHOTO_OR_DIR..."`); None: there are none.
+        chooses_devices: bool. Whether `main` says which GPUs may be seen before they are looked for, and does that.
     """
     concerns = [*configs, *([extra_flags] if extra_flags else [])]
     for concern in concerns:
@@ -80,6 +81,10 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
         try:
             values = [from_flags(concern) for concern in concerns]
             check_outputs(*values)
+            if "tensorflow" in sys.modules and not chooses_devices:
+                from msrn_tf.gpus import find_gpus  # no device that answers without TensorFlow has to have it
+
+                find_gpus()
             main(*values) if positional is None else main(arguments, *values)
         except UserError as error:
             _fail(str(error), error.exit_status)
@@ -91,7 +96,10 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None):
                 raise
             _fail(printable(sentence))
 
-    app.run(call, flags_parser=parse)
+    logging.use_absl_handler()
+    # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
+    call(parse(sys.argv))
+    sys.exit()
 
 
 def define_flags(concern):
@@ -166,7 +174,12 @@ def memory_error(error, instances):
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    goes_on = "; checkpoints that were written are whole" if "workdir" in named else ""
+    goes_on = (
+        "; the last checkpoint is whole, and the same command goes on from it, also with another --accumulation_steps "
+        "or --recompute_backbone (other changes need a --workdir of their own)"
+        if "workdir" in named and "epochs" in named
+        else ""
+    )
     return f"memory ran out ({reason}); what helps: {what}{goes_on}"
 
 

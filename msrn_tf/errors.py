@@ -58,6 +58,8 @@ def _file_sentence(name, reason):
 def is_out_of_memory(error):
     """Whether an error says that memory ran out: Python's, NumPy's or TensorFlow's, of a CPU or a GPU."""
     # By its name: a command that needs no TensorFlow must not import it to say so.
+    if type(error).__name__ == "InternalError":  # what CUDA answers within XLA and libraries
+        return bool(re.search("out[ _]of[ _]memory", str(error), re.IGNORECASE))
     return isinstance(error, MemoryError) or (
         type(error).__name__ == "ResourceExhaustedError" and not file_error(error)
     )

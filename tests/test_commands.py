@@ -225,8 +225,8 @@ print(json.dumps(found))
 def test_every_flagfile_is_good_alone_and_with_each_recipe_and_starts_with_the_command_it_is_for():
     files = sorted((ROOT / "configs").glob("*.cfg"))
     assert len(files) >= 6
-    recipes = [ROOT / "configs" / "recipes" / f"{name}.cfg" for name in ("published", "modern")]
-    groups = [[str(file), *map(str, recipe)] for file in files for recipe in ([], recipes[:1], recipes[1:])]
+    recipes = [ROOT / "configs" / "recipes" / f"{name}.cfg" for name in ("published", "modern", "gpu")]
+    groups = [[str(file), *map(str, recipe)] for file in files for recipe in ([], *([one] for one in recipes))]
     run = subprocess.run(
         [sys.executable, "-c", READ_FLAGFILES, json.dumps(groups)],
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -235,9 +235,11 @@ def test_every_flagfile_is_good_alone_and_with_each_recipe_and_starts_with_the_c
     chosen = iter(json.loads(run.stdout.splitlines()[-1]))
     for file in files:
         assert f"#   python -m msrn_tf.train --flagfile=configs/{file.name}" in file.read_text()
-        alone, published, modern = (next(chosen) for _ in range(3))
-        assert alone["backbone"] == published["backbone"] == modern["backbone"]
+        alone, published, modern, gpu = (next(chosen) for _ in range(4))
+        assert {one["backbone"] for one in (alone, published, modern, gpu)} == {alone["backbone"]}
         assert (published["loss"], modern["loss"], modern["augment"]) == ("bce", "asl", "randaugment")
+        assert (gpu["mixed_precision"], gpu["jit_compile"]) == ("bfloat16", True)
+        assert gpu["loss"] == alone["loss"] and gpu["batch_size"] == alone["batch_size"]
 
 
 def test_training_starts_from_a_model_of_other_labels_and_says_what_it_took(trained, small_voc, tmp_path):

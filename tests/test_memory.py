@@ -99,10 +99,13 @@ def test_memory_that_runs_out_is_one_sentence_with_the_flags_that_help():
         sentence = memory_error(error, training)
         for words in ("--batch_size than 16", "--accumulation_steps", "--recompute_backbone", "--head=elementwise"):
             assert words in sentence
-        assert "checkpoints that were written are whole" in sentence and "\n" not in sentence
+        assert "the last checkpoint is whole, and the same command goes on" in sentence and "\n" not in sentence
         spent = dataclasses.replace(training[0], head="elementwise", recompute_backbone=True)
         assert "--head" not in memory_error(error, (spent, *training[1:]))
     assert not is_out_of_memory(ValueError("OOM"))
+    for words in ("Out of memory while trying to allocate 8 bytes.", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"):
+        assert is_out_of_memory(tf.errors.InternalError(None, None, f"Graph execution error: {words}"))
+    assert not is_out_of_memory(tf.errors.InternalError(None, None, "something else"))
     full = tf.errors.ResourceExhaustedError(None, None, "/disk/ckpt-1; No space left on device")
     assert not is_out_of_memory(full) and "/disk/ckpt-1: cannot be read or written (No space" in file_error(full)
 

@@ -6,6 +6,7 @@ import shutil
 import tensorflow as tf
 
 from msrn_tf.errors import UserError
+from msrn_tf.gpus import find_gpus
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 
@@ -25,11 +26,11 @@ def make_strategy(name="auto", num_cpu_replicas=1):
     if name == "auto":
         name = "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored"
     cluster = read_cluster() if name == "multi_worker" else None  # before a device is seen: Slurm's chooses this task's
+    gpus = find_gpus(meant=num_cpu_replicas == 1)
     if num_cpu_replicas > 1:
         _split_cpu(num_cpu_replicas)
         devices = [f"CPU:{index}" for index in range(num_cpu_replicas)]
     else:
-        gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = [f"GPU:{index}" for index in range(len(gpus))] or ["CPU:0"]
