@@ -203,14 +203,16 @@ def test_batch_and_positions_may_be_unknown_until_run_time(rng, form):
         with tf.GradientTape() as tape:
             tape.watch(positions)
             value = layer(positions, semantics)
-        return value, tape.gradient(value, positions)
+        return value, tape.gradient(value, positions), layer.evidence_maps(positions, semantics, value)
 
     for batch, num_positions in ((1, 9), (4, 25)):
         positions = rng.normal(size=(batch, num_positions, 16)).astype("float32")
-        value, gradient = value_and_gradient(positions)
+        value, gradient, maps = value_and_gradient(positions)
         np.testing.assert_allclose(value, naive(positions, semantics), atol=1e-5)
         reference = gradients(naive, positions, semantics, 1.0)[0]
         np.testing.assert_allclose(gradient, reference, atol=1e-4)
+        expected = attention("direct", "float32").evidence_maps(positions, semantics, value)
+        np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
 @all_forms

@@ -33,7 +33,11 @@ def evidence_maps(positions, semantics, gradients, block_channels):
         return _evidence_block((p[0], e[0], g[0]))
     shape = (ops.shape(positions)[0], ops.shape(semantics)[0], ops.shape(positions)[1])
     start = ops.zeros(shape, positions.dtype)
-    return ops.scan(lambda total, block: (total + _evidence_block(block), None), start, (p, e, g))[0]
+
+    def add_block(index, total):
+        return total + _evidence_block(tuple(ops.take(part, index, axis=0) for part in (p, e, g)))
+
+    return ops.fori_loop(0, ops.shape(p)[0], add_block, start)
 
 
 def _aggregate_block(block):
