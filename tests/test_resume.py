@@ -140,7 +140,7 @@ def assert_same_run(workdir, undisturbed):
 @pytest.mark.parametrize(
     ("more", "kills"),
     [
-        pytest.param([], 2, id="each its own batch"),
+        pytest.param(["--model=gap"], 2, id="each its own batch"),
         pytest.param([], 10, marks=pytest.mark.slow, id="each its own batch, 10 kills"),
         pytest.param(["--sync_batch_norm"], 10, marks=pytest.mark.slow, id="synchronized, 10 kills"),
     ],
