@@ -71,15 +71,17 @@ def latency(options):
     forms = {"TensorFlow float32": lambda: in_tensorflow(image).numpy()}
     forms |= {mode: runner(content, options.threads, image=photos[0]) for mode, content in contents.items()}
     positions = [rng.standard_normal((1, n, CHANNELS)).astype("float32") for n in POSITIONS]
-    content = convert_function(attention_function(rng), [(1, n, CHANNELS) for n in POSITIONS])
-    forms["attention alone"] = runner(content, options.threads, **{f"p{i}": p for i, p in enumerate(positions)})
+    inputs = {f"p{i}": p for i, p in enumerate(positions)}
+    for name, attend in attention_forms(rng).items():
+        content = convert_function(of_all_scales(attend), [(1, n, CHANNELS) for n in POSITIONS])
+        forms[name] = runner(content, options.threads, **inputs)
     series = in_turns(forms, options.repetitions)
     medians = {name: statistics.median(values) for name, values in series.items()}
     best = {name: min(values) for name, values in series.items()}
     print(f"{options.backbone}, {options.image_size} pixels, {LABELS} labels, {options.threads} threads")
-    print("form               median ms  of TensorFlow  best ms  of TensorFlow      MB  of none  arena MB  memory MB")
+    print("form                 median ms  of TensorFlow  best ms  of TensorFlow      MB  of none  arena MB  memory MB")
     for name in forms:
-        line = f"{name:18}"
+        line = f"{name:20}"
         for times in (medians, best):
             line += f" {times[name]:9.1f} {times[name] / times['TensorFlow float32']:13.3f}×"
         if name in contents:
@@ -90,7 +92,8 @@ def latency(options):
                 arena, resident = arena_bytes(file.name) / 1e6, resident_megabytes(file.name, options.threads)
             line += f" {size:7.1f} {size / (len(contents['none']) / 1e6):7.3f}× {arena:8.1f} {resident - size:10.0f}"
         print(line)
-    print(f"attention is {medians['attention alone'] / medians['int8']:.3f} of the int8 time")
+    for name in ("attention unrolled", "attention by moments"):
+        print(f"{name} is {medians[name] / medians['int8']:.3f} of the int8 time")
 
 
 def smooth_photo(rng, size):
@@ -125,11 +128,24 @@ def resident_megabytes(path, threads):
     return float(run.stdout)
 
 
-def attention_function(rng):
+def attention_forms(rng):
+    """Both forms that a device model may have, of one photo's positions; small exponents take one segment."""
+    import tensorflow as tf
+
+    from msrn_tf.layers import SemanticAttention
+
+    semantics = (0.1 * rng.standard_normal((LABELS + GROUPS, CHANNELS))).astype("float32")
+    by_moments = SemanticAttention("moments", segments=1)
+    return {
+        "attention unrolled": unrolled(semantics),
+        "attention by moments": lambda p: by_moments(p, tf.constant(semantics)),
+    }
+
+
+def of_all_scales(attend):
     """Attention of all scales, as the device model has it."""
     import tensorflow as tf
 
-    attend = unrolled(rng.standard_normal((LABELS + GROUPS, CHANNELS)).astype("float32"))
     return lambda *positions: tf.concat([attend(p) for p in positions], axis=-1)
 
 
