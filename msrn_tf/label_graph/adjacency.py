@@ -1,4 +1,4 @@
-"""From co-occurrence counts to the adjacency matrix of the label graph (re-weighted as by Chen et al., arXiv 1904.03582)."""
+"""From co-occurrence counts to the adjacency matrix of the label graph, re-weighted as in ML-GCN (arXiv 1904.03582)."""
 
 import numpy as np
 
