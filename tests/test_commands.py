@@ -198,7 +198,7 @@ def test_synchronized_batch_norm_keeps_the_weights():
     examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
     config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
     graph, _ = prepare_label_graph(config, ["a", "b", "c"], examples, 0)
-    model = create_model(config, "abc", 32, graph, synchronized_batch_norm=True)
+    model = create_model(config, list("abc"), 32, graph, synchronized_batch_norm=True)
     norms = [layer for layer in model.backbone.layers if type(layer).__name__ == "BatchNormalization"]
     assert norms and all(layer.synchronized for layer in norms)
 

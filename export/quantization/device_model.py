@@ -23,6 +23,10 @@ from msrn_tf.models.msrn import MSRN
 ROOM = 2.0
 """Exponents that an exported model has room for, of the largest that the calibration photos have."""
 
+POSITION_COST = 5.0
+"""As `semantic_attention.POSITION_COST`, on a device, where nothing is masked in a single segment: measured by
+`benchmarks/ondevice.py`."""
+
 BLOCK_ELEMENTS = 1 << 19
 """Weights computed at a time, in numbers: 2 MiB of float32."""
 
@@ -98,7 +102,8 @@ def device_attention(model, in_integers, photos):
     if len(photos) and not in_integers:
         segments = max(1, math.ceil(ROOM * largest_exponent(model, semantics, photos)))
         # The largest map is where the cost lies.
-        if segments <= largest_range(model.image_size**2 // min(model.strides) ** 2, len(semantics)):
+        num_positions = model.image_size**2 // min(model.strides) ** 2
+        if segments <= largest_range(num_positions, len(semantics), POSITION_COST):
             return SemanticAttention("moments", segments=segments, dtype="float32", name="attention")
     return UnrolledAttention(semantics, in_integers)
 

@@ -5,8 +5,7 @@ needed, as FlashAttention (Dao et al., arXiv 2205.14135) does for dot-product at
 cache. Where XLA compiles the functions, one block holds all channels: the exponentials are fused into the sums and
 reach no memory.
 
-Shapes: positions `[batch, N, D]`, semantics `[K, D]`, float32 or float64. `block_channels` divides D; it may be a
-tensor.
+Shapes: positions `[batch, N, D]`, semantics `[K, D]`, float32 or float64. `block_channels` divides D.
 """
 
 from keras import ops

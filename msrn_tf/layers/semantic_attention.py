@@ -15,7 +15,6 @@ exponential for each position and semantics vector, and `moment_attention`, whic
 exponents' range is moderate, as in trained models.
 """
 
-import itertools
 import math
 
 import keras
@@ -32,13 +31,13 @@ CACHE_BLOCK_ELEMENTS = 1 << 19
 ACCELERATOR_BLOCK_ELEMENTS = 1 << 26
 """The same on an accelerator without XLA: few large blocks, 256 MiB of float32."""
 
-MAX_CACHE_BLOCK_CHANNELS = 32
+MAX_CACHE_BLOCK_CHANNELS, UNKNOWN_SIZE_BLOCK_CHANNELS = 32, 8
 
 ACCELERATOR_DIRECT_WEIGHTS = 1 << 27
 """Weights up to which the direct form is the faster one on an accelerator, where moments cost a loop of small kernels:
 measured by `benchmarks/gpu.py`."""
 
-POSITION_COST, SEMANTICS_COST = 2.5, 5.0
+POSITION_COST, SEMANTICS_COST = 12.0, 7.5
 """What a segment costs the form by moments for each position and for each semantics vector, forward and backward, in
 exponentials of the direct form: measured on a CPU by `benchmarks/semantic_attention.py --part=crossover`."""
 
@@ -193,18 +192,17 @@ class SemanticAttention(keras.layers.Layer):
         )
 
     def _block_channels(self, positions, semantics):
-        """The largest power of two that divides D and keeps a block within its budget; a tensor where N is unknown."""
-        channels = semantics.shape[1]
+        """The largest power of two that divides D and keeps a block within its budget."""
+        nodes, channels = semantics.shape
         if self._is_compiled(positions):
             return channels
         budget = self.block_elements or (ACCELERATOR_BLOCK_ELEMENTS if self._compiles else CACHE_BLOCK_ELEMENTS)
-        largest = min(channels & -channels, budget // (CACHE_BLOCK_ELEMENTS // MAX_CACHE_BLOCK_CHANNELS))
-        sizes = [1 << power for power in range(largest.bit_length())]
-        batch, num_positions, _ = ops.shape(positions)
-        weights = batch * num_positions * ops.shape(semantics)[0]
-        return 1 + sum(
-            (larger - smaller) * _is_at_most(weights * larger, budget) for smaller, larger in itertools.pairwise(sizes)
-        )
+        if None in positions.shape:
+            wanted = UNKNOWN_SIZE_BLOCK_CHANNELS * budget // CACHE_BLOCK_ELEMENTS
+        else:
+            wanted = budget // (math.prod(positions.shape[:2]) * nodes)
+        most = MAX_CACHE_BLOCK_CHANNELS * max(1, budget // CACHE_BLOCK_ELEMENTS)
+        return math.gcd(channels, 1 << max(0, min(wanted, most, channels).bit_length() - 1))
 
 
 def _size(array):
@@ -212,13 +210,9 @@ def _size(array):
     return math.prod(array.shape)
 
 
-def _is_at_most(value, bound):
-    return int(value <= bound) if isinstance(value, int) else ops.cast(value <= bound, "int32")
-
-
-def largest_range(num_positions, nodes):
+def largest_range(num_positions, nodes, position_cost=POSITION_COST):
     """The exponents' range up to which moments cost less than the N · K exponentials of the direct form."""
-    return num_positions * nodes / (POSITION_COST * num_positions + SEMANTICS_COST * nodes)
+    return num_positions * nodes / (position_cost * num_positions + SEMANTICS_COST * nodes)
 
 
 def _sum_dtype(dtype):
