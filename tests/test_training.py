@@ -152,7 +152,7 @@ def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_devic
     stop = types.SimpleNamespace(received=None)
     trainer, plan = make_trainer(str(tmp_path), stop=stop)
 
-    def stopped(examples, progress):
+    def stopped(examples, progress, bad):
         stop.received = "SIGTERM"
         progress(1)
 
