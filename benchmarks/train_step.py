@@ -67,6 +67,12 @@ def naive_attention(self, positions, semantics):
     return ops.cast(ops.sum(weights * ops.expand_dims(positions, 2), axis=1), self.compute_dtype)
 
 
+def outputs_of(model, images):
+    """Logits, and the loss of the label graph's groups."""
+    semantics = model.semantics()
+    return model.classify(model.feature_maps(images, training=True), semantics, training=True), semantics.loss
+
+
 def make_step(model, images, targets):
     """A function that runs forward and backward pass once and waits for the end, in the backend's own way."""
     import keras
@@ -90,7 +96,7 @@ def make_step(model, images, targets):
                     *zip(model.non_trainable_variables, fixed, strict=True),
                 ]
                 with keras.StatelessScope(state_mapping=mapping):
-                    return loss_of(*model.forward(images, training=True))
+                    return loss_of(*outputs_of(model, images))
 
             return jax.value_and_grad(loss)(trainable)
 
@@ -102,7 +108,7 @@ def make_step(model, images, targets):
     @tf.function
     def gradients(images):
         with tf.GradientTape() as tape:
-            loss = loss_of(*model.forward(images, training=True))
+            loss = loss_of(*outputs_of(model, images))
         return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
     images = tf.constant(images)

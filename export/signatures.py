@@ -7,7 +7,6 @@ are answered with `valid` false and leave their neighbours, perhaps of another c
 import tensorflow as tf
 
 from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
-from msrn_tf.models.msrn import MSRN
 
 EXAMPLE_FEATURE = "image/encoded"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
@@ -42,16 +41,16 @@ def signatures(model, max_pixels=MAX_PIXELS):
 
     def explain(image_bytes):
         images, valid = decode(image_bytes)
-        ranked, order = ranked_labels(model, forward(images), valid)
-        maps = combined_maps(_for_any_batch(model.attention_maps)(images))
+        logits, evidence = _for_any_batch(model.classify_and_explain)(images)
+        ranked, order = ranked_labels(model, logits, valid)
+        maps = combined_maps(evidence)
         maps *= tf.cast(valid, tf.float32)[:, None, None, None]
         return ranked | {"attention": tf.gather(maps, order, batch_dims=1)}
 
     def embed(image_bytes):
         images, valid = decode(image_bytes)
-        semantics, _, _ = model.semantics()
-        maps = _for_any_batch(lambda images: model.feature_maps(images, training=False))(images)
-        features = model.aggregate(maps, semantics)[:, : len(model.labels)]
+        aggregate = _for_any_batch(lambda images: model.aggregate(model.feature_maps(images), model.semantics()))
+        features = aggregate(images)[:, : len(model.labels)]
         features = tf.cast(features, tf.float32) * tf.cast(valid, tf.float32)[:, None, None]
         names = tf.tile([model.labels], (tf.shape(image_bytes)[0], 1))
         return {"features": features, "labels": names, "valid": valid}
@@ -61,7 +60,7 @@ def signatures(model, max_pixels=MAX_PIXELS):
         "serving_pixels": (serving_pixels, pixels),
         "classify": (classify, tf.TensorSpec((None,), tf.string, "inputs")),
     }
-    if isinstance(model, MSRN):
+    if model.explains:
         found |= {"explain": (explain, photos), "embed": (embed, photos)}
     return found
 

@@ -145,8 +145,8 @@ class Differences:
 
 def model_weights(model):
     """Numbers in a model's weights, without those over the label graph, which an export leaves out."""
-    left_out = ("label_encoder", "diff_pool", "word_vectors", "adjacency")
-    return sum(int(np.prod(v.shape)) for v in model.variables if not any(name in v.path for name in left_out))
+    left_out = {v.path for v in model.semantics.variables} if isinstance(model, MSRN) else set()
+    return sum(int(np.prod(v.shape)) for v in model.variables if v.path not in left_out)
 
 
 if __name__ == "__main__":

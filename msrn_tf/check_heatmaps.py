@@ -38,7 +38,7 @@ def main(data, config):
     if not config.model:
         raise UserError("--model is missing: give the model.keras whose heat-maps to check")
     model = load_model(config.model)
-    if not hasattr(model, "attention_maps"):
+    if not model.explains:
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)

@@ -8,8 +8,8 @@ from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.readers import DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
-from msrn_tf.models.backbones import STRIDES
-from msrn_tf.models.label_encoder import ENCODERS
+from msrn_tf.models.semantics import GRAPH_LAYERS
+from msrn_tf.models.taps import STRIDES
 from msrn_tf.training.distribution import STRATEGIES
 from msrn_tf.training.feature_cache import CACHED_AUGMENTATIONS
 from msrn_tf.training.losses import LOSSES
@@ -85,7 +85,9 @@ class ModelConfig:
         False, "recompute activations in the backward pass: less memory, more time", may_change=True
     )
     init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
-    encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=tuple(ENCODERS))
+    encoder: str = option(
+        "gat", "layers over the label graph: graph attention or convolution", choices=tuple(GRAPH_LAYERS)
+    )
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
     channels: int = option(512, "width of label semantics and projected feature maps", low=1)

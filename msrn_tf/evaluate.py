@@ -115,7 +115,7 @@ def write_report(found, metrics, reader, data, config):
     """Writes the page about a measurement."""
     checked = None
     pairs = found_pairs(found.scores, found.targets, found.thresholds, config.report_maps, config.seed)
-    if pairs and hasattr(found.model, "attention_maps"):
+    if pairs and found.model.explains:
         with ProgressBar("checking heat-maps", len(pairs), "labels") as bar:
             checked = check_heatmaps(
                 found.model, reader, found.examples, pairs, combine_scales, batch_size=config.batch_size,

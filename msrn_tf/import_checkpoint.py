@@ -79,7 +79,10 @@ def main(config):
     _print_names("ignored: not known", report.unknown)
     say("missing: none")
     save_model(model, config.output)
-    say(f"written to {config.output}: {len(model.labels)} labels, {model.num_groups} groups, --head={model.head_name}")
+    say(
+        f"written to {config.output}: {len(model.labels)} labels, {model.semantics.num_groups} groups, "
+        f"--head={config.head}"
+    )
 
 
 def write_published(config):

@@ -57,9 +57,9 @@ def main(arguments, config):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
     paths = find_photos(arguments, sys.stdin.buffer)
     model = load_model(config.model)
-    if config.heatmaps and not hasattr(model, "attention_maps"):
+    if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
-    if config.heatmaps and config.heatmaps_by == "group" and not model.num_groups:
+    if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
         raise UserError(f"--heatmaps_by=group: {config.model} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
     rows = []
@@ -89,17 +89,35 @@ def predicted_rows(model, paths, batch_size, heatmaps=None, progress=None):
         heatmaps: `HeatmapFiles` or None.
         progress: called with the number of photos done.
     """
-    forward = tf.function(lambda images: model.calibrated(model(images, training=False)))
+    forward = _forward(model, heatmaps.by if heatmaps else None)
     for indices, images in decoded_batches(paths, model.image_size, batch_size):
         # The last batch is filled up: the model is traced for one shape.
         padded = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
-        scores = forward(padded).numpy()[: len(images)]
+        scores, maps = _first(len(indices), forward(padded))
         rows = _rows(model, [paths[index] for index in indices], scores)
         if heatmaps:
-            _add_heatmaps(model, rows, images, heatmaps)
+            _add_heatmaps(model, rows, maps, heatmaps)
         yield from rows
         if progress:
             progress(int(indices[-1]) + 1)
+
+
+def _forward(model, heatmaps_by):
+    """A function of images: scores `[batch, C]`, and the scales' heat-maps of the same pass where they are wanted."""
+
+    @tf.function
+    def forward(images):
+        if heatmaps_by is None:
+            return model.calibrated(model(images, training=False)), []
+        logits, maps = model.classify_and_explain(images, of="groups" if heatmaps_by == "group" else "labels")
+        return model.calibrated(logits), maps
+
+    return forward
+
+
+def _first(count, outputs):
+    """The first rows of each array of a nest of tensors."""
+    return tf.nest.map_structure(lambda tensor: tensor.numpy()[:count], outputs)
 
 
 def predict_photos(model, photos):
@@ -126,10 +144,9 @@ def _rows(model, paths, scores):
     return rows
 
 
-def _add_heatmaps(model, rows, images, heatmaps):
+def _add_heatmaps(model, rows, maps, heatmaps):
     """Writes heat-maps of a batch, and their files' paths into its rows."""
     by_group = heatmaps.by == "group"
-    maps = [np.asarray(scale) for scale in model.attention_maps(images, of="groups" if by_group else "labels")]
     for index, row in enumerate(rows):
         if by_group:
             shown = dict(enumerate(group_names(model)))

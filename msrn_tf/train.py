@@ -35,31 +35,28 @@ from msrn_tf.visualization.heatmaps import contact_sheet
 SAMPLE_PICTURES = 6
 
 
-def main(data, model_config, optimization, run, create_model=create_model):
-    """Trains as configured; the dataclasses are those of `msrn_tf.config`, and `create_model` is that of the factory.
-
-    Another `create_model` trains a model of your own: a built `MultiLabelClassifier`.
-    """
+def main(data, model_config, optimization, run):
+    """Trains as configured; the dataclasses are those of `msrn_tf.config`."""
     check_training(data, model_config, optimization, run)
     with StopSignals() as stop:
         try:
-            _train(data, model_config, optimization, run, create_model, stop)
+            _train(data, model_config, optimization, run, stop)
         except Interrupted as interrupted:
             who = stop.received or "another worker"
             say(f"{interrupted} by {who}; the same command goes on from there")
 
 
-def _train(data, model_config, optimization, run, create_model, stop):
+def _train(data, model_config, optimization, run, stop):
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.strategy, run.num_cpu_replicas)
     keras.utils.set_random_seed(run.seed)
     # Of several workers the first alone writes.
     with run_directory.held(run.workdir) if worker_index(strategy) == 0 else contextlib.nullcontext():
-        _train_on(strategy, (data, model_config, optimization, run), create_model, stop)
+        _train_on(strategy, (data, model_config, optimization, run), stop)
 
 
-def _train_on(strategy, configs, create_model, stop):
+def _train_on(strategy, configs, stop):
     data, model_config, optimization, run = configs
     goes_on = run_directory.is_started(run.workdir)
     if goes_on:
@@ -142,7 +139,7 @@ def open_pipeline(data, model, train_examples, val_examples):
 
 def sample_pictures(model, examples):
     """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
-    if not hasattr(model, "attention_maps") or not examples:
+    if not model.explains or not examples:
         return None
     few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
 

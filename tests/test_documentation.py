@@ -10,7 +10,8 @@ import pytest
 import test_published_numbers
 from running import ROOT, command
 
-from msrn_tf.models.backbones import build_backbone, tap_shapes
+from msrn_tf.models.backbones import build_backbone
+from msrn_tf.models.taps import tap_shapes
 
 PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
 

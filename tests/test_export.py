@@ -86,7 +86,7 @@ def test_the_inference_model_equals_the_trained_one(choices, rng):
     expected = np.asarray(model(images, training=False))
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(found(images, training=False), expected, atol=1e-5 * scale, rtol=0)
-    assert not [v for v in found.variables if "label_encoder" in v.path or "diff_pool" in v.path]
+    assert not [v for v in found.variables if "graph" in v.path or "diff_pool" in v.path]
 
 
 def test_every_encoding_gets_the_scores_of_prediction(model, signatures):
@@ -186,7 +186,7 @@ def test_attention_maps_are_those_of_prediction(model, signatures):
     outputs = signatures["explain"](image_bytes=tf.constant([READABLE["baseline"]]))
     attention = outputs["attention"]
     assert attention.shape == (1, len(LABELS), 8, 8) and attention.min() >= 0 and attention.max() == pytest.approx(1)
-    maps = [np.asarray(scale) for scale in model.attention_maps(pixels_of(READABLE["baseline"])[None])]
+    maps = [np.asarray(scale) for scale in model.classify_and_explain(pixels_of(READABLE["baseline"])[None])[1]]
     for place, label in enumerate(outputs["labels"][0]):
         index = LABELS.index(label.decode())
         expected = combine_scales([scale[0, index] for scale in maps], (8, 8))

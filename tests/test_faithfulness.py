@@ -29,11 +29,11 @@ class CornerModel:
     def calibrated(self, logits):
         return tf.sigmoid(logits)
 
-    def attention_maps(self, images):
+    def classify_and_explain(self, images):
         maps = np.zeros((1, 1, 4, 4), np.float32)
         quarter = (slice(0, 2), slice(0, 2)) if self.tells else (slice(2, 4), slice(2, 4))
         maps[(0, 0, *quarter)] = 1
-        return [maps, np.ones((1, 1, 1, 1), np.float32) * 0.01]
+        return self(images), [maps, np.ones((1, 1, 1, 1), np.float32) * 0.01]
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def cache(model, examples, tmp_path_factory):
 def assert_same_batches(images, features, model):
     count = 0
     for (pixels, targets), (maps, same_targets) in zip(images, features, strict=True):
-        for expected, kept in zip(model.taps(pixels, training=False), maps, strict=True):
+        for expected, kept in zip(model.feature_maps(pixels), maps, strict=True):
             np.testing.assert_allclose(kept, expected, atol=1e-5)
         np.testing.assert_array_equal(targets, same_targets)
         count += 1

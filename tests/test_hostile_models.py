@@ -83,20 +83,27 @@ def zeros_into(archive, name, start=b""):
         ({"calibration": {"slopes": [float("inf")] * 5, "intercepts": [0.0] * 5}}, "`slopes`"),
         ({"calibration": {"slopes": [1.0] * 5, "intercepts": [float("nan")] * 5}}, "`intercepts`"),
         ({"calibration": {"slopes": [1.0], "intercepts": [0.0]}}, "`calibration` must have 5"),
-        ({"channels": 0}, "`channels`"),
-        ({"channels": 10**6}, "asks for more than the [0-9,]+ numbers that its weights have"),
-        ({"word_vector_size": 10**6}, "asks for more than"),
-        ({"head": "mlp", "head_units": 10**6}, "asks for more than"),
-        ({"num_groups": 10**9}, "`num_groups`"),
-        ({"dropout": 1.0}, "`dropout`"),
-        ({"strides": [32, 8, 16]}, "`strides` must be some of"),
+        ({"semantics.units": 0}, "`units`"),
+        ({"semantics.units": 10**6}, "asks for more than the [0-9,]+ numbers that its weights have"),
+        ({"semantics.word_vector_size": 10**6}, "asks for more than"),
+        ({"semantics.num_labels": 4}, "`semantics` must be of 5 labels"),
+        ({"semantics.num_groups": 10**9}, "`num_groups`"),
+        ({"projection.channels": 10**6}, "asks for more than"),
+        ({"projection.channels": 4}, "`projection` must have"),
+        ({"projection.strides": [32, 8, 16]}, "`strides` must be"),
+        ({"projection.strides": [8, 16]}, "`pooled` must have 2"),
+        ({"head.num_labels": 4}, "`head` must be of 5 labels"),
+        ({"head.dropout": 1.0}, "`dropout`"),
     ],
     ids=str,
 )
 def test_arguments_that_no_model_can_have_are_refused_where_a_file_holds_them(saved, tmp_path, change, words):
     contents = members(saved)
     configuration = json.loads(contents["config.json"])
-    configuration["config"] |= change
+    for name, value in change.items():
+        part, _, argument = name.rpartition(".")
+        holder = configuration["config"][part] if part else configuration
+        holder["config"][argument] = value
     path = tmp_path / "model.keras"
     write_members(path, contents | {"config.json": json.dumps(configuration)})
     with megabytes_at_most(100), pytest.raises(UserError, match=words):

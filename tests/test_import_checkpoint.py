@@ -21,7 +21,7 @@ from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle, read_word_vector_pickle
 from msrn_tf.models.backbones import IMAGENET, build_backbone
 from msrn_tf.models.factory import load_model
-from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.published_checkpoint import (
     assign_published,
     model_from_published,
@@ -109,13 +109,15 @@ def test_a_checkpoint_of_the_published_size_for_coco_needs_at_most_2_5_times_its
 def small_model(head="mlp", **choices):
     graph = small_graph()
     choices = {
-        "mean": IMAGENET.mean, "std": IMAGENET.std, "num_groups": 2, "adjacency": graph.adjacency(),
-        "word_vectors": graph.word_vectors, "channels": 8, "head_units": 16, "tap_pooling": "published",
+        "mean": IMAGENET.mean, "std": IMAGENET.std, "num_groups": 2, "word_vector_size": 12, "channels": 8,
+        "head_units": 16, "tap_pooling": "published",
         "strides": (8, 16, 32),
     } | choices  # fmt: skip
     backbone, _ = build_backbone("resnet18", strides=choices["strides"])
-    model = MSRN(backbone, LABELS, 64, head=head, name="msrn", **choices)
+    model = make_msrn(backbone, LABELS, 64, head=head, name="msrn", **choices)
     model.build((None, None, None, 3))
+    model.semantics.adjacency.assign(graph.adjacency())
+    model.semantics.word_vectors.assign(graph.word_vectors)
     return model
 
 

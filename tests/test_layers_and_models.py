@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -17,7 +18,8 @@ from running import ROOT
 from msrn_tf.config import ModelConfig
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
-from msrn_tf.layers import DiffPool, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead
+from msrn_tf.layers import DiffPool, ElementwiseHead, FeatureProjection, GraphAttention, GraphConvolution, MLPHead
+from msrn_tf.models import ConstantSemantics
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import create_model, load_model, save_model
 from msrn_tf.models.receptive_field import position_centre
@@ -63,13 +65,14 @@ def test_graph_attention_by_hand():
 @pytest.mark.parametrize("encoder", ["gat", "gcn"])
 def test_labels_take_from_neighbours_and_themselves_alone(encoder):
     model = small_model(encoder=encoder)
-    weights = np.asarray(model.label_encoder.neighbour_weights(model.word_vectors, model.adjacency))
+    semantics = model.semantics
+    weights = np.asarray(semantics.neighbour_weights())
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
-    assert np.array_equal(weights > 0, np.asarray(model.adjacency) > 0)
+    assert np.array_equal(weights > 0, np.asarray(semantics.adjacency) > 0)
     if encoder == "gat":  # what the layer itself computes: ELU(weights · h + h)
-        layer = model.label_encoder.graph1
-        h = np.asarray(model.label_encoder.dense(model.word_vectors)) @ np.asarray(layer.kernel)
-        found = layer(model.label_encoder.dense(model.word_vectors), model.adjacency)
+        layer, dense = semantics.graph1, semantics.dense(semantics.word_vectors)
+        h = np.asarray(dense) @ np.asarray(layer.kernel)
+        found = layer(dense, semantics.adjacency)
         np.testing.assert_allclose(found, tf.nn.elu(weights @ h + h), atol=1e-5)
 
 
@@ -204,7 +207,7 @@ def test_a_loaded_model_behaves_as_a_built_keras_model(tmp_path, rng, choices):
     functional = keras.Model(restored.inputs, restored.outputs)
     np.testing.assert_allclose(functional([images]), expected, atol=1e-5)
     if not choices:
-        np.testing.assert_array_equal(loaded().adjacency, model.adjacency)
+        np.testing.assert_array_equal(loaded().semantics.adjacency, model.semantics.adjacency)
 
     loaded().save_weights(str(tmp_path / "model.weights.h5"))
     other = small_model(**choices)
@@ -327,10 +330,10 @@ def test_uint8_and_float_pixels_of_any_size_give_logits(rng):
 
 
 def test_taps_are_pooled_only_where_enough_positions_remain():
-    assert [pool is not None for pool in small_model(448).tap_pools] == [True, True, True]
-    assert [pool is not None for pool in small_model(224).tap_pools] == [True, True, False]
-    assert [pool is not None for pool in small_model(64).tap_pools] == [False, False, False]
-    assert all(small_model(64, tap_pooling="published").tap_pools)
+    assert small_model(448).projection.pooled == (True, True, True)
+    assert small_model(224).projection.pooled == (True, True, False)
+    assert small_model(64).projection.pooled == (False, False, False)
+    assert all(small_model(64, tap_pooling="published").projection.pooled)
 
 
 @pytest.mark.parametrize("head", [MLPHead(3, 7), ElementwiseHead(3)], ids=lambda head: type(head).__name__)
@@ -349,13 +352,13 @@ def test_label_gradients_equal_autodiff(head, rng):
 
 
 def test_attention_maps_have_the_scales_sizes_and_are_not_negative(rng):
-    maps = small_model().attention_maps(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    _, maps = small_model().classify_and_explain(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
     assert [tuple(m.shape) for m in maps] == [(2, 5, 8, 8), (2, 5, 4, 4), (2, 5, 2, 2)]
     assert all(np.min(scale) >= 0 and np.max(scale) > 0 for scale in maps)
 
 
 def test_groups_have_maps_too(rng):
-    maps = small_model().attention_maps(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8), of="groups")
+    _, maps = small_model().classify_and_explain(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8), of="groups")
     assert [tuple(m.shape) for m in maps] == [(2, 2, 8, 8), (2, 2, 4, 4), (2, 2, 2, 2)]
     assert all(np.min(scale) >= 0 for scale in maps)
 
@@ -380,16 +383,16 @@ def test_centres_of_positions_are_the_middle_of_the_pixels_that_move_them(backbo
 def test_the_backbone_group_is_the_backbone_and_the_two_tap_convolutions():
     model = small_model()
     slow = {variable.path for variable in model.backbone_variables()}
-    assert {f"msrn/tap_convolution{i}/{leaf}" for i in (1, 2) for leaf in ("kernel", "bias")} <= slow
-    assert not any(name in path for path in slow for name in ("projection", "head", "label_encoder", "diff_pool"))
+    assert {f"msrn/projection/tap_convolution_stride{i}/{leaf}" for i in (8, 16) for leaf in ("kernel", "bias")} <= slow
+    assert not any(name in path for path in slow for name in ("projection_", "head", "semantics"))
     assert small_model(freeze_backbone=True).backbone.trainable_variables == []
 
 
 def test_more_groups_than_labels_are_refused():
     model = small_model()
-    config = model.get_config() | {"num_groups": 6}
+    config = model.semantics.get_config() | {"num_groups": 6}
     with pytest.raises(ValueError, match="num_groups"):
-        type(model).from_config(config)
+        type(model.semantics).from_config(config)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut", b"{}"])
@@ -406,3 +409,77 @@ def test_a_stranger_model_is_refused(tmp_path):
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(path)
     with pytest.raises(UserError, match="Sequential"):
         load_model(path)
+
+
+OLDER_FILES = {
+    "mlp": [
+        [-0.2245475947856903, 0.25684237480163574, -0.21575994789600372, 0.45752981305122375],
+        [-0.21120479702949524, 0.23279143869876862, -0.2051125168800354, 0.4081915020942688],
+    ],
+    "elementwise": [
+        [-0.6292135119438171, 0.0015932917594909668, 0.41670000553131104, 1.1805695295333862],
+        [-0.634955644607544, 0.015185177326202393, 0.39571183919906616, 1.2211098670959473],
+    ],
+}
+"""Logits that the files in `tests/data` gave in the version that wrote them: before MSRN was made of parts."""
+
+
+@pytest.mark.parametrize("head", OLDER_FILES)
+def test_a_file_of_an_older_version_still_loads_and_is_saved_in_todays_form(head, tmp_path):
+    older, path = pathlib.Path(__file__).parent / "data" / f"msrn_{head}_before_parts.keras", tmp_path / "model.keras"
+    images = (np.arange(2 * 64 * 64 * 3) % 251).reshape(2, 64, 64, 3).astype(np.uint8)
+    model = load_model(str(older))
+    np.testing.assert_allclose(model(images), OLDER_FILES[head], atol=1e-6)
+    assert (model.labels, model.thresholds) == (("a", "b", "c", "d"), (0.4, 0.5, 0.6, 0.3))
+    assert model.calibration.slopes == (1.0, 1.1, 0.9, 1.2)
+    with pytest.raises(ValueError, match="older version"):
+        keras.saving.load_model(older)
+    save_model(model, str(path))
+    np.testing.assert_array_equal(keras.saving.load_model(path)(images), model(images))
+
+
+def test_semantics_of_a_trained_model_are_constants_of_the_same_value():
+    encoder = small_model().semantics
+    constant = ConstantSemantics.of(encoder)
+    for ours, theirs in zip(constant()[:2], encoder()[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert float(encoder().loss) > 0 and float(constant().loss) == 0
+    assert not constant.trainable_variables
+    copy = ConstantSemantics.from_config(constant.get_config())
+    assert [tuple(part.shape) for part in copy()[:2]] == [tuple(part.shape) for part in encoder()[:2]]
+
+
+def parts_of(model):
+    return {name: getattr(model, name) for name in ("backbone", "semantics", "projection", "attention", "head")}
+
+
+def test_a_model_with_constant_semantics_is_saved_and_restored(tmp_path, rng):
+    model, images = small_model(), rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    constant = model.with_parts(**parts_of(model) | {"semantics": ConstantSemantics.of(model.semantics)})
+    constant.build((None, None, None, 3))
+    np.testing.assert_allclose(constant(images), model(images), atol=1e-6)
+    save_model(constant, str(tmp_path / "model.keras"))
+    np.testing.assert_allclose(load_model(str(tmp_path / "model.keras"))(images), model(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("of", ["labels", "groups"])
+def test_one_pass_gives_the_logits_and_the_heatmaps(rng, of):
+    model, images = small_model(), rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    logits, evidence = model.classify_and_explain(images, of=of)
+    np.testing.assert_allclose(logits, model(images), atol=1e-6)
+    maps, semantics = model.feature_maps(images), model.semantics()
+    np.testing.assert_allclose(model.classify(maps, semantics), logits, atol=1e-6)
+    for found, expected in zip(model.explain(maps, semantics, of=of), evidence, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["semantics", "projection", "head"])
+def test_parts_that_do_not_fit_together_are_refused(part):
+    model = small_model()
+    other = {
+        "semantics": ConstantSemantics(4, 16),
+        "projection": FeatureProjection(8, (8, 16, 32)),
+        "head": ElementwiseHead(4),
+    }[part]
+    with pytest.raises(ValueError, match=f"`{part}` must"):
+        model.with_parts(**parts_of(model) | {part: other})

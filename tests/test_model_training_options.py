@@ -42,7 +42,7 @@ def test_weights_go_over_by_name_and_heads_by_label(head):
     assert report.shared_labels == ("sun", "cat")
     there = {variable.path: np.array(variable) for variable in source.weights}
     after = {variable.path: np.array(variable) for variable in target.weights}
-    for path in ("conv1_conv/kernel", "msrn/label_encoder/graph2/kernel", "msrn/projection3/kernel"):
+    for path in ("conv1_conv/kernel", "msrn/semantics/graph2/kernel", "msrn/projection/projection_stride32/kernel"):
         np.testing.assert_array_equal(after[path], there[path])
     if head == "elementwise":
         np.testing.assert_array_equal(after["msrn/head/kernel"][[0, 2]], there["msrn/head/kernel"][[3, 0]])
@@ -58,8 +58,11 @@ def test_only_the_backbone_goes_from_a_baseline_to_msrn_and_the_rest_is_named():
     source, target = small_model(["cat", "dog"], "gap"), small_model(["cat", "dog"])
     report = transfer_weights(source, target)
     assert "conv1_conv/kernel" in report.whole
-    assert {name for name, _ in report.left} >= {"projection_at_stride_8/kernel", "diff_pool/embedding/kernel"}
-    assert any("not taken: projection_at_stride_8/kernel" in line for line in report.describe())
+    assert {name for name, _ in report.left} >= {
+        "projection/projection_stride8/kernel",
+        "semantics/diff_pool/embedding/kernel",
+    }
+    assert any("not taken: projection/projection_stride8/kernel" in line for line in report.describe())
 
 
 def test_what_belongs_to_a_stride_goes_to_that_stride_alone():
@@ -71,13 +74,14 @@ def test_what_belongs_to_a_stride_goes_to_that_stride_alone():
         there = {variable.path: np.array(variable) for variable in source.weights}
         report = transfer_weights(source, target)
         after = {variable.path: np.array(variable) for variable in target.weights}
-        for ours, theirs in (("projection2", "projection1"), ("tap_convolution2", "tap_convolution1")):
-            np.testing.assert_array_equal(after[f"msrn/{ours}/kernel"], there[f"msrn/{theirs}/kernel"])
+        for name in ("projection_stride16", "tap_convolution_stride16"):
+            path = f"msrn/projection/{name}/kernel"
+            np.testing.assert_array_equal(after[path], there[path])
         kernel = "head/kernel" if head == "elementwise" else "head/hidden/kernel"
-        for name in ("projection1/kernel", "tap_convolution1/kernel", kernel):
+        for name in ("projection/projection_stride8/kernel", "projection/tap_convolution_stride8/kernel", kernel):
             np.testing.assert_array_equal(after[f"msrn/{name}"], before[f"msrn/{name}"])
         reasons = dict(report.left)
-        assert reasons["projection_at_stride_8/kernel"] == "not in the file"
+        assert reasons["projection/projection_stride8/kernel"] == "not in the file"
         assert reasons[kernel] == "strides [16, 32] in the file, [8, 16] here"
         if head == "mlp":
             np.testing.assert_array_equal(after["msrn/head/logits/kernel"], before["msrn/head/logits/kernel"])
@@ -128,7 +132,7 @@ def test_recomputing_activations_changes_neither_gradients_nor_statistics(rng, c
 
         def step():
             with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(model.forward(images, training=True)[0] ** 2)
+                loss = tf.reduce_sum(model(images, training=True) ** 2)
             return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
         gradients = (tf.function(step) if compiled else step)()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msrn_tf.layers import ElementwiseHead
+from msrn_tf.layers import ElementwiseHead, MLPHead
 from msrn_tf.layers.semantic_attention import FORMS
 from msrn_tf.models.backbones import IMAGENET, build_backbone
-from msrn_tf.models.msrn import MSRN, _flatten_positions
+from msrn_tf.models.msrn import _flatten_positions, make_msrn
 from msrn_tf.models.published_weights import from_published, published_name, to_published
 
 LOGIT_TOLERANCE = 1e-4
@@ -29,11 +29,13 @@ def model(request, shared, parity, param, published_shapes):
     with np.load(shared / "label_graphs" / "voc2007.npz") as graph, np.load(parity / "voc_128.npz") as fixture:
         labels, vectors, adjacency = graph["labels"].tolist(), graph["glove"], fixture["adj"]
     backbone, _ = build_backbone("resnet101")
-    model = MSRN(
-        backbone, labels, 448, IMAGENET.mean, IMAGENET.std, num_groups=4, adjacency=adjacency, word_vectors=vectors,
+    model = make_msrn(
+        backbone, labels, 448, mean=IMAGENET.mean, std=IMAGENET.std, num_groups=4, word_vector_size=vectors.shape[1],
         head=request.param, tap_pooling="published", name="msrn",
     )  # fmt: skip
     model.build((None, None, None, 3))
+    model.semantics.adjacency.assign(adjacency)
+    model.semantics.word_vectors.assign(vectors)
     for variable in model.variables:
         name = published_name(variable.path.removeprefix("msrn/"))
         if name is not None:
@@ -50,17 +52,17 @@ def pixels(size, seed):
 
 def intermediate_tensors(model, images):
     """Every stored tensor, by the fixture's names; `nchw` maps are transposed for comparison."""
-    word_vectors, adjacency = tf.constant(model.word_vectors), tf.constant(model.adjacency)
-    encoder, pool = model.label_encoder, model.diff_pool
-    dense = encoder.dense(word_vectors)
+    encoder, pool = model.semantics, model.semantics.diff_pool
+    adjacency = tf.constant(encoder.adjacency)
+    dense = encoder.dense(tf.constant(encoder.word_vectors))
     first = encoder.graph1(dense, adjacency)
     labels = encoder.graph2(first, adjacency)
     groups, assignment, group_loss = pool(labels, adjacency)
     activated = tf.nn.relu(labels)
-    taps = model.taps(images)
-    buffered = [model.tap_convolutions[0](taps[0]), model.tap_convolutions[1](taps[1]), taps[2]]
-    pooled = [pool(tap) for pool, tap in zip(model.tap_pools, buffered, strict=True)]
-    projected = [projection(tap) for projection, tap in zip(model.projections, pooled, strict=True)]
+    taps, projection = model.feature_maps(images), model.projection
+    buffered = [projection.tap_convolutions[0](taps[0]), projection.tap_convolutions[1](taps[1]), taps[2]]
+    pooled = [projection.pool(tap) for tap in buffered]
+    projected = [layer(tap) for layer, tap in zip(projection.projections, pooled, strict=True)]
     semantics = tf.concat([labels, groups], axis=0)
     aggregated = tf.concat([model.attention(_flatten_positions(p), semantics) for p in projected], axis=-1)
     found = {
@@ -74,7 +76,7 @@ def intermediate_tensors(model, images):
         found[f"proj{index + 1}_mean"] = tf.reduce_mean(projected[index], (1, 2))
         found[f"f{index + 1}_mean"] = tf.reduce_mean(pooled[index], (1, 2))
         found[f"f{index + 1}_first4"] = tf.transpose(pooled[index][..., :4], (0, 3, 1, 2))
-    if model.head_name == "mlp":
+    if isinstance(model.head, MLPHead):
         flat = tf.reshape(tf.tanh(aggregated), (2, -1))
         found["fc1_out"] = model.head.hidden(flat)
     return found
@@ -90,21 +92,21 @@ def test_every_stored_tensor_is_reproduced(model, parity, size, seed):
         expected = fixture[name]
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(value, expected, atol=2e-5 * scale, rtol=0, err_msg=name)
-    key = "logits" if model.head_name == "mlp" else "logits_elementwise"
-    maps, (semantics, assignment, _) = model.feature_maps(images), model.semantics()
+    key = "logits" if isinstance(model.head, MLPHead) else "logits_elementwise"
+    maps, semantics = model.feature_maps(images), model.semantics()
     for form in FORMS:
         model.attention.form = form
         aggregated = model.aggregate(maps, semantics)
         expected = np.concatenate([fixture["label_dr"], fixture["group_dr"]], axis=1)
         np.testing.assert_allclose(aggregated, expected, atol=2e-5 * max(1.0, np.abs(expected).max()), rtol=0)
-        logits = model.head(aggregated, assignment)
+        logits = model.head(aggregated, semantics.assignment)
         np.testing.assert_allclose(logits, fixture[f"{key}_f64"], atol=LOGIT_TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["direct", "moments"])
 def test_every_stored_gradient_is_reproduced(model, parity, form):
     model.attention.form = form
-    suffix = "" if model.head_name == "mlp" else "_elementwise"
+    suffix = "" if isinstance(model.head, MLPHead) else "_elementwise"
     with np.load(parity / f"voc_128_grads{suffix}.npz") as file:
         fixture = dict(file)
     images, targets = pixels(128, 1), fixture["targets"]

@@ -108,7 +108,7 @@ def test_unrolled_attention_is_the_layers(rng, strength):
     positions = (3 * rng.standard_normal((1, 784, 16))).astype("float32")
     semantics = (strength * rng.standard_normal((7, 16))).astype("float32")
     gradients = rng.standard_normal((1, 5, 16)).astype("float32")
-    layer, unrolled = SemanticAttention(), device_model.UnrolledAttention(semantics)
+    layer, unrolled = SemanticAttention(), device_model.UnrolledAttention()
     found = unrolled(tf.constant(positions), tf.constant(semantics))
     np.testing.assert_allclose(found, layer(positions, semantics), atol=1e-4)
     found = unrolled.evidence_maps(tf.constant(positions), tf.constant(semantics[:5]), tf.constant(gradients))
@@ -119,7 +119,7 @@ def test_unrolled_attention_is_the_layers(rng, strength):
 def test_with_calibration_photos_attention_goes_by_moments_and_gives_the_same(photos, tmp_path):
     """Small exponents, as trained models have them: one segment, and no exponential is left."""
     model = small_model()
-    for projection in model.projections:
+    for projection in model.projection.projections:
         projection.kernel.assign(0.1 * projection.kernel)
     paths = {kind: tmp_path / f"{kind}.tflite" for kind in ("unrolled", "moments")}
     for kind, path in paths.items():
@@ -190,7 +190,9 @@ def test_the_arena_holds_the_largest_value_and_not_all(files):
 def test_heatmaps_are_the_trained_models(model, files, photos):
     classifier = DeviceClassifier(files["attention"])
     classifier.scores(photos[0][0])
-    np.testing.assert_allclose(classifier.attention()[None], combined_maps(model.attention_maps(photos[0])), atol=1e-3)
+    np.testing.assert_allclose(
+        classifier.attention()[None], combined_maps(model.classify_and_explain(photos[0])[1]), atol=1e-3
+    )
 
 
 # Metadata, and MediaPipe as a client

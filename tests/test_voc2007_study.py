@@ -5,14 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from msrn_tf.config import ModelConfig
 from msrn_tf.evaluation.bootstrap import paired_comparison
-from msrn_tf.label_graph import LabelGraph
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "voc2007"
 LABELS = ("person", "horse", "dog", "sofa", "train")
@@ -23,7 +19,7 @@ def study(monkeypatch):
     """Imports a module of the study by name."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("study", "tables", "variants", "graph_forms"):
+    for name in ("study", "tables", "variants"):
         sys.modules.pop(name, None)
 
 
@@ -64,61 +60,6 @@ print("all accepted")
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent.parent, capture_output=True, text=True)
     assert "all accepted" in ran.stdout, ran.stderr
-
-
-@pytest.fixture(scope="module")
-def label_graph():
-    rng = np.random.default_rng(0)
-    targets = (rng.random((200, len(LABELS))) < 0.4).astype(np.int8)
-    graph = LabelGraph.from_targets(LABELS, targets)
-    return LabelGraph(
-        graph.labels, graph.counts, graph.cooccurrence, 200, rng.normal(size=(len(LABELS), 300)).astype(np.float32)
-    )
-
-
-def small_model(creator, form, label_graph):
-    keras.utils.set_random_seed(1)
-    config = ModelConfig(
-        backbone="resnet_tiny", head="elementwise", channels=16, strides=(32,), tap_pooling="none", pool_ratio=0.4
-    )
-    return creator(form)(config, LABELS, 64, label_graph, False)
-
-
-@pytest.mark.parametrize("form", ["cornet", "feature_graph"])
-def test_a_form_that_adds_to_the_model_starts_as_the_model(study, label_graph, form):
-    creator = study("graph_forms").creator
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    plain, changed = (small_model(creator, name, label_graph) for name in ("", form))
-    own = {weight.path: weight for weight in changed.weights}
-    for weight in plain.weights:
-        own[weight.path].assign(weight)
-    np.testing.assert_allclose(changed(images), plain(images), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        "average",
-        "random_words",
-        "edge_bias",
-        "learned_edges",
-        "cornet",
-        "logit_graph",
-        "feature_graph",
-        "cooccurrence_groups",
-    ],
-)
-def test_a_form_learns_with_all_of_its_weights_and_survives_saving(study, label_graph, form, tmp_path):
-    model = small_model(study("graph_forms").creator, form, label_graph)
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images, training=True)) + sum(model.losses)
-    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-    assert all(gradient is not None for gradient in gradients)
-    before = np.array(model(images))
-    assert np.isfinite(before).all()
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras")(images), before, rtol=1e-5, atol=1e-5)
 
 
 def test_the_tables_difference_of_one_seed_is_the_paired_comparison(study, tmp_path):

@@ -15,7 +15,6 @@ import shutil
 import time
 import traceback
 
-import graph_forms
 import keras
 import numpy as np
 import tensorflow as tf
@@ -135,7 +134,7 @@ def _run(study, variant, seed, folder):
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()
-    train.main(data, model_config, optimization, run, graph_forms.creator(variant.form))
+    train.main(data, model_config, optimization, run)
     model = load_model(os.path.join(folder, "model.keras"))
     reader = open_dataset(data.dataset, data.data_dir)
     examples = read_split(reader, PHASES[study.phase][1])

@@ -14,13 +14,11 @@ class Variant:
         name: of the row and of its folder.
         flags: changes to the recipe.
         recipe: name of the flagfile.
-        form: of `graph_forms`, or empty.
     """
 
     name: str
     flags: tuple[str, ...] = ()
     recipe: str = "frozen"
-    form: str = ""
 
     def folder(self, runs, phase):
         """Where the runs of a phase are kept, a folder `seedN` each."""
@@ -47,8 +45,8 @@ AT_224 = ("--image_size=224", "--frozen_stride=4", "--word_vector_norm=0", "--mi
 """What fine-tuning was before the groups `image_size` and `semantics`."""
 
 
-def _small(name, *flags, form=""):
-    return Variant(name, (*SMALL, *flags), form=form)
+def _small(name, *flags):
+    return Variant(name, (*SMALL, *flags))
 
 
 def _smaller(name, *flags):
@@ -111,20 +109,12 @@ GROUPS = {
         _small("msrn"),
         _small("no graph", "--graph_threshold=1"),
         *(_small(f"threshold {value}", f"--graph_threshold={value}") for value in (0.1, 0.2, 0.3, 0.6)),
-        _small("random word vectors", form="random_words"),
         _small("one-hot word vectors", "--word_vectors=onehot"),
         _small("learned word vectors", "--word_vectors=learned"),
-        _small("edge bias", form="edge_bias"),
-        _small("learned edges", form="learned_edges"),
-        _small("groups by co-occurrence", form="cooccurrence_groups"),
-        _small("CorNet on the logits", form="cornet"),
-        _small("label graph on the logits", form="logit_graph"),
-        _small("label graph on the features", form="feature_graph"),
     ],
     "semantics": [
         _small("msrn"),
         *(_small(f"word vectors of length {value}", f"--word_vector_norm={value}") for value in (0.1, 1)),
-        _small("average in the place of attention", form="average"),
         _small("word vectors as they are", "--word_vector_norm=0"),
         _small("word vectors as they are, no graph", "--word_vector_norm=0", "--graph_threshold=1"),
         _small("gcn", "--encoder=gcn"),

@@ -11,6 +11,7 @@ over positions: what XNNPACK computes with vector instructions, without a transp
 
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -34,25 +35,28 @@ SMALLEST_SUM = 1 / 128
 """Of the largest sum there can be: two steps of its int8 form. A sum that rounds to 0 would end the run in DIV."""
 
 
-class UnrolledAttention:
-    """`SemanticAttention` for one photo and semantics that are constants, label after label.
+class UnrolledAttention(keras.layers.Layer):
+    """`SemanticAttention` for one photo and semantics that are constants, a block of labels after the other.
 
     Per label and channel, with m the largest of p·e over positions (it lies where p is largest or smallest)::
 
         w = exp(p·e − m)        r = Σₙ w·p / Σₙ w
 
     Args:
-        semantics: array `[K, D]`. What the calls name `semantics` are its first rows.
         in_integers: bool. Keeps Σₙ w from rounding to 0 in int8.
     """
 
-    def __init__(self, semantics, in_integers=False):
-        self._semantics, self._in_integers = semantics, in_integers
+    def __init__(self, in_integers=False, **kwargs):
+        super().__init__(**kwargs | {"dtype": "float32"})
+        self.in_integers = in_integers
 
-    def __call__(self, positions, semantics):
+    def build(self, positions_shape, semantics_shape):
+        pass
+
+    def call(self, positions, semantics):
         """`[1, K, D]` of positions `[1, N, D]` and the semantics `[K, D]`."""
         extremes = _extremes(positions)
-        parts = [self._aggregate(positions, block, extremes) for block in self._blocks(semantics, positions)]
+        parts = [self._aggregate(positions, block, extremes) for block in _blocks(semantics, positions)]
         return tf.expand_dims(tf.concat(parts, axis=0), 0)
 
     def evidence_maps(self, positions, semantics, gradients):
@@ -64,26 +68,29 @@ class UnrolledAttention:
         deviation = positions - tf.reduce_mean(positions, axis=1, keepdims=True)
         extremes = _extremes(deviation)
         maps, start = [], 0
-        for block in self._blocks(semantics, positions):
-            gradient = tf.transpose(gradients[:, start : start + len(block)], (1, 0, 2))
+        for block in _blocks(semantics, positions):
+            gradient = tf.transpose(gradients[:, start : start + block.shape[0]], (1, 0, 2))
             weights = _weights(deviation, block, extremes)
             scaled = gradient / tf.reduce_sum(weights, axis=1, keepdims=True)
             maps.append(tf.reduce_sum(weights * deviation * scaled, axis=-1))
-            start += len(block)
+            start += block.shape[0]
         return tf.expand_dims(tf.concat(maps, axis=0), 0)
 
     def _aggregate(self, positions, block, extremes):
         weights = _weights(positions, block, extremes)
         sums = tf.reduce_sum(weights, axis=1)
-        if self._in_integers:
+        if self.in_integers:
             sums = tf.maximum(sums, SMALLEST_SUM * positions.shape[1])
         return tf.reduce_sum(weights * positions, axis=1) / sums
 
-    def _blocks(self, semantics, positions):
-        """The semantics as constant blocks `[labels, 1, D]`."""
-        values = self._semantics[: semantics.shape[0], None]
-        size = max(1, BLOCK_ELEMENTS // (positions.shape[1] * positions.shape[2]))
-        return np.split(values, range(size, len(values), size))
+    def get_config(self):
+        return {**super().get_config(), "in_integers": self.in_integers}
+
+
+def _blocks(semantics, positions):
+    """The semantics in blocks `[labels, 1, D]`; where they are constants, the converter makes constants of them."""
+    size = max(1, BLOCK_ELEMENTS // (positions.shape[1] * positions.shape[2]))
+    return [semantics[start : start + size, None] for start in range(0, semantics.shape[0], size)]
 
 
 def _extremes(positions):
@@ -98,14 +105,14 @@ def _weights(positions, block, extremes):
 
 def device_attention(model, in_integers, photos):
     """What an `MSRN` attends with on a device: by moments where photos tell how many segments are needed."""
-    semantics = np.asarray(model.semantics()[0])
+    semantics = np.asarray(model.semantics().vectors)
     if len(photos) and not in_integers:
         segments = max(1, math.ceil(ROOM * largest_exponent(model, semantics, photos)))
         # The largest map is where the cost lies.
-        num_positions = model.image_size**2 // min(model.strides) ** 2
-        if segments <= largest_range(num_positions, len(semantics), POSITION_COST):
+        finest = model.image_size // model.projection.strides[0] // (2 if model.projection.pooled[0] else 1)
+        if segments <= largest_range(finest**2, len(semantics), POSITION_COST):
             return SemanticAttention("moments", segments=segments, dtype="float32", name="attention")
-    return UnrolledAttention(semantics, in_integers)
+    return UnrolledAttention(in_integers, name="attention")
 
 
 def largest_exponent(model, semantics, photos):
@@ -113,7 +120,7 @@ def largest_exponent(model, semantics, photos):
 
     @tf.function(autograph=False)
     def of_photo(photo):
-        maps = model.feature_maps(photo, training=False)
+        maps = model.projection(model.feature_maps(photo))
         flat = [tf.reshape(tf.cast(m, tf.float32), (1, -1, m.shape[-1])) for m in maps]
         return tf.reduce_max([moment_attention.exponent_range(positions, semantics) for positions in flat])
 
@@ -132,8 +139,8 @@ class DeviceModel(tf.Module):
 
     def __init__(self, model, with_attention=False, in_integers=False, photos=()):
         super().__init__()
-        is_msrn = isinstance(model, MSRN)
-        self.model = inference_model(model, device_attention(model, in_integers, photos) if is_msrn else None)
+        attention = device_attention(model, in_integers, photos) if isinstance(model, MSRN) else None
+        self.model = inference_model(model, attention)
         size = model.image_size
         self.spec = tf.TensorSpec((1, size, size, 3), tf.uint8, "image")
         self.function = tf.function(self._explain if with_attention else self._classify, input_signature=[self.spec])
@@ -142,4 +149,5 @@ class DeviceModel(tf.Module):
         return {"scores": self.model.calibrated(self.model(image, training=False))}
 
     def _explain(self, image):
-        return self._classify(image) | {"attention": combined_maps(self.model.attention_maps(image))}
+        logits, evidence = self.model.classify_and_explain(image)
+        return {"scores": self.model.calibrated(logits), "attention": combined_maps(evidence)}

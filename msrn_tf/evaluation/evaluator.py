@@ -38,6 +38,8 @@ class Evaluator:
         return self.strategy.gather(self.strategy.run(self._replica_logits, args=(images,)), axis=0)
 
     def _replica_logits(self, images):
+        if isinstance(images, list | tuple):
+            return self.model.classify(images, self.model.semantics())
         logits = self.model(images, training=False)
         if self.flip:
             logits = (logits + self.model(images[:, :, ::-1], training=False)) / 2

@@ -102,7 +102,7 @@ def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEP
     for done, (image, label) in enumerate(pairs):
         photo = photos[image].astype(np.float32)
         if image != last:
-            maps = [np.asarray(scale)[0] for scale in model.attention_maps(photos[image][None])]
+            maps = _maps(model, photos[image])
             blurred_photo, last = blurred(photo), image
         own = [scale[label] for scale in maps]
         shuffled = [rng.permutation(scale.reshape(-1)).reshape(scale.shape) for scale in own]
@@ -181,7 +181,7 @@ def pointing_game(model, photos, pairs, heatmap, places):
     """
     found = {}
     for image in sorted({image for image, _ in pairs}):
-        maps = [np.asarray(scale)[0] for scale in model.attention_maps(photos[image][None])]
+        maps = _maps(model, photos[image])
         size = photos[image].shape[0]
         tolerance = max(0.03 * size, size / maps[0].shape[-1] / 2)
         here = places(image)
@@ -191,6 +191,11 @@ def pointing_game(model, photos, pairs, heatmap, places):
             hits, count = found.get(name, (0, 0))
             found[name] = hits + hit, count + 1
     return found
+
+
+def _maps(model, photo):
+    """All labels' heat-maps of one photo: `[C, h, w]`, a scale each."""
+    return [np.asarray(scale)[0] for scale in model.classify_and_explain(photo[None])[1]]
 
 
 def _full_batches(images, batch_size):

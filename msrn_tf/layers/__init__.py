@@ -1,9 +1,18 @@
 """Keras layers of MSRN: `keras.ops` only, so they run on every Keras backend."""
 
 from msrn_tf.layers.diff_pool import DiffPool
+from msrn_tf.layers.feature_projection import FeatureProjection
 from msrn_tf.layers.graph_attention import GraphAttention
 from msrn_tf.layers.graph_convolution import GraphConvolution
 from msrn_tf.layers.heads import ElementwiseHead, MLPHead
 from msrn_tf.layers.semantic_attention import SemanticAttention
 
-__all__ = ["DiffPool", "ElementwiseHead", "GraphAttention", "GraphConvolution", "MLPHead", "SemanticAttention"]
+__all__ = [
+    "DiffPool",
+    "ElementwiseHead",
+    "FeatureProjection",
+    "GraphAttention",
+    "GraphConvolution",
+    "MLPHead",
+    "SemanticAttention",
+]

@@ -27,7 +27,7 @@ class DiffPool(keras.layers.Layer):
 
     Returns:
         The group semantics G `[m, D]`, the assignment S `[C, m]`, whose rows sum to 1, and the loss, a float32 scalar.
-        The loss is returned and not added to the layer's losses: replicas share those lists (see `MSRN.forward`).
+        The loss is returned and not added to the layer's losses: replicas share those lists.
     """
 
     def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from msrn_tf.layers.blockwise_dense import BlockwiseDense
+from msrn_tf.validation import LARGEST_DROPOUT, LARGEST_WIDTH, checked_numbers, checked_whole
 
 
 @keras.saving.register_keras_serializable("msrn_tf")
@@ -27,9 +28,9 @@ class MLPHead(keras.layers.Layer):
     def __init__(self, num_labels, hidden_units=2048, dropout=0.0, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.num_labels = num_labels
-        self.hidden_units = hidden_units
-        self.dropout = dropout
+        self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
+        self.hidden_units = checked_whole("hidden_units", hidden_units, 1, LARGEST_WIDTH)
+        (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
 
     def build(self, aggregated_shape, assignment_shape=None):
         _, nodes, features = self._aggregated_shape = aggregated_shape
@@ -110,8 +111,8 @@ class ElementwiseHead(keras.layers.Layer):
 
     def __init__(self, num_labels, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.num_labels = num_labels
-        self.dropout = dropout
+        self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
+        (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
 
     def build(self, aggregated_shape, assignment_shape):
         self._features = aggregated_shape[-1]  # a traced tensor's own shape may be unknown

@@ -9,11 +9,12 @@ import numpy as np
 
 from msrn_tf.errors import UserError
 from msrn_tf.hdf5 import count_numbers
-from msrn_tf.models.model_file import at_most_weights, count_weights
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.normalization import PixelNormalization
 from msrn_tf.models.published_weights import assign, torchvision_name
-from msrn_tf.models.validation import SMALLEST_STD, checked_numbers
+from msrn_tf.models.reading import read_keras_file
 from msrn_tf.tensor_files import SUFFIXES, TensorFile
+from msrn_tf.validation import SMALLEST_STD, checked_numbers
 
 IMAGENET_WEIGHTS = "imagenet"
 RESNET_PRESETS = {f"resnet{depth}": f"resnet_{depth}_imagenet" for depth in (18, 50, 101, 152)}
@@ -123,8 +124,7 @@ def _load_keras_file(network, path):
         )
     try:
         if path.endswith(".keras"):
-            with at_most_weights(count_weights(path)):
-                loaded = keras.saving.load_model(path, compile=False)
+            loaded = read_keras_file(path)
         else:
             loaded = None
             count_numbers(path, os.path.getsize(path))
@@ -135,8 +135,8 @@ def _load_keras_file(network, path):
     if loaded is None:
         return None
     _copy(getattr(loaded, "backbone", loaded), network, path)
-    if hasattr(loaded, "backbone") and hasattr(loaded, "mean"):  # a model of this package
-        return PixelNormalization(tuple(loaded.mean), tuple(loaded.std))
+    if isinstance(loaded, MultiLabelClassifier):
+        return PixelNormalization(loaded.mean, loaded.std)
     return None
 
 

@@ -1,19 +1,14 @@
 """Backbones: feature maps at strides 8, 16 and 32 of KerasHub and `keras.applications` networks.
 
-A backbone here is a functional Keras model from normalised images to three taps. KerasHub's feature-pyramid backbones
-name theirs (`P3`, `P4`, `P5`); in a `keras.applications` model a tap is the last layer whose output is exactly
-image size / stride.
+A backbone here is a functional Keras model from normalised images to its taps (`models.taps`).
 """
-
-import math
 
 import keras
 
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbone_weights import load_application_weights, load_resnet_weights
 from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, UNCHANGED
-
-STRIDES = (8, 16, 32)
+from msrn_tf.models.taps import STRIDES, layer_shapes, pyramid_taps, strided_taps
 
 RESNET_BLOCKS = {
     "resnet18": ("basic_block", (2, 2, 2, 2)),
@@ -77,35 +72,6 @@ def build_backbone(name, weights="", dtype=None, strides=STRIDES):
     return strided_taps(network, strides), normalization
 
 
-def pyramid_taps(backbone, strides=STRIDES):
-    """Taps of a KerasHub `FeaturePyramidBackbone`: its `pyramid_outputs` at these strides."""
-    outputs = backbone.pyramid_outputs
-    return keras.Model(backbone.input, [outputs[f"P{int(math.log2(stride))}"] for stride in strides], name="backbone")
-
-
-def strided_taps(network, strides=STRIDES):
-    """Taps of any functional image network: the last layer whose output is image size / stride, for each stride.
-
-    Raises:
-        UserError: the network has no layer at one of the strides.
-    """
-    size = 16 * STRIDES[-1]
-    shapes = _layer_shapes(network, size)
-    taps = []
-    for stride in strides:
-        matching = [layer for layer, shape in shapes if shape[1:3] == (size // stride, size // stride)]
-        if not matching:
-            raise UserError(f"backbone {network.name} has no feature map at stride {stride}")
-        taps.append(matching[-1].output)
-    return keras.Model(network.input, taps, name="backbone")
-
-
-def tap_shapes(taps, images_shape=(None, None, None, 3)):
-    """Shapes of a backbone's maps, a list also where there is one."""
-    shapes = taps.compute_output_shape(images_shape)
-    return shapes if isinstance(shapes, list) else [shapes]
-
-
 def freeze(taps, *, everything=False, batch_norm=False, stride=0):
     """Keeps a part of the backbone as it is: its weights, and its batch norms' statistics.
 
@@ -119,23 +85,10 @@ def freeze(taps, *, everything=False, batch_norm=False, stride=0):
         taps.trainable = False
         return
     size = 16 * STRIDES[-1]
-    for layer, shape in _layer_shapes(taps, size):
+    for layer, shape in layer_shapes(taps, size):
         is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
         if (batch_norm and is_batch_norm) or (stride and shape[1] * stride >= size):
             layer.trainable = False
-
-
-def activation_elements(taps, size):
-    """How many numbers all layers of the backbone put out for one `size`×`size` image: what a backward pass keeps."""
-    return sum(math.prod(shape[1:]) for _, shape in _layer_shapes(taps, size))
-
-
-def _layer_shapes(network, size):
-    """(layer, output shape) of each layer for a `size`×`size` image, in order of computation."""
-    layers = [layer for layer in network.layers if isinstance(layer.output, keras.KerasTensor)]
-    layers = [layer for layer in layers if len(layer.output.shape) == 4]
-    probe = keras.Model(network.input, [layer.output for layer in layers])
-    return list(zip(layers, probe.compute_output_shape((None, size, size, 3)), strict=True))
 
 
 def _resnet(name, dtype):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -9,7 +10,8 @@ from keras import ops
 
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
-from msrn_tf.models.validation import SMALLEST_STD, checked_labels, checked_numbers, checked_whole
+from msrn_tf.models.semantics import Semantics
+from msrn_tf.validation import SMALLEST_STD, checked_labels, checked_numbers, checked_whole
 
 LARGEST_IMAGE_SIZE = 8192
 
@@ -35,6 +37,12 @@ class MultiLabelClassifier(keras.Model):
         Logits `[batch, C]`, float32.
     """
 
+    explains = False
+    """Whether the model has `explain` and `classify_and_explain`: heat-maps."""
+
+    semantics: Callable[[], Semantics]
+    """What the model knows of its labels before it sees a photo: a layer, or a method."""
+
     def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, calibration=None, **kwargs):
         super().__init__(**kwargs)
         self.backbone = backbone
@@ -54,7 +62,7 @@ class MultiLabelClassifier(keras.Model):
                 f"Received: {len(self.calibration.slopes)}"
             )
         scale = 1.0 / np.asarray(self.std)
-        self._recomputed_taps = None
+        self._recomputed_maps = None
         self.normalize = keras.layers.Rescaling(
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
@@ -84,28 +92,34 @@ class MultiLabelClassifier(keras.Model):
             )
         return super().save(filepath, *arguments, **options)
 
-    def taps(self, images, training=None):
-        """The backbone's feature maps for images of pixels 0–255; a list of feature maps is taken as they are."""
-        if isinstance(images, list | tuple):
-            return list(images)
+    def call(self, images, training=False):
+        semantics = self.semantics()
+        self.add_loss(semantics.loss)
+        return self.classify(self.feature_maps(images, training=training), semantics, training=training)
+
+    def feature_maps(self, images, training=False):
+        """The backbone's maps `[batch, h, w, features]`, a list, of images of pixels 0–255."""
         normalized = self.normalize(images)
-        if training and self._recomputed_taps is not None:
-            return self._recomputed_taps(normalized)
+        if training and self._recomputed_maps is not None:
+            return self._recomputed_maps(normalized)
         maps = self.backbone(normalized, training=training)
         return list(maps) if isinstance(maps, list | tuple) else [maps]
+
+    def classify(self, maps, semantics, training=False):
+        """Logits `[batch, C]` of feature maps that are there, whether just computed or kept by a cache.
+
+        Args:
+            maps: of `feature_maps`.
+            semantics: of `semantics`. For a training loop its loss is to be added: `call` adds it to the layer's
+                losses, which replicas of `tf.distribute` share.
+            training: bool.
+        """
+        raise NotImplementedError
 
     def recompute_backbone(self):
         """From now on training keeps few of the backbone's activations and computes the others twice."""
         # A function and not an attribute of models: those would be tracked as further layers.
-        self._recomputed_taps = functools.partial(recomputed_outputs, split_into_segments(self.backbone))
-
-    def forward(self, images, training=None):
-        """Logits `[batch, C]` and the model's own loss, a scalar.
-
-        For training loops under `tf.distribute`: replicas share `model.losses`, and with synchronized batch norm they
-        take turns within one forward pass, so that a replica would find another's losses there.
-        """
-        return self.call(images, training=training), ops.zeros(())
+        self._recomputed_maps = functools.partial(recomputed_outputs, split_into_segments(self.backbone))
 
     def calibrated(self, logits):
         """Calibrated probabilities `[batch, C]` of logits: what thresholds apply to, here and in every export."""
@@ -130,17 +144,29 @@ class MultiLabelClassifier(keras.Model):
     def compute_output_shape(self, images_shape):
         return (images_shape[0], len(self.labels))
 
-    def get_config(self):
+    def settings(self):
+        """The constructor's arguments but for the layers that the model is put together from."""
         return {
             "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "labels": list(self.labels),
+            "dtype": self.dtype_policy,
+            "labels": self.labels,
             "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "thresholds": list(self.thresholds),
+            "mean": self.mean,
+            "std": self.std,
+            "thresholds": self.thresholds,
+            "calibration": self.calibration,
+        }
+
+    def with_parts(self, **parts):
+        """A model of this class with the same settings, put together from other layers, not built."""
+        return type(self)(**self.settings(), **parts)
+
+    def get_config(self):
+        return {
+            **self.settings(),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "calibration": dataclasses.asdict(self.calibration),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
         }
 
     @classmethod

@@ -10,17 +10,18 @@ import zipfile
 import keras
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import STRIDES, build_backbone, freeze
+from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
-from msrn_tf.models.model_file import at_most_weights, count_weights
-from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.pooled import PooledClassifier
+from msrn_tf.models.reading import read_keras_file
+from msrn_tf.models.taps import STRIDES
 
 ARCHIVE = "model.zip"
 ROOM_BESIDE_WEIGHTS = 2**20  # bytes: the configuration and metadata
 
 
-def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False, msrn_class=MSRN):
+def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False):
     """A new model, built, with random weights but for the backbone's where a file is given.
 
     Args:
@@ -29,28 +30,29 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         image_size: int, pixels.
         label_graph: `LabelGraph` with word vectors; needed for `config.model == "msrn"`.
         synchronized_batch_norm: bool. Batch-norm statistics over all replicas.
-        msrn_class: what `config.model == "msrn"` makes: `MSRN`, or a class derived from it.
     """
     policy = "float32" if config.mixed_precision == "none" else f"mixed_{config.mixed_precision}"
     strides = config.strides if config.model == "msrn" else STRIDES[-1:]
-    taps, normalization = build_backbone(config.backbone, config.backbone_weights, policy, strides)
+    backbone, normalization = build_backbone(config.backbone, config.backbone_weights, policy, strides)
     if synchronized_batch_norm:
-        taps = _with_synchronized_batch_norm(taps)
-    freeze(taps, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride)
+        backbone = _with_synchronized_batch_norm(backbone)
+    freeze(
+        backbone, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride
+    )
     common = {
-        "backbone": taps,
+        "backbone": backbone,
         "labels": labels,
         "image_size": image_size,
         "mean": normalization.mean,
         "std": normalization.std,
         "dropout": config.dropout,
         "dtype": policy,
+        "name": config.model,
     }
     if config.model == "msrn":
-        model = msrn_class(
+        model = make_msrn(
             **common,
-            adjacency=label_graph.adjacency(config.graph_threshold),
-            word_vectors=label_graph.word_vectors,
+            word_vector_size=label_graph.word_vectors.shape[1],
             train_word_vectors=config.word_vectors == "learned",
             num_groups=max(1, int(config.pool_ratio * len(labels))) if config.pool_ratio else 0,
             strides=strides,
@@ -59,11 +61,13 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
             head=config.head,
             head_units=config.head_units,
             tap_pooling=config.tap_pooling,
-            name="msrn",
         )
     else:
-        model = PooledClassifier(**common, pooling={"gap": "avg", "gmp": "max"}[config.model], name=config.model)
+        model = PooledClassifier(**common, pooling={"gap": "avg", "gmp": "max"}[config.model])
     model.build((None, None, None, 3))
+    if config.model == "msrn":
+        model.semantics.adjacency.assign(label_graph.adjacency(config.graph_threshold))
+        model.semantics.word_vectors.assign(label_graph.word_vectors)
     if config.recompute_backbone:
         model.recompute_backbone()
     return model
@@ -79,8 +83,7 @@ def load_model(path, flag="--model"):
     if not os.path.isfile(path):
         raise UserError(f"{flag}={path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
-        with at_most_weights(count_weights(path)):
-            model = keras.saving.load_model(path, compile=False)
+        model = read_keras_file(path)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({reason[:200]})") from error
@@ -142,13 +145,13 @@ def _with_policy(config, policy):
     return config
 
 
-def _with_synchronized_batch_norm(taps):
+def _with_synchronized_batch_norm(backbone):
     def clone(layer):
         config = layer.get_config()
         if isinstance(layer, keras.layers.BatchNormalization):
             config["synchronized"] = True
         return type(layer).from_config(config)
 
-    copy = keras.models.clone_model(taps, clone_function=clone)
-    copy.set_weights(taps.get_weights())
+    copy = keras.models.clone_model(backbone, clone_function=clone)
+    copy.set_weights(backbone.get_weights())
     return copy

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-from msrn_tf.models.backbones import tap_shapes
 from msrn_tf.models.classifier import MultiLabelClassifier
-from msrn_tf.models.validation import LARGEST_DROPOUT, checked_numbers
+from msrn_tf.models.semantics import Semantics
+from msrn_tf.models.taps import tap_shapes
+from msrn_tf.validation import LARGEST_DROPOUT, checked_numbers
 
 
 @keras.saving.register_keras_serializable("msrn_tf")
@@ -15,26 +16,30 @@ class PooledClassifier(MultiLabelClassifier):
     Args:
         pooling: `"avg"` or `"max"`.
         dropout: float. Rate of dropout before the Dense layer, in training.
+        head: the Dense layer; None: a new one.
         **kwargs: see `MultiLabelClassifier`, also for call arguments and result.
     """
 
-    def __init__(self, *args, pooling="avg", dropout=0.0, **kwargs):
+    def __init__(self, *args, pooling="avg", dropout=0.0, head=None, **kwargs):
         super().__init__(*args, **kwargs)
         if pooling not in ("avg", "max"):
             raise ValueError(f"`pooling` must be 'avg' or 'max'. Received: pooling={pooling}")
         self.pooling = pooling
         (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
+        self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
+        self.head = head or keras.layers.Dense(len(self.labels), dtype="float32", name="head")
 
     def build(self, input_shape):
-        channels = tap_shapes(self.backbone)[-1][-1]
-        self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
-        self.head = keras.layers.Dense(len(self.labels), dtype="float32", name="head")
-        self.head.build((None, channels))
+        if not self.head.built:
+            self.head.build((None, tap_shapes(self.backbone)[-1][-1]))
 
-    def call(self, images, training=None):
-        feature_map = self.taps(images, training=training)[-1]
+    def semantics(self):
+        """Nothing: a baseline has no label graph."""
+        return Semantics(vectors=None, assignment=None, loss=ops.zeros(()))
+
+    def classify(self, maps, semantics, training=False):
         reduce = ops.mean if self.pooling == "avg" else ops.max
-        return self.head(self.drop(reduce(feature_map, axis=(1, 2)), training=training))
+        return self.head(self.drop(reduce(maps[-1], axis=(1, 2)), training=training))
 
-    def get_config(self):
-        return {**super().get_config(), "pooling": self.pooling, "dropout": self.dropout}
+    def settings(self):
+        return {**super().settings(), "pooling": self.pooling, "dropout": self.dropout}

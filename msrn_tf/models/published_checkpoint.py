@@ -7,11 +7,13 @@ import re
 import numpy as np
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import RESNET_BLOCKS, STRIDES, build_backbone
+from msrn_tf.layers import MLPHead
+from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
 from msrn_tf.models.model_file import at_most_weights
-from msrn_tf.models.msrn import MSRN
+from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
+from msrn_tf.models.taps import STRIDES
 
 HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
 NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")
@@ -52,12 +54,12 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
     if num_labels != len(label_graph.labels):
         raise tensors.error(f"is of {num_labels} labels, and the label graph of {len(label_graph.labels)}")
     backbone, normalization = build_backbone(_backbone_name(tensors))
-    model = MSRN(
+    model = make_msrn(
         backbone,
         label_graph.labels,
         image_size,
-        normalization.mean,
-        normalization.std,
+        mean=normalization.mean,
+        std=normalization.std,
         word_vector_size=label_graph.word_vectors.shape[1],
         num_groups=_shape(tensors, "group_embed.layers.0.assign_mat.W")[1],
         channels=_shape(tensors, "label_embed.layers.1.W")[1],
@@ -72,8 +74,8 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
             model.build((None, None, None, 3))
     except ValueError as error:
         raise tensors.error(f"its shapes do not fit together ({error})") from error
-    model.adjacency.assign(label_graph.adjacency(graph_threshold))
-    model.word_vectors.assign(label_graph.word_vectors)
+    model.semantics.adjacency.assign(label_graph.adjacency(graph_threshold))
+    model.semantics.word_vectors.assign(label_graph.word_vectors)
     return model, assign_published(model, tensors)
 
 
@@ -117,13 +119,13 @@ def published_state(model):
     for name in [name for name in state if name.endswith("running_var")]:
         state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     width = variables[BACKBONE_PREFIX + "conv_buffer1.bias"].shape[0] // 2
-    labels, features = len(model.labels), 3 * model.channels
+    labels, features = len(model.labels), 3 * model.semantics.units
     unused = {
         "resnet_101.conv_buffer0.weight": (width, width, 1, 1),
         "resnet_101.conv_buffer0.bias": (width,),
         "W": (labels, 2 * features),
         "B": (labels,),
-        "fc1.weight": (HEAD_UNITS, (labels + model.num_groups) * features),
+        "fc1.weight": (HEAD_UNITS, (labels + model.semantics.num_groups) * features),
         "fc1.bias": (HEAD_UNITS,),
         "fc2.weight": (labels, HEAD_UNITS),
         "fc2.bias": (labels,),
@@ -133,12 +135,12 @@ def published_state(model):
 
 def unpublished_sizes(model):
     """What the published code has as constants, and this model in another size: `["channels 8 (512)", …]`."""
-    units = model.head_units if model.head_name == "mlp" else HEAD_UNITS
+    units = model.head.hidden_units if isinstance(model.head, MLPHead) else HEAD_UNITS
     blocks = sum(layer.name.endswith("_out") for layer in model.backbone.layers)
     sizes = (
-        ("channels", model.channels, CHANNELS),
+        ("channels", model.semantics.units, CHANNELS),
         ("hidden units", units, HEAD_UNITS),
-        ("numbers a word vector", model.word_vector_size, WORD_VECTOR_SIZE),
+        ("numbers a word vector", model.semantics.word_vector_size, WORD_VECTOR_SIZE),
         ("blocks of the ResNet", blocks, RESNET101_BLOCKS),
     )
     return [f"{name} {found} ({published})" for name, found, published in sizes if found != published]
@@ -146,14 +148,14 @@ def unpublished_sizes(model):
 
 def _why_unpublishable(model):
     """A sentence on a part of the model that the published network has not, or has otherwise; None: it has them all."""
-    if model.encoder != "gat":
-        return f"the published code has no --encoder={model.encoder}; only gat can be written"
-    if model.strides != STRIDES:
-        strides = " and ".join(map(str, model.strides))
+    if model.semantics.graph_layer != "gat":
+        return f"the published code has no --encoder={model.semantics.graph_layer}; only gat can be written"
+    if model.projection.strides != STRIDES:
+        strides = " and ".join(map(str, model.projection.strides))
         return f"the published code attends at strides 8, 16 and 32, and this model at {strides}"
-    if not model.num_groups:
+    if not model.semantics.num_groups:
         return "the published code has groups of labels, and this model has none (--pool_ratio=0)"
-    if not all(model.tap_pools):
+    if not all(model.projection.pooled):
         return "the published code pools every feature map, and this model not; train it with --tap_pooling=published"
     if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
         return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"

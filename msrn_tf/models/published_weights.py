@@ -16,19 +16,20 @@ BACKBONE_PREFIX = "resnet_101."
 
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _LAYERS = {
-    "tap_convolution1": "resnet_101.conv_buffer1",
-    "tap_convolution2": "resnet_101.conv_buffer2",
-    "projection1": "ProjectM.0",
-    "projection2": "ProjectM.1",
-    "projection3": "ProjectM.2",
-    "label_encoder/dense": "fc_label",
-    "label_encoder/graph1": "label_embed.layers.0",
-    "label_encoder/graph2": "label_embed.layers.1",
-    "diff_pool/embedding": "group_embed.layers.0.embed",
-    "diff_pool/assignment": "group_embed.layers.0.assign_mat",
+    "projection/tap_convolution_stride8": "resnet_101.conv_buffer1",
+    "projection/tap_convolution_stride16": "resnet_101.conv_buffer2",
+    "projection/projection_stride8": "ProjectM.0",
+    "projection/projection_stride16": "ProjectM.1",
+    "projection/projection_stride32": "ProjectM.2",
+    "semantics/dense": "fc_label",
+    "semantics/graph1": "label_embed.layers.0",
+    "semantics/graph2": "label_embed.layers.1",
+    "semantics/diff_pool/embedding": "group_embed.layers.0.embed",
+    "semantics/diff_pool/assignment": "group_embed.layers.0.assign_mat",
     "head/hidden": "fc1",
     "head/logits": "fc2",
 }
+_GRAPH_LAYERS = ("semantics/graph", "semantics/diff_pool/")
 _GRAPH_ATTENTION = {"kernel": "W", "attention_kernel": "a"}
 _ELEMENTWISE_HEAD = {"kernel": "W", "bias": "B"}
 
@@ -39,12 +40,12 @@ def published_name(path):
     None for what the published file does not hold (adjacency and word vectors). Raises KeyError for other paths.
     """
     owner, _, leaf = path.rpartition("/")
-    if owner == "" and leaf in ("adjacency", "word_vectors"):
+    if owner == "semantics" and leaf in ("adjacency", "word_vectors"):
         return None
     if owner == "head":
         return _ELEMENTWISE_HEAD[leaf]
     if owner in _LAYERS:
-        graph_layer = owner.startswith(("label_encoder/graph", "diff_pool/"))
+        graph_layer = owner.startswith(_GRAPH_LAYERS)
         return f"{_LAYERS[owner]}.{_GRAPH_ATTENTION[leaf] if graph_layer else _torch_leaf(leaf)}"
     return BACKBONE_PREFIX + torchvision_name(owner.rpartition("/")[2], leaf)
 

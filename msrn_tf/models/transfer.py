@@ -2,9 +2,10 @@
 label goes over by the label's name."""
 
 import dataclasses
-import re
 
 import numpy as np
+
+from msrn_tf.models.msrn import MSRN
 
 # Variables with a row (or column) for each label, by the end of their path: the axis that counts labels.
 LABEL_AXES = {
@@ -12,11 +13,10 @@ LABEL_AXES = {
     "head/bias": 0,
     "logits/kernel": 1,
     "logits/bias": 0,
-    "word_vectors": 0,
+    "semantics/word_vectors": 0,
 }
 FLATTENED = "head/hidden/kernel"  # [(C + m) · 3D, units]: a block of rows for each label, then for each group
-OF_THE_GRAPH = ("adjacency",)
-OF_A_STRIDE = re.compile(r"^(tap_convolution|projection)(\d+)(?=/)")  # numbered in the order of the model's strides
+OF_THE_GRAPH, WORD_VECTORS = "semantics/adjacency", "semantics/word_vectors"
 OF_ALL_STRIDES = ("head/kernel", FLATTENED)  # whose features are the strides' side by side
 AFTER_FLATTENED = "head/logits/kernel"  # reads hidden units, which mean nothing where others come before them
 
@@ -52,7 +52,7 @@ def transfer_weights(source, target):
     flattened_taken = False
     for variable in target.weights:
         name = _name(variable, target)
-        if name in OF_THE_GRAPH or (name == "word_vectors" and not target.train_word_vectors):
+        if name == OF_THE_GRAPH or (name == WORD_VECTORS and not variable.trainable):
             continue
         if name not in there:
             report.left.append((name, "not in the file"))
@@ -80,8 +80,8 @@ def transfer_weights(source, target):
 def _by_label(name, value, old, rows, source, target):
     """`old` with the shared labels' parts of `value`, or None where the variable has no part for each label."""
     if name.endswith(FLATTENED):
-        value = value.reshape(len(source.labels) + source.num_groups, -1, value.shape[-1])
-        new = old.reshape(len(target.labels) + target.num_groups, -1, old.shape[-1])
+        value = value.reshape(_nodes(source), -1, value.shape[-1])
+        new = old.reshape(_nodes(target), -1, old.shape[-1])
         merged = _merge(value, new, rows, 0)
         return None if merged is None else merged.reshape(old.shape)
     axis = next((axis for end, axis in LABEL_AXES.items() if name.endswith(end)), None)
@@ -98,13 +98,14 @@ def _merge(value, old, rows, axis):
 
 
 def _name(variable, model):
-    """The variable's path in its model, with strides in place of their numbers."""
-    path = variable.path.removeprefix(f"{model.name}/")
-    strides = _strides(model)
-    return (
-        OF_A_STRIDE.sub(lambda found: f"{found[1]}_at_stride_{strides[int(found[2]) - 1]}", path) if strides else path
-    )
+    """The variable's path in its model."""
+    return variable.path.removeprefix(f"{model.name}/")
+
+
+def _nodes(model):
+    """C + m of an `MSRN`."""
+    return model.semantics.num_labels + model.semantics.num_groups
 
 
 def _strides(model):
-    return list(getattr(model, "strides", ()))
+    return list(model.projection.strides) if isinstance(model, MSRN) else []

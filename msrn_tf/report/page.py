@@ -3,6 +3,7 @@
 import pathlib
 
 from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.models.semantics import SemanticsEncoder
 from msrn_tf.report import findings, sections
 from msrn_tf.report.photos import PhotoShelf
 from msrn_tf.visualization.html import document, escape
@@ -46,7 +47,7 @@ def report_page(
         ("calibration", "Calibration", "Are the scores probabilities?", sections.calibration(measurement)),
         ("confusions", "Confusions", "What is named in place of what", sections.confusions(measurement)),
     ]
-    if hasattr(model, "label_encoder"):
+    if isinstance(model.semantics, SemanticsEncoder):
         parts.append(
             (
                 "graph",

@@ -33,8 +33,8 @@ class PhotoShelf:
             photo = Image.fromarray(pixels.numpy())
             photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             self._photos[image] = photo
-            if hasattr(model, "attention_maps"):
-                maps = model.attention_maps(resize(pixels, model.image_size)[None])
+            if model.explains:
+                _, maps = model.classify_and_explain(resize(pixels, model.image_size)[None])
                 for label in wanted[image]:
                     self._maps[image, label] = [np.asarray(scale[0, label]) for scale in maps]
             if progress:

@@ -132,14 +132,16 @@ def calibration(measurement):
 
 def label_graph(model, positives):
     """The label graph as the model weighs it, and the groups that it pools labels into."""
-    semantics = np.asarray(model.semantics()[1])
-    weights = np.asarray(model.label_encoder.neighbour_weights(model.word_vectors, model.adjacency))
-    groups = semantics.argmax(axis=1)
+    assignment = np.asarray(model.semantics().assignment)
+    weights = np.asarray(model.semantics.neighbour_weights())
+    groups = assignment.argmax(axis=1)
     chart = charts.label_graph_chart(model.labels, weights, groups, [positives[label] for label in model.labels])
     cards = []
-    for group in range(semantics.shape[1]):
-        members = sorted(np.flatnonzero(groups == group), key=lambda c: -semantics[c, group])
-        chips = "".join(f"<li>{escape(model.labels[c])} <small>{semantics[c, group]:.2f}</small></li>" for c in members)
+    for group in range(assignment.shape[1]):
+        members = sorted(np.flatnonzero(groups == group), key=lambda c: -assignment[c, group])
+        chips = "".join(
+            f"<li>{escape(model.labels[c])} <small>{assignment[c, group]:.2f}</small></li>" for c in members
+        )
         cards.append(
             f'<div class="group g{group % 8}"><h4>group {group + 1}</h4><ul>{chips or "<li>–</li>"}</ul></div>'
         )

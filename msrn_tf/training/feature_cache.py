@@ -26,7 +26,7 @@ from msrn_tf.data.pipeline import (
     shard_positions,
 )
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import tap_shapes
+from msrn_tf.models.taps import tap_shapes
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
@@ -179,7 +179,7 @@ class FeatureCache:
             with open(_map_file(unfinished, index), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         decoded = np.zeros(len(examples), bool)
-        forward = tf.function(lambda images: self.model.taps(images, training=False), reduce_retracing=True)
+        forward = tf.function(lambda images: self.model.feature_maps(images), reduce_retracing=True)
         with ProgressBar("computing feature maps", len(examples)) as bar:
             for rows, images in self._pixels(examples, mirrored, training):
                 for variant in range(1 + mirrored):

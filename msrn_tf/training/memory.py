@@ -24,7 +24,7 @@ def large_kernels(config, num_labels, word_vector_size):
         return {}
     groups = max(1, int(config.pool_ratio * num_labels)) if config.pool_ratio else 0
     features = len(config.strides) * config.channels
-    shapes = {"adjacency": (num_labels, num_labels), "word_vectors": (num_labels, word_vector_size)}
+    shapes = {"semantics/adjacency": (num_labels, num_labels), "semantics/word_vectors": (num_labels, word_vector_size)}
     if config.head == "mlp":
         shapes["head/hidden/kernel"] = ((num_labels + groups) * features, config.head_units)
         shapes["head/logits/kernel"] = (config.head_units, num_labels)
@@ -74,7 +74,7 @@ def _needed(config, optimization, num_labels, word_vector_size):
     numbers = {name: math.prod(shape) for name, shape in large_kernels(config, num_labels, word_vector_size).items()}
     if not numbers:
         return 0, ""
-    fixed = {"adjacency"} | ({"word_vectors"} if config.word_vectors != "learned" else set())
+    fixed = {"semantics/adjacency"} | ({"semantics/word_vectors"} if config.word_vectors != "learned" else set())
     total = sum(
         number
         * (1 + optimization.keeps_average + (0 if name in fixed else 1 + OPTIMIZER_SLOTS[optimization.optimizer]))

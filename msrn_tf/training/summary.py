@@ -3,7 +3,7 @@
 import math
 import os
 
-from msrn_tf.models.backbones import activation_elements
+from msrn_tf.models.taps import activation_elements
 from msrn_tf.terminal import say
 from msrn_tf.training.memory import OPTIMIZER_SLOTS
 

@@ -92,9 +92,11 @@ class TrainStep:
     def _part_gradients(self, images, targets):
         """Gradients of a part's share: its images' part of the mean over the global batch, and of the other losses."""
         with tf.GradientTape() as tape:
-            logits, group_loss = self.model.forward(images, training=True)
+            semantics = self.model.semantics()
+            maps = images if isinstance(images, list | tuple) else self.model.feature_maps(images, training=True)
+            logits = self.model.classify(maps, semantics, training=True)
             classification_loss = tf.reduce_sum(self.loss(targets, logits)) / self.batch_size
-            group_loss = group_loss / (self.strategy.num_replicas_in_sync * self.accumulation_steps)
+            group_loss = semantics.loss / (self.strategy.num_replicas_in_sync * self.accumulation_steps)
             loss = classification_loss + group_loss
             scaled_loss = loss * self._loss_scale()
         gradients = tape.gradient(scaled_loss, [variable.value for variable in self.model.trainable_variables])

@@ -105,7 +105,7 @@ def scale_strip(photo, scales, combined):
 
 def group_names(model):
     """A name for each group of labels: `group1`, with the labels that lean to it most."""
-    assignment = np.asarray(model.semantics()[1])
+    assignment = np.asarray(model.semantics().assignment)
     belongs = assignment.argmax(axis=1)
     return [
         f"group{group + 1}_"

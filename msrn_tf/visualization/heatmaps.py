@@ -15,7 +15,7 @@ def combine_scales(maps, size):
     are enlarged (bilinear) and added.
 
     Args:
-        maps: sequence of float `[h, w]`, not negative: `MSRN.attention_maps` of one photo and label.
+        maps: sequence of float `[h, w]`, not negative: `MSRN.explain` of one photo and label.
         size: (width, height) of the result, pixels.
     """
     densities = [np.asarray(scale, np.float32) * np.size(scale) for scale in maps]
@@ -51,8 +51,8 @@ def contact_sheet(model, images, max_labels=4):
     Returns:
         uint8 `[batch · size, (1 + max_labels) · size, 3]`.
     """
-    scores = model.probabilities(images)
-    maps = [np.asarray(scale) for scale in model.attention_maps(images)]
+    logits, maps = model.classify_and_explain(images)
+    scores, maps = np.asarray(model.calibrated(logits)), [np.asarray(scale) for scale in maps]
     rows = []
     for index, pixels in enumerate(np.asarray(images)):
         photo = Image.fromarray(pixels)
