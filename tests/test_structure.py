@@ -32,6 +32,7 @@ ALLOWED = {
     "visualization": {"models", "data", "errors"},
     "report": {"visualization", "evaluation", "models", "data", "errors"},
     "training": {
+        "arrays",
         "evaluation",
         "models",
         "data",

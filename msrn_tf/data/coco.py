@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name
@@ -136,10 +136,11 @@ class Coco:
                 raise UserError(f"{path}: an annotation has category {category!r}, which is not listed; mend the file")
             targets[image][columns[category]] = PRESENT
         folder = self._image_folder(split, path, next(iter(images.values())))
-        return [
+        rows = (
             Example(names[key], targets[key], image_path=path_on_disk(os.path.join(folder, name)))
             for key, name in images.items()
-        ]
+        )
+        return Examples.of(rows, len(self.labels))
 
     def _image_folder(self, split, path, name):
         folder = self._folders[split]

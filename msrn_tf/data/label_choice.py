@@ -1,14 +1,14 @@
 """Which labels of a data set are read, and in which order: cleaned, chosen by a person, or those of a model."""
 
 import collections
-import dataclasses
 import difflib
 import os
 import re
 
 import numpy as np
 
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, targets_of
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label, lines_of, look_alike, read_text, what_is_wrong_with
@@ -21,11 +21,11 @@ class ChosenLabels:
     """A reader with other labels than it has: each of some of the reader's columns, or of none.
 
     Args:
-        reader: as in `msrn_tf.data.example`.
+        reader: as in `msrn_tf.data.examples`.
         columns: dict of label → list of the reader's columns; a label of no column has the value `missing`.
         missing: `ABSENT` or `UNKNOWN`.
-        names_what_is_shown: as in `msrn_tf.data.example`.
-        examples: dict of split → list of `Example` of the reader, for splits that have been read.
+        names_what_is_shown: as in `msrn_tf.data.examples`.
+        examples: dict of split → `Examples` of the reader, for splits that have been read.
     """
 
     def __init__(self, reader, columns, missing=UNKNOWN, names_what_is_shown=False, examples=None):
@@ -36,22 +36,29 @@ class ChosenLabels:
             self.places = reader.places
 
     def read(self, split):
-        examples = self._examples.pop(split, None) or self._reader.read(split)
-        return with_columns(examples, self._columns.values(), self._missing)
+        examples = self._examples.pop(split) if split in self._examples else self._reader.read(split)
+        return with_columns(examples, list(self._columns.values()), self._missing)
 
 
-def with_columns(examples, columns, missing):
+def with_columns(examples: Examples, columns: list, missing: int) -> Examples:
     """Examples whose targets have other columns: of some old ones each, present where one of them is."""
-    if not examples:
-        return []
-    old = targets_of(examples)
-    targets = np.full((len(examples), len(columns)), missing, np.int8)
+    default = examples.compressed_default
+    if default is None:
+        return examples.with_targets(_chosen(examples.targets, columns, missing))
+    parts = [
+        CompressedTargets.from_dense(_chosen(chunk.targets, columns, missing), default) for chunk in examples.chunks()
+    ]
+    return examples.with_targets(CompressedTargets.joined(parts)) if parts else examples
+
+
+def _chosen(old, columns, missing):
+    targets = np.full((len(old), len(columns)), missing, np.int8)
     for place, sources in enumerate(columns):
         if sources:
             values = old[:, sources]
             unknown = np.where((values == UNKNOWN).any(axis=1), UNKNOWN, ABSENT)
             targets[:, place] = np.where((values == PRESENT).any(axis=1), PRESENT, unknown)
-    return [dataclasses.replace(example, target=target) for example, target in zip(examples, targets, strict=True)]
+    return targets
 
 
 def with_clean_labels(reader, where):
@@ -149,7 +156,7 @@ def with_frequent_labels(reader, split, min_photos):
         UserError: no label is left.
     """
     examples = reader.read(split)
-    counts = (targets_of(examples) == PRESENT).sum(axis=0) if examples else np.zeros(len(reader.labels), int)
+    counts = examples.counts()
     rare = [f"{label} ({count})" for label, count in zip(reader.labels, counts, strict=True) if count < min_photos]
     if len(rare) == len(reader.labels):
         raise UserError(
@@ -168,7 +175,7 @@ def for_labels(examples, reader, labels):
     photos show, it is absent. What the model does not know is left out.
 
     Args:
-        examples: list of `Example`, as the reader gives them.
+        examples: `Examples`, as the reader gives them.
         reader: of `open_dataset`.
         labels: the model's.
 

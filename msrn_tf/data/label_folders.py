@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.examples import PRESENT, Example, Examples
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.photos import is_ignored_name, is_photo_name
@@ -61,10 +61,11 @@ class LabelFolders:
         names = self._names(split)
         if not names:
             raise UserError(f"split {split!r}: --data_dir={self.data_dir} has no photo in it")
-        return [
+        rows = (
             Example(name, self._target(name), image_path=path_on_disk(os.path.join(self.data_dir, name)))
             for name in names
-        ]
+        )
+        return Examples.of(rows, len(self.labels))
 
     def _found_photos(self):
         """Dict of split → its photos' names, of one split `""` where there are no folders around the label folders."""

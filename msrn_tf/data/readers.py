@@ -81,8 +81,8 @@ def read_examples(reader, split, drop_unlabelled=False):
     """
     examples = reader.read(split)
     if drop_unlabelled:
-        examples = [example for example in examples if (example.target == 1).any()]
-    if not examples:
+        examples = examples.take(examples.show_a_label())
+    if not len(examples):
         raise UserError(f"split {split!r}: no image is left")
     return examples
 
@@ -97,8 +97,7 @@ def read_split(reader, split, drop_unlabelled=False, labels=None):
         UserError: a file is missing, no image is left, or the model's labels are quite others.
     """
     examples = read_examples(reader, split, drop_unlabelled)
-    paths = {example.image_path for example in examples if example.image_bytes is None}
-    missing = sorted(path for path in paths if not os.path.isfile(path))
+    missing = sorted(path for path in examples.files() if not os.path.isfile(path))
     if missing:
         raise UserError(
             f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} such of {len(examples)}); "

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import parts_of, shown
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name, refuse_repeats
@@ -64,7 +64,7 @@ class LabelTable:
                 target = np.zeros(len(self.labels), np.int8)
                 target[[columns[label] for label in targets]] = list(targets.values())
                 examples.append(Example(name, target, image_path=path_on_disk(os.path.join(self.data_dir, image))))
-        return examples
+        return Examples.of(examples, len(self.labels))
 
     def _image(self, text, line):
         if not text.strip():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.errors import UserError
 
 LABEL_FEATURES = ("objects/label", "labels", "label")
@@ -70,7 +70,8 @@ class TFDSReader:
                 f"--dataset=tfds:{self.name}: is not prepared in {self._builder.data_dir}; "
                 f"`tfds build {self.name}` does that"
             ) from error
-        return [self._example(index, split, item) for index, item in enumerate(dataset.as_numpy_iterator())]
+        rows = (self._example(index, split, item) for index, item in enumerate(dataset.as_numpy_iterator()))
+        return Examples.of(rows, len(self.labels))
 
     def _example(self, index, split, item):
         value = item

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photo_names import refuse_repeats
 from msrn_tf.data.photos import is_ignored_name
@@ -50,7 +50,7 @@ class VOC:
         if not image_ids:
             raise UserError(f"{path}: names no image")
         refuse_repeats(image_ids, path)
-        return [self._example(image_id) for image_id in image_ids]
+        return Examples.of(map(self._example, image_ids), len(self.labels))
 
     def _example(self, image_id):
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")

@@ -85,11 +85,19 @@ def load_model(path, flag="--model"):
     try:
         model = read_keras_file(path)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({reason[:200]})") from error
+        raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
     if not isinstance(model, MultiLabelClassifier):
         raise UserError(f"{flag}={path}: is a {type(model).__name__}, not a model of msrn_tf")
     return model
+
+
+def _reason(error):
+    """The first line of what went wrong: what an argument is refused for, where Keras has wrapped that up."""
+    cause = error
+    while cause is not None and "Received" not in str(cause).partition("\n")[0]:
+        cause = cause.__cause__ or cause.__context__
+    lines = str(cause or error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def save_model(model, path):
