@@ -35,9 +35,9 @@ def write_index(folder, count, num_labels, known):
         "offset": np.arange(count, dtype=np.int64) * 100_000,
     }
     if known:
-        indices = np.sort(rng.integers(0, num_labels // known, (count, known), dtype=np.int32), axis=1)
-        indices += np.arange(known, dtype=np.int32) * (num_labels // known)  # no label twice
-        values = rng.integers(1, 3, count * known, dtype=np.int8)  # absent or present, from unknown
+        indices = np.sort(rng.integers(0, num_labels // known, (count, known), dtype=np.int16), axis=1)
+        indices += np.arange(known, dtype=np.int16) * (num_labels // known)  # no label twice
+        values = rng.integers(0, 2, count * known, dtype=np.int8)  # absent or present
         starts = np.arange(count + 1, dtype=np.int64 if count * known >= 2**31 else np.int32) * known
         columns |= dict(zip(COMPRESSED_TARGETS, (values, indices.reshape(-1), starts, np.int8(-1)), strict=True))
     else:
