@@ -88,10 +88,10 @@ def main(data, config):
                 f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
             )
         other = measured(config.baseline, "--baseline")
-        strangers = [label for label in found.model.labels if label not in other.model.labels]
-        if strangers:
+        unknown = [label for label in found.model.labels if label not in other.model.labels]
+        if unknown:
             raise UserError(
-                f"--baseline={config.baseline}: does not know {', '.join(strangers[:10])}, which --model does"
+                f"--baseline={config.baseline}: does not know {', '.join(unknown[:10])}, which --model does"
             )
         order = [other.model.labels.index(label) for label in found.model.labels]
         with ProgressBar("comparing", config.bootstrap, "resamples") as bar:
