@@ -1,7 +1,7 @@
 """Opening a prepared data set, and the start of an epoch, by the number of photos: as columns, and as a list of rows.
 
-    python benchmarks/scale.py                      # 1,000,000 photos of 80 labels, both forms
-    python benchmarks/scale.py --open_images        # 9,000,000 photos of 600 labels, 8 known of each
+    PYTHONPATH=. python benchmarks/scale.py                      # 1,000,000 photos of 80 labels, both forms
+    PYTHONPATH=. python benchmarks/scale.py --open_images        # 9,000,000 photos of 600 labels, 8 known of each
 
 The index is drawn at random; shards are empty files of the right length, since no photo is read here. Each measurement
 is a process of its own. `open` is until the examples are there, checked; `epoch` is from there to the rows of its
