@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -17,10 +18,19 @@ from PIL import Image
 from running import ROOT, SMALL, assert_refused, command
 from serving import small_model
 
+from export.quantization.calibration import calibration_examples
+from msrn_tf.config import DataConfig
 from msrn_tf.data.audit import audit
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Example, Examples
-from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory, training_batches, why_not_decoded
+from msrn_tf.data.pipeline import (
+    InputPlan,
+    evaluation_batches,
+    in_memory,
+    read_bytes,
+    training_batches,
+    why_not_decoded,
+)
 from msrn_tf.data.preparation import PreparationPlan, check, write_split
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
@@ -359,6 +369,41 @@ def test_what_an_index_says_is_checked_before_it_is_used(name, prepared, tmp_pat
     apply(tmp_path)
     with pytest.raises(UserError, match=sentence):
         open_dataset("prepared", str(tmp_path)).read("val")
+
+
+def with_length(content, offset, length):
+    """The record at a byte of a file says that it is so long, with the checksum that belongs to that."""
+    head = struct.pack("<Q", length)
+    checksum = crc32c(head)
+    masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return content[:offset] + head + struct.pack("<I", masked) + content[offset + 12 :]
+
+
+def crc32c(data):
+    """Castagnoli's, bit by bit."""
+    state = 0xFFFFFFFF
+    for byte in data:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+    return state ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("length", [1 << 40, 1 << 62, (1 << 64) - 1, 10**6])
+def test_a_record_that_says_it_is_longer_than_its_file_is_a_bad_photo_and_takes_no_memory(prepared, tmp_path, length):
+    """TensorFlow's own reader ends the process at the first of these lengths."""
+    assert crc32c(b"123456789") == 0xE3069283  # the published check value
+    for path in prepared[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    examples = read_split(open_dataset("prepared", str(tmp_path)), "val")
+    shard, offset = pathlib.Path(examples[5].image_path), examples[5].record_offset
+    shard.write_bytes(with_length(shard.read_bytes(), offset, length))
+    assert why_not_decoded(examples[5]) == "is a damaged record" and why_not_decoded(examples[4]) is None
+    batches = TrainingBatches(PhotoSource(examples, InputPlan(8)), tf.distribute.get_strategy(), 31, seed=0)
+    assert len(list(batches.in_epoch(1))) == 1 and batches.bad == {5}
+    assert [n for n, content in enumerate(read_bytes(examples)) if not content] == [5]
+    with pytest.raises(UserError, match="holds no tf.Example with image/encoded, or is cut short"):
+        calibration_examples(str(shard), DataConfig(), "val", ["a"], 40, 0)
 
 
 def test_a_record_with_one_flipped_bit_is_counted_and_named_like_a_bad_photo(prepared, tmp_path):

@@ -12,6 +12,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.data.pipeline import UNREADABLE, evaluation_batches, why_not_decoded
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
 from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.records import check_records
 from msrn_tf.errors import UserError
 
 SHUFFLED_RECORDS = 4096
@@ -104,8 +105,9 @@ def _from_records(path, num_labels, count, seed):
     feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
     records = tf.data.TFRecordDataset(path).shuffle(SHUFFLED_RECORDS, seed=seed).take(count)
     try:
+        check_records(path)
         encoded = [tf.io.parse_single_example(record, feature)["image/encoded"].numpy() for record in records]
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"--calibration={path}: holds no tf.Example with image/encoded, or is cut short") from error
     if not encoded:
         raise UserError(f"--calibration={path}: holds no record")

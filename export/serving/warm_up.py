@@ -9,6 +9,7 @@ from tensorflow_serving.apis import classification_pb2, input_pb2, model_pb2, pr
 
 from export.serving.requests import classify_signature, example_inputs, predict_signature, tensor_inputs
 from export.signatures import EXAMPLE_FEATURE
+from msrn_tf.data.records import check_records
 
 WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
@@ -71,10 +72,11 @@ def write_warm_up_requests(folder, model_name, signatures, image_size):
 
 
 def read_warm_up_requests(folder):
-    """The requests of a SavedModel's folder; none where it has no such file."""
+    """The requests of a SavedModel's folder; none where it has no such file. Raises `ValueError` for damaged ones."""
     path = os.path.join(folder, WARM_UP_FILE)
     if not os.path.isfile(path):
         return []
+    check_records(path)
     requests = []
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)

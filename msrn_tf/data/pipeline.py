@@ -17,6 +17,7 @@ from msrn_tf.data.decoding import MAX_PIXELS, decode, decode_crop, evaluation_pi
 from msrn_tf.data.examples import UNKNOWN, Example, Examples
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
+from msrn_tf.data.records import are_whole
 
 PREFETCHED_BATCHES = 2
 ROWS_AT_A_TIME = 256
@@ -209,7 +210,7 @@ def decoded(encoded, max_pixels):
 def reason_of_refusal(error):
     """What a reading or decoding error says to a person: TensorFlow's message without its operations' names."""
     if isinstance(error, tf.errors.DataLossError):
-        return "is a damaged record"
+        return DAMAGED_RECORD
     lines = [line for line in error.message.splitlines() if line.strip()]
     # A traced function says where its operations were defined, then what is wrong, then `[[{{node …}}]]`.
     end = next((number for number, line in enumerate(lines) if line.strip().startswith("[[{{")), len(lines))
@@ -237,10 +238,16 @@ def read_encoded(example):
     """The encoded bytes of one example, a string scalar. Raises `tf.errors.OpError` where they cannot be read."""
     if example.image_bytes is not None:
         return tf.constant(example.image_bytes)
-    row = {"path": os.fsencode(example.image_path), "offset": example.record_offset}
-    return _read_record(row) if example.record_offset >= 0 else _read_file(row)
+    path = os.fsencode(example.image_path)
+    if example.record_offset < 0:
+        return _read_file({"path": path})
+    (offset,) = _whole_records(np.array([path], object), np.array([example.record_offset]))
+    if offset == NO_RECORD:
+        raise tf.errors.DataLossError(None, None, DAMAGED_RECORD)
+    return _read_record({"path": path, "offset": tf.constant(offset, tf.int64)})
 
 
+NO_RECORD, DAMAGED_RECORD = -1, "is a damaged record"
 PLACES = {"content": tf.string, "path": tf.string, "offset": tf.int64}
 
 
@@ -261,6 +268,8 @@ def _rows(examples, numbers, **columns):
     def look_up(part):
         found = examples.take(numbers[part])
         values = {"target": found.targets} | found.place_columns(slice(None))
+        if "offset" in values:
+            values["offset"] = _whole_records(values["path"], values["offset"])
         values |= {name: column[part] for name, column in columns.items()}
         return [values[name] for name in kinds]
 
@@ -273,6 +282,16 @@ def _rows(examples, numbers, **columns):
     return tf.data.Dataset.range(len(numbers)).batch(ROWS_AT_A_TIME).map(named).unbatch(), read
 
 
+def _whole_records(paths, offsets):
+    """The offsets, with `NO_RECORD` in the place of those at which there is none that is whole."""
+    kept = np.full(len(offsets), NO_RECORD, np.int64)
+    for path in set(paths):
+        here = np.flatnonzero(paths == path)
+        whole = here[are_whole(path, offsets[here].tolist())]
+        kept[whole] = offsets[whole]
+    return kept
+
+
 def _read_content(row):
     return row["content"]
 
@@ -282,12 +301,14 @@ def _read_file(row):
 
 
 def _read_record(row):
+    with tf.control_dependencies([tf.debugging.Assert(row["offset"] > NO_RECORD, [DAMAGED_RECORD])]):
+        offset = tf.identity(row["offset"])
     # TFRecordDataset takes no offsets; the operation below it does.
     records = tf.raw_ops.TFRecordDatasetV2(
         filenames=[row["path"]],
         compression_type="",
         buffer_size=tf.constant(RECORD_BUFFER_BYTES, tf.int64),
-        byte_offsets=[row["offset"]],
+        byte_offsets=[offset],
     )
     kind = {"output_types": [tf.string], "output_shapes": [[]]}
     first = tf.raw_ops.TakeDataset(input_dataset=records, count=tf.constant(1, tf.int64), **kind)

@@ -24,12 +24,12 @@ from msrn_tf.data.examples import name_of
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
+from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
 
 PLAN_FILE = "prepare.json"
 PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
-RECORD_FRAME_BYTES = 16  # of a TFRecord: length and two checksums
 JPEG_QUALITY = 95
 
 
@@ -156,7 +156,7 @@ def write_split(output, split, examples, plan, progress):
                     record = _record(example, photo)
                     writer.write(record)
                     note["rows"].append([number, offset, photo.digest, photo.height, photo.width])
-                    offset += len(record) + RECORD_FRAME_BYTES
+                    offset += len(record) + FRAME_BYTES
                 number += 1
                 progress(number)
         os.replace(f"{path}.tmp", path)
