@@ -22,8 +22,8 @@ from tensorflow_serving.apis import (
 from export.heatmap_files import write_heatmaps
 from export.serving.warm_up import predict_request
 from msrn_tf import command_line
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
-from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.photo_batches import why_unreadable
 from msrn_tf.data.photos import find_photos, why_not_a_photo_file
 from msrn_tf.data.pillow_decoding import pixels_by_pillow

@@ -17,8 +17,9 @@ from export.serving.configuration import write_configuration
 from export.serving.warm_up import example_photo, write_warm_up_requests
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
-from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError
 from msrn_tf.layers import SemanticAttention

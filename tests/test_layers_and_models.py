@@ -314,7 +314,7 @@ def test_a_new_process_restores_identical_outputs(tmp_path, rng):
     save_model(model, str(tmp_path / "model.keras"))
     np.save(tmp_path / "images.npy", images)
     code = (
-        "import msrn_tf, keras, numpy, sys; model = keras.saving.load_model(sys.argv[1]); "
+        "import msrn_tf.models, keras, numpy, sys; model = keras.saving.load_model(sys.argv[1]); "
         "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2])))"
     )
     paths = [str(tmp_path / name) for name in ("model.keras", "images.npy", "logits.npy")]

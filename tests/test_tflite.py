@@ -294,13 +294,24 @@ def test_ondevice_runs_where_there_is_no_tensorflow(files, jpegs, tmp_path):
     assert run.returncode == 0 and "photo1.jpg" in run.stdout and "run ms" in run.stdout, run.stderr
 
 
+def test_ondevice_does_not_take_tensorflow_where_there_is_one(files, jpegs):
+    code = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_module('export.ondevice', run_name='__main__', alter_sys=True)\n"
+        "finally:\n    print({'tensorflow', 'keras', 'jax', 'torch'} & {*sys.modules} or 'light')"
+    )
+    arguments = ["-c", code, f"--model={files['int8']}", str(jpegs)]
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0 and "photo1.jpg" in run.stdout and run.stdout.endswith("light\n"), run.stderr
+
+
 def test_the_classifier_is_one_short_file_that_needs_litert_pillow_and_numpy_alone(files, jpegs, tmp_path):
     source = ROOT / "export" / "device_classifier.py"
     tree = ast.parse(source.read_text())
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names)
-    assert outside <= {"ai_edge_litert", "PIL", "numpy", "tensorflow", "pillow_heif"}  # the last two where they are
+    assert outside == {"ai_edge_litert", "PIL", "numpy", "pillow_heif"}  # the last one where it is
     assert len(source.read_text().splitlines()) < 200
     environment = without_tensorflow(tmp_path) | {"PYTHONPATH": str(tmp_path)}
     shutil.copy(source, tmp_path)

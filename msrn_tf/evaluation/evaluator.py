@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data import pipeline
-from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.example import name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed, why_not_decoded
 from msrn_tf.errors import UserError

@@ -9,13 +9,13 @@ import zipfile
 
 import keras
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.pooled import PooledClassifier
 from msrn_tf.models.reading import read_keras_file
-from msrn_tf.models.taps import STRIDES
 
 ARCHIVE = "model.zip"
 ROOM_BESIDE_WEIGHTS = 2**20  # bytes: the configuration and metadata

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
 from msrn_tf.layers import MLPHead
 from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
@@ -13,7 +14,6 @@ from msrn_tf.models.model_file import at_most_weights
 from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
-from msrn_tf.models.taps import STRIDES
 
 HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
 NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")

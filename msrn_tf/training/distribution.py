@@ -8,8 +8,6 @@ import tensorflow as tf
 from msrn_tf.errors import UserError
 from msrn_tf.gpus import find_gpus
 
-STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
-
 
 def make_strategy(name="auto", num_cpu_replicas=1):
     """A strategy over one device, over all of this machine, or over several machines.
@@ -17,7 +15,7 @@ def make_strategy(name="auto", num_cpu_replicas=1):
     Must be called before TensorFlow touches a device when `num_cpu_replicas` is above 1 or there are several workers.
 
     Args:
-        name: one of `STRATEGIES`. `multi_worker` reads the cluster from `TF_CONFIG`, or from Slurm's variables.
+        name: one of `choices.STRATEGIES`. `multi_worker` reads the cluster from `TF_CONFIG`, or from Slurm's variables.
         num_cpu_replicas: int. Above 1 the CPU is split into this many logical devices, and GPUs are left alone.
 
     Raises:

@@ -14,8 +14,9 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
-from msrn_tf.data.decoding import MAX_PIXELS, decode_crop, evaluation_pixels, resize
+from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
@@ -30,7 +31,6 @@ from msrn_tf.models.taps import tap_shapes
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
-CACHED_AUGMENTATIONS = ("none", "flip")
 IMAGES_AT_A_TIME = 32
 DESCRIPTION = "features.json"
 
@@ -56,7 +56,7 @@ class FeatureCache:
 
         Args:
             examples: list of `Example`; the batches are asked for with the same objects.
-            augment: one of `CACHED_AUGMENTATIONS`.
+            augment: one of `choices.CACHED_AUGMENTATIONS`.
             training: bool. Pixels as training resizes them, or as evaluation does.
 
         Returns:
