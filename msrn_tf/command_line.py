@@ -8,6 +8,7 @@ by concern.
 import dataclasses
 import logging as standard_logging
 import os
+import select
 import sys
 import textwrap
 
@@ -18,6 +19,7 @@ from msrn_tf.files import check_output
 from msrn_tf.flagfile import expanded
 
 USAGE_STATUS = 2
+NOBODY_READS_STATUS = 128 + 13  # as shells say it of a program that SIGPIPE ended
 PATHS = ("input", "file", "folder")
 
 
@@ -97,8 +99,17 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
             _fail(printable(sentence))
 
     logging.use_absl_handler()
-    # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
-    call(parse(sys.argv))
+    try:
+        try:
+            # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
+            call(parse(sys.argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written there at the end
+        sys.exit(NOBODY_READS_STATUS)
     sys.exit()
 
 
@@ -201,6 +212,13 @@ def help_text(usage, concerns, positional=None):
             lines.append(f"  --{field.name}={value}")
             lines += textwrap.wrap(note, 110, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
+
+
+def _nobody_reads(stream):
+    """Whether a stream is a pipe that nobody reads any more, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _are_integers(values):

@@ -137,6 +137,11 @@ def test_devices_need_no_tensorflow():
     assert not {"tensorflow", "keras", "tensorflow_serving"} & others_of(reached - SAYS_NO_GPU)
 
 
+def test_the_client_imports_no_command():
+    assert "msrn_tf.predict" in COMMANDS
+    assert reached_from("export.client") & COMMANDS == {"export.client"}
+
+
 @pytest.mark.parametrize("package", ["layers", "models"])
 def test_layers_and_models_run_on_any_keras_backend(package):
     for path in (ROOT / "msrn_tf" / package).glob("*.py"):
