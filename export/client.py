@@ -115,7 +115,7 @@ class Client:
                 pause = wait * random.uniform(0.5, 1.0)  # clients that failed together do not come back together
                 if error.code() not in RETRIED or attempt == self._retries or time.monotonic() + pause > until:
                     raise ServingFailure(
-                        f"--address={self.address}: {self.model_name} gave no answer "
+                        f"`address`={self.address}: {self.model_name} gave no answer "
                         f"({error.code().name}: {error.details()})"
                     ) from error
                 time.sleep(pause)

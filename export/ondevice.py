@@ -8,7 +8,7 @@ from export.device_classifier import DeviceClassifier
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
@@ -37,7 +37,8 @@ def main(arguments, config):
     if config.json and config.csv:
         raise UserError("--csv: does not go with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
-    classifier = open_classifier(config.model, config.threads)
+    with argument("model"):
+        classifier = open_classifier(config.model, config.threads)
     if config.heatmaps and not classifier.has_attention:
         raise UserError(f"--heatmaps: {config.model} has none; export it with export.tflite --with_attention")
     heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
@@ -61,17 +62,17 @@ def main(arguments, config):
         sys.exit(UserError.exit_status)
 
 
-def open_classifier(path, num_threads, flag="--model"):
+def open_classifier(path, num_threads):
     """The classifier of a .tflite; `UserError` where it cannot be used."""
     if not os.path.isfile(path):
-        raise UserError(f"{flag}={path}: no such file; export.tflite writes one")
+        raise UserError(f"{path}: no such file; export.tflite writes one")
     try:
         with captured_native_stderr():
             return DeviceClassifier(path, num_threads)
     except OSError as error:
-        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{flag}={error}") from error
+        raise UserError(str(error)) from error
 
 
 def classify(classifier, path, heatmaps=None):

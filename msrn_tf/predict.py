@@ -11,7 +11,7 @@ from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
@@ -54,7 +54,8 @@ def main(arguments, config):
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
     paths = find_photos(arguments, sys.stdin.buffer)
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
     if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:

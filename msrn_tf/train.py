@@ -16,6 +16,7 @@ from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.example import targets_of
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
 from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import argument
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.terminal import say
@@ -82,7 +83,9 @@ def _train_on(strategy, configs, stop):
         model = create_model(model_config, reader.labels, data.image_size, label_graph, run.sync_batch_norm)
         transfer = []
         if model_config.init_from and not checkpoint_paths(run.workdir):
-            transfer = transfer_weights(load_model(model_config.init_from, "--init_from"), model).describe()
+            with argument("init_from"):
+                source = load_model(model_config.init_from)
+            transfer = transfer_weights(source, model).describe()
         train_step = make_train_step(optimization, model, strategy, len(train_examples))
     worker = worker_index(strategy)
     checkpoints = RunCheckpoints(

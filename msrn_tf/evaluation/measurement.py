@@ -45,7 +45,7 @@ class Protocol:
         thresholds: one of `THRESHOLDS`.
         calibration_split: where `calibrated` thresholds come from.
         image_sizes, flip: test-time augmentation, as in `Evaluator`.
-        may_be_optimistic: allow thresholds and calibration that were fitted to photos which are measured on.
+        i_know_this_is_optimistic: allow thresholds and calibration that were fitted to photos which are measured on.
     """
 
     dataset: str
@@ -54,7 +54,7 @@ class Protocol:
     calibration_split: str = ""
     image_sizes: tuple = ()
     flip: bool = False
-    may_be_optimistic: bool = False
+    i_know_this_is_optimistic: bool = False
 
     def describe(self, model):
         """Sentences that a table's caption needs: name → text."""
@@ -112,9 +112,9 @@ def _thresholds(evaluator, examples, protocol, reader):
     model, split = evaluator.model, protocol.calibration_split
     if protocol.thresholds == "calibrated":
         if not split:
-            raise UserError("--calibration_split is missing: --thresholds=calibrated needs a split to find them on")
+            raise UserError("`calibration_split` is missing: `thresholds`=calibrated needs a split to find them on")
         others = read_split(reader, split, labels=model.labels)
-        _refuse_shared_photos(examples, others, protocol, f"--calibration_split={split}")
+        _refuse_shared_photos(examples, others, protocol, f"`calibration_split`={split}")
         scores = evaluator.scores(others)
         return fit_thresholds(scores, targets_of(others), ThresholdGoal()).values
     fitted = model.calibration
@@ -129,8 +129,8 @@ def _thresholds(evaluator, examples, protocol, reader):
 
 def _refuse_shared_photos(examples, others, protocol, subject):
     shared = len({example.image_id for example in examples} & {example.image_id for example in others})
-    if shared and not protocol.may_be_optimistic:
+    if shared and not protocol.i_know_this_is_optimistic:
         raise UserError(
-            f"{subject} holds {shared} of the {len(examples)} photos of --split={protocol.split}: the figures would be "
-            "better than the model is; use another split, or --i_know_this_is_optimistic"
+            f"{subject} holds {shared} of the {len(examples)} photos of `split`={protocol.split}: the figures would be "
+            "better than the model is; use another split, or `i_know_this_is_optimistic`"
         )

@@ -63,7 +63,7 @@ def build_backbone(name, weights="", dtype=None, strides=STRIDES):
             normalization = load_resnet_weights(network, name, weights) or normalization
         return pyramid_taps(network, strides), normalization
     if name not in APPLICATIONS:
-        raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
+        raise UserError(f"`backbone`={name}: no such backbone; choose from {', '.join(BACKBONES)}")
     function_name, normalization = APPLICATIONS[name]
     application = getattr(keras.applications, function_name)
     with _dtype_policy(dtype):

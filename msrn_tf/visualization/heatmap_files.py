@@ -86,7 +86,7 @@ class HeatmapFiles:
         try:
             yield
         except OSError as error:
-            raise UserError(f"--heatmaps={self.folder}: cannot be written ({error.strerror or error})") from error
+            raise UserError(f"`heatmaps`={self.folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _safe(name):
