@@ -18,7 +18,6 @@ import time
 import numpy as np
 
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
-from msrn_tf.data.example import targets_of
 
 SMALL = [
     "--backbone=resnet_tiny", "--image_size=32", "--channels=16", "--head=elementwise", "--tap_pooling=none",
@@ -30,7 +29,9 @@ PHOTOS = {"train": 16, "val": 4, "test": 4}
 def write_photos(folder):
     """Photos and their table, of the labels that every split shows."""
     examples = {split: [draw_example(split, number) for number in range(count)] for split, count in PHOTOS.items()}
-    everywhere = np.all([(targets_of(some) == 1).any(axis=0) for some in examples.values()], axis=0)
+    everywhere = np.all(
+        [np.any([example.target == 1 for example in some], axis=0) for some in examples.values()], axis=0
+    )
     rows = ["image,labels,split"]
     for split, some in examples.items():
         for example in some:

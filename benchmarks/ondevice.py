@@ -239,7 +239,6 @@ def recipes(options):
     from export.quantization.metadata import with_metadata
     from export.quantization.recipes import recipe
     from msrn_tf.config import DataConfig
-    from msrn_tf.data.example import targets_of
     from msrn_tf.data.readers import open_dataset, read_split
     from msrn_tf.evaluation.metrics import evaluate_scores
     from msrn_tf.models.factory import load_model
@@ -274,7 +273,7 @@ def recipes(options):
         made = with_metadata(make(), model, name)
         scores = device_scores(DeviceClassifier(name, content=made), examples, data.max_pixels, name)
         reference = scores if reference is None else reference
-        precision = evaluate_scores(scores, targets_of(examples), model.labels)["mAP"]
+        precision = evaluate_scores(scores, examples.targets, model.labels)["mAP"]
         print(f"{name:24} {len(made) / 1e6:6.2f}  {precision:6.2f}   {abs(scores - reference).mean():.1e}", flush=True)
 
 

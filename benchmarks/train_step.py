@@ -133,7 +133,7 @@ def measure_pipeline(options):
     import numpy as np
     from PIL import Image
 
-    from msrn_tf.data.example import Example
+    from msrn_tf.data.examples import Example, Examples
     from msrn_tf.data.pipeline import InputPlan, training_batches
 
     rng = np.random.default_rng(0)
@@ -143,7 +143,8 @@ def measure_pipeline(options):
         file = io.BytesIO()
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         photos.append(file.getvalue())
-    examples = [Example(str(n), np.ones(20, "int8"), image_bytes=photos[n % 64]) for n in range(options.batch * 150)]
+    rows = (Example(str(n), np.ones(20, "int8"), image_bytes=photos[n % 64]) for n in range(options.batch * 150))
+    examples = Examples.of(rows, 20)
     started = count = 0
     for batch, _ in training_batches(
         examples, InputPlan(options.image_size, "multi_scale_crop"), batch_size=options.batch, seed=0, epoch=1

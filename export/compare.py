@@ -12,8 +12,8 @@ from export.ondevice import open_classifier
 from export.quantization.arena import arena_bytes
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
-from msrn_tf.data.example import targets_of
-from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.pipeline import InputPlan, evaluation_batches
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -67,7 +67,7 @@ def main(data, config):
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[: config.max_images or None]
-    targets = targets_of(examples)
+    targets = examples.targets
     expected = model_scores(model, examples, config, data)
     rows = [describe_model(config.model, expected, targets, model)]
     for path, classifier in classifiers.items():
@@ -102,7 +102,8 @@ def check_labels(path, classifier, model):
 def model_scores(model, examples, config, data):
     """Probabilities of the trained model `[images, C]`."""
     with ProgressBar("model.keras", len(examples)) as bar:
-        return Evaluator(model, config.batch_size, max_pixels=data.max_pixels).scores(examples, bar.update)
+        source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))
+        return Evaluator(model, config.batch_size).scores(source, bar.update)
 
 
 def device_scores(classifier, examples, max_pixels, name):

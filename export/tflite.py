@@ -14,7 +14,6 @@ from export.serving.warm_up import example_photo
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.files import write_beside
@@ -99,7 +98,7 @@ def read_photos(model, data, config):
     )
     if len(examples) < min(FEW_PHOTOS, config.calibration_images):
         say(f"warning: --calibration has {len(examples)} photos only; a few hundred give better ranges")
-    return calibration_photos(examples, model.image_size, data.max_pixels), targets_of(examples)
+    return calibration_photos(examples, model.image_size, data.max_pixels), examples.targets
 
 
 def tflite_bytes(model, mode, photos=(), with_attention=False):

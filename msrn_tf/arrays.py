@@ -1,4 +1,4 @@
-"""Files of NumPy arrays (`.npz`), read without pickles; and how much room what is packed in a file may ask for.
+"""Files of NumPy arrays (`.npz`, `.npy`), read without pickles; and how much room what is packed in a file may ask for.
 
 A few megabytes of zeros, packed well, stand for gigabytes. Sizes are in headers: they are looked at before anything is
 unpacked.
@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 
 HARMLESS_BYTES = 2**28
+SMALL_BYTES = 2**16
 LARGEST_RATIO = 50
 """Trained weights are packed 1 to 1.2 times, a label graph's counts about 20 times, zeros 1,000 times."""
 
@@ -75,4 +76,20 @@ def read_arrays(path):
     except FileNotFoundError:
         raise
     except Exception as error:  # a stranger's ZIP: cut, encrypted, with a bad checksum, of other files …
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+
+
+def map_array(path):
+    """The array of a `.npy` file, mapped and not read; a small one is read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such file, or not as long as it says.
+    """
+    try:
+        small = os.path.getsize(path) < SMALL_BYTES
+        return np.load(path, mmap_mode=None if small else "r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # cut short, or another's file
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error

@@ -12,7 +12,8 @@ import numpy as np
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.calibration import METHODS
@@ -57,7 +58,7 @@ def main(data, config):
     check_output("output" if config.output else "model", output)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
-    targets = targets_of(examples)
+    targets = examples.targets
     for state, word in ((1, "present"), (0, "absent")):
         if not (targets == state).any():
             raise UserError(
@@ -65,7 +66,8 @@ def main(data, config):
                 "be fitted; choose another split"
             )
     with ProgressBar("calibrating", len(examples)) as bar:
-        logits = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).logits(examples, bar.update)
+        source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))
+        logits = Evaluator(model, config.batch_size).logits(source, bar.update)
     goal = ThresholdGoal(config.target_precision, config.target_recall, config.min_positives)
     result = calibrate(logits, targets, goal, config.probabilities)
     model.calibration = dataclasses.replace(result.calibration, dataset=data.dataset, split=config.split)

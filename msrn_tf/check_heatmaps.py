@@ -9,7 +9,8 @@ import json
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation import faithfulness
@@ -45,8 +46,9 @@ def main(data, config):
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]
     with ProgressBar("scoring", len(examples)) as bar:
-        scores = Evaluator(model, config.batch_size, max_pixels=data.max_pixels).scores(examples, bar.update)
-    pairs = faithfulness.found_pairs(scores, targets_of(examples), model.thresholds, config.photos, config.seed)
+        source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))
+        scores = Evaluator(model, config.batch_size).scores(source, bar.update)
+    pairs = faithfulness.found_pairs(scores, examples.targets, model.thresholds, config.photos, config.seed)
     if not pairs:
         raise UserError(f"--model={config.model}: finds no label of split {config.split} that is present")
     with ProgressBar("taking photos apart", len(pairs), "labels") as bar:

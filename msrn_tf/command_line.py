@@ -91,7 +91,7 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
                 find_gpus()
             main(*values) if positional is None else main(arguments, *values)
         except UserError as error:
-            _fail(with_flags(str(error), values), error.exit_status)
+            _fail(with_flags(str(error), *values), error.exit_status)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
         except Exception as error:
@@ -173,7 +173,7 @@ def check_outputs(*instances):
                     check_output(field.name, path, folder=kind == "folder")
 
 
-def with_flags(sentence, instances):
+def with_flags(sentence, *instances):
     """A library's sentence with the flags of this command in place of the arguments that it names in backticks."""
     names = "|".join(field.name for instance in instances for field in dataclasses.fields(instance))
     return re.sub(rf"`({names})`", r"--\1", sentence)

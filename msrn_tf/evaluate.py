@@ -73,10 +73,10 @@ def main(data, config):
     def measured(name, path):
         with strategy.scope(), argument(name):
             model = load_model(path)
-        evaluator = Evaluator(model, config.batch_size, strategy, data.max_pixels, config.image_sizes, config.flip)
+        evaluator = Evaluator(model, config.batch_size, strategy, config.image_sizes, config.flip)
         ordered = for_labels(examples, reader, model.labels)
-        with ProgressBar(f"evaluating --{name}", len(examples) * len(evaluator.image_sizes)) as bar:
-            return measure(evaluator, ordered, protocol, reader, bar.update)
+        with ProgressBar(f"evaluating --{name}", len(examples) * max(1, len(evaluator.image_sizes))) as bar:
+            return measure(evaluator, ordered, protocol, reader, bar.update, data.max_pixels)
 
     found = measured("model", config.model)
     metrics = found.metrics

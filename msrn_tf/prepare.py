@@ -11,7 +11,6 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
-from msrn_tf.data.example import targets_of
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
 from msrn_tf.errors import UserError
@@ -84,7 +83,8 @@ def _chosen_splits(reader, config):
 def write_label_graph(config, splits):
     """Writes `label_graph.npz` of what was kept of the training split, and returns it."""
     prepared = Prepared(config.output)
-    graph = LabelGraph.from_targets(prepared.labels, targets_of(prepared.read(config.train_split)))
+    examples = prepared.read(config.train_split)
+    graph = LabelGraph(prepared.labels, examples.counts(), examples.cooccurrence(), len(examples))
     if config.word_vectors:
         vectors, missing = glove_word_vectors(config.word_vectors, graph.labels)
         graph = dataclasses.replace(graph, word_vectors=vectors)

@@ -4,6 +4,7 @@ A run that was interrupted or killed goes on when the same command is given agai
 """
 
 import contextlib
+import dataclasses
 import os
 
 import keras
@@ -11,12 +12,13 @@ import tensorflow as tf
 
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
-from msrn_tf.data import pipeline as pipeline_of_images
 from msrn_tf.data.addons import import_addons_image
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import argument
+from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.terminal import say
@@ -62,32 +64,16 @@ def _train_on(strategy, configs, stop):
     goes_on = run_directory.is_started(run.workdir)
     if goes_on:
         run_directory.check_same_flags(run.workdir, configs)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
-    train_examples = read_split(reader, data.train_split, data.drop_unlabelled)
-    val_examples = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else []
-    check_positives(reader.labels, targets_of(train_examples), data.train_split)
-    warnings = check_validation(reader.labels, targets_of(val_examples), data.val_split) if val_examples else []
-    if data.bad_images == "fail":
-        check_photos(val_examples, data.max_pixels)
-    if goes_on:
-        run_directory.check_same_data(run.workdir, train_examples, reader.labels)
-    if data.augment == "addons":
-        import_addons_image()
-    if data.cache_images:
-        train_examples, val_examples = in_memory(train_examples), in_memory(val_examples)
-    label_graph, more_warnings = prepare_label_graph(model_config, reader.labels, train_examples, run.seed)
-    warnings += more_warnings
-    warnings += check_memory(model_config, optimization, strategy, label_graph)
-
+    inputs = read_inputs(configs, goes_on)
+    warnings = inputs.warnings + check_memory(model_config, optimization, strategy, inputs.label_graph)
     with strategy.scope():
-        model = create_model(model_config, reader.labels, data.image_size, label_graph, run.sync_batch_norm)
-        transfer = []
-        if model_config.init_from and not checkpoint_paths(run.workdir):
-            with argument("init_from"):
-                source = load_model(model_config.init_from)
-            transfer = transfer_weights(source, model).describe()
-        train_step = make_train_step(optimization, model, strategy, len(train_examples))
+        model = create_model(model_config, inputs.labels, data.image_size, inputs.label_graph, run.sync_batch_norm)
+        transferred = [] if checkpoint_paths(run.workdir) else transfer_into(model, model_config.init_from)
+    training, validation, cached = open_sources(data, model, inputs)
+    with strategy.scope():
+        train_step = make_train_step(optimization, model, strategy, len(inputs.training), training.feature_maps(model))
     worker = worker_index(strategy)
+    is_chief = worker == 0
     checkpoints = RunCheckpoints(
         run.workdir,
         model,
@@ -96,48 +82,110 @@ def _train_on(strategy, configs, stop):
         keep=run.keep_checkpoints,
         worker=worker,
     )
-    is_chief = worker == 0
-    run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, val_examples))
-    pipeline, cached = open_pipeline(data, model, train_examples, val_examples)
+    run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, inputs.validation))
     path, damaged = checkpoints.restore() if goes_on else (None, [])
     if is_chief:
         if not goes_on:
-            run_directory.start(run.workdir, configs, train_examples, reader.labels)
-            label_graph.save(os.path.join(run.workdir, "label_graph.npz"))
+            run_directory.start(run.workdir, configs, inputs.training, inputs.labels)
+            inputs.label_graph.save(os.path.join(run.workdir, "label_graph.npz"))
         run_log.keep_before(int(checkpoints.epoch))
-        print_start(configs, strategy, model, label_graph, train_examples, val_examples)
-        for line in cached:
-            say(f"cache      {line}")
-        for line in transfer:
-            say(f"transfer   {line}")
-        for warning in [*warnings, *damaged]:
-            say(f"warning: {warning}")
+        print_start(configs, strategy, model, inputs.label_graph, inputs.training, inputs.validation or ())
+        say_each("cache      ", cached)
+        say_each("transfer   ", transferred)
+        say_each("warning: ", [command_line.with_flags(warning, *configs) for warning in [*warnings, *damaged]])
         if path:
             say(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
+    trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop)
+    best = trainer.fit(training, validation, fit_plan(data, optimization, run))
+    if is_chief:
+        print_end(data, run, best, inputs.splits)
 
-    plan = FitPlan(
+
+@dataclasses.dataclass(frozen=True)
+class TrainingInputs:
+    """What a run reads before it makes a model.
+
+    Attributes:
+        labels: C names.
+        splits: of the data set.
+        training, validation: `Examples`; `validation` is None where there is no such split.
+        label_graph: `LabelGraph` with word vectors.
+        warnings: sentences for a person.
+    """
+
+    labels: tuple
+    splits: list
+    training: Examples
+    validation: Examples | None
+    label_graph: LabelGraph
+    warnings: list
+
+
+def read_inputs(configs, goes_on):
+    """`TrainingInputs`, checked: what can be known at the start to be wrong is said before anything is computed."""
+    data, model_config, _, run = configs
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
+    training = read_split(reader, data.train_split, data.drop_unlabelled)
+    validation = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else None
+    check_positives(reader.labels, training, data.train_split)
+    warnings = check_validation(reader.labels, validation, data.val_split) if validation else []
+    if data.bad_images == "fail" and validation:
+        check_photos(PhotoSource(validation, input_plan(data, data.image_size)))
+    if goes_on:
+        run_directory.check_same_data(run.workdir, training, reader.labels)
+    if data.augment == "addons":
+        import_addons_image()
+    if data.cache_images:
+        training, validation = in_memory(training), validation and in_memory(validation)
+    label_graph, more = prepare_label_graph(model_config, reader.labels, training, run.seed)
+    return TrainingInputs(reader.labels, reader.splits, training, validation, label_graph, warnings + more)
+
+
+def transfer_into(model, path):
+    """Takes what fits from the model of `--init_from`, and returns sentences about it."""
+    if not path:
+        return []
+    with argument("init_from"):
+        source = load_model(path)
+    return transfer_weights(source, model).describe()
+
+
+def open_sources(data, model, inputs):
+    """`(training, validation, sentences)`: the sources of batches, and what a cache of feature maps says of itself."""
+    if not data.cache_features:
+        plan = input_plan(data, model.image_size)
+        validation = PhotoSource(inputs.validation, plan) if inputs.validation else None
+        return PhotoSource(inputs.training, plan), validation, []
+    cache = FeatureCache(data.cache_features, model, data.max_pixels)
+    training, sentence = cache.open(inputs.training, augment=data.augment, training=True)
+    if not inputs.validation:
+        return training, None, [sentence]
+    validation, another = cache.open(inputs.validation, training=False)
+    return training, validation, [sentence, another]
+
+
+def input_plan(data, image_size):
+    """`InputPlan` of the flags."""
+    return InputPlan(image_size, data.augment, data.mix, data.max_pixels)
+
+
+def fit_plan(data, optimization, run):
+    """`FitPlan` of the flags."""
+    return FitPlan(
         epochs=optimization.epochs,
         seed=run.seed,
-        inputs=InputPlan(data.image_size, data.augment, data.mix, data.max_pixels),
         skip_bad_images=data.bad_images == "skip",
         checkpoint_minutes=run.checkpoint_minutes,
         checkpoint_steps=run.checkpoint_steps,
         profile_steps=run.profile_steps,
         backbone_factor=optimization.backbone_factor,
     )
-    trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop, pipeline)
-    best = trainer.fit(train_examples, val_examples, plan)
-    if is_chief:
-        print_end(data, run, best, reader.splits)
 
 
-def open_pipeline(data, model, train_examples, val_examples):
-    """`(pipeline, lines)`: what gives the batches, with sentences for a person where it is a cache of feature maps."""
-    if not data.cache_features:
-        return pipeline_of_images, []
-    cache = FeatureCache(data.cache_features, model, data.max_pixels)
-    lines = [cache.add(train_examples, augment=data.augment, training=True)]
-    return cache, lines + ([cache.add(val_examples, training=False)] if val_examples else [])
+def say_each(beginning, sentences):
+    """A line for each."""
+    for sentence in sentences:
+        say(f"{beginning}{sentence}")
 
 
 def sample_pictures(model, examples):

@@ -169,7 +169,7 @@ def test_without_a_network_one_sentence_says_what_to_fetch(monkeypatch, name):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    with pytest.raises(UserError, match=r"--backbone_weights=imagenet: .* fetch https://\S+ .*--backbone_weights=FILE"):
+    with pytest.raises(UserError, match=r"`backbone_weights`=imagenet: .* fetch https://\S+ .*`backbone_weights`=FILE"):
         build_backbone(name, "imagenet")
     with pytest.raises(UserError, match="there are none"):
         build_backbone("resnet_tiny", "imagenet")

@@ -13,7 +13,7 @@ from running import ROOT, SMALL, assert_refused, command
 
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data import demo
-from msrn_tf.data.example import Example
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.training.setup import check_positives, check_validation, in_order, prepare_label_graph
@@ -160,22 +160,27 @@ def test_a_stride_that_no_layer_has_is_refused(stride):
         check_training(data, dataclasses.replace(model, frozen_stride=stride), optimization, run)
 
 
+def examples_of(targets):
+    rows = (Example(str(number), np.array(target, np.int8)) for number, target in enumerate(targets))
+    return Examples.of(rows, len(targets[0]))
+
+
 def test_a_label_without_a_positive_is_named():
     with pytest.raises(UserError, match="dog"):
-        check_positives(["cat", "dog"], np.array([[1, 0], [1, -1]]), "train")
+        check_positives(["cat", "dog"], examples_of([[1, 0], [1, -1]]), "train")
 
 
 def test_a_validation_split_that_shows_no_label_is_refused_and_labels_that_it_lacks_are_said():
-    assert check_validation(["cat", "dog"], np.array([[1, 0], [0, 1]]), "val") == []
-    assert check_validation(["cat", "dog"], np.array([[1, 0], [0, -1]]), "val") == [
+    assert check_validation(["cat", "dog"], examples_of([[1, 0], [0, 1]]), "val") == []
+    assert check_validation(["cat", "dog"], examples_of([[1, 0], [0, -1]]), "val") == [
         "--val_split=val: no image shows dog"
     ]
-    with pytest.raises(UserError, match="--val_split=val: no image shows any label"):
-        check_validation(["cat", "dog"], np.array([[0, 0], [0, -1]]), "val")
+    with pytest.raises(UserError, match="`val_split`=val: no image shows any label"):
+        check_validation(["cat", "dog"], examples_of([[0, 0], [0, -1]]), "val")
 
 
 def test_a_label_graph_is_put_in_the_data_sets_order_or_refused(rng):
-    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    examples = examples_of([[1, 1, 0], [1, 0, 1]])
     graph, warnings = prepare_label_graph(ModelConfig(), ["a", "b", "c"], examples, 0)
     assert graph.counts.tolist() == [2, 1, 1] and graph.word_vectors.shape == (3, 300)
     assert in_order(graph, ["c", "a", "b"], "g").counts.tolist() == [1, 2, 1]
@@ -186,7 +191,7 @@ def test_a_label_graph_is_put_in_the_data_sets_order_or_refused(rng):
 
 
 def test_word_vectors_are_brought_to_one_length_where_it_is_given():
-    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    examples = examples_of([[1, 1, 0], [1, 0, 1]])
     as_they_are, _ = prepare_label_graph(ModelConfig(), "abc", examples, 0)
     graph, _ = prepare_label_graph(ModelConfig(word_vector_norm=0.3), "abc", examples, 0)
     np.testing.assert_allclose(np.linalg.norm(graph.word_vectors, axis=1), 0.3, rtol=1e-6)
@@ -195,7 +200,7 @@ def test_word_vectors_are_brought_to_one_length_where_it_is_given():
 
 
 def test_synchronized_batch_norm_keeps_the_weights():
-    examples = [Example("1", np.array([1, 1, 0], np.int8)), Example("2", np.array([1, 0, 1], np.int8))]
+    examples = examples_of([[1, 1, 0], [1, 0, 1]])
     config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
     graph, _ = prepare_label_graph(config, ["a", "b", "c"], examples, 0)
     model = create_model(config, list("abc"), 32, graph, synchronized_batch_norm=True)

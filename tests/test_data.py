@@ -13,7 +13,7 @@ from PIL import Image
 from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, random_crop_box
 from msrn_tf.data.decoding import decode, evaluation_pixels
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
-from msrn_tf.data.example import Example, targets_of
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.data.pipeline import InputPlan, distributed, epoch_order, evaluation_batches, training_batches
 from msrn_tf.data.policies import mixed
 from msrn_tf.label_graph import LabelGraph
@@ -27,12 +27,13 @@ def encoded(image, format="PNG", **options):
 
 def numbered_examples(count, labels=3):
     """Each image is one grey level, its number."""
-    return [
+    rows = (
         Example(
             str(n), np.array([n % 2, 0, -1][:labels], np.int8), image_bytes=encoded(Image.new("RGB", (8, 8), (n, n, n)))
         )
         for n in range(count)
-    ]
+    )
+    return Examples.of(rows, labels)
 
 
 # Crops
@@ -102,7 +103,7 @@ def test_order_is_a_function_of_seed_and_epoch_and_training_batches_are_full():
     [("multi_scale_crop", "none"), ("randaugment", "none"), ("addons", "none"), ("flip", "mixup"), ("flip", "cutmix")],
 )
 def test_augmentation_is_a_function_of_seed_and_epoch_also_from_the_middle(augment, mix):
-    examples = [draw_example("train", n) for n in range(12)]
+    examples = Examples.of((draw_example("train", n) for n in range(12)), 12)
 
     def batches(epoch, first_batch=0):
         plan = InputPlan(32, augment, mix)
@@ -188,8 +189,7 @@ def test_one_replica_takes_batches_as_they_come_and_no_thread_of_python_is_left_
 
 def test_the_demo_set_is_the_same_each_time_and_labels_imply_each_other():
     assert draw_example("val", 3).image_bytes == draw_example("val", 3).image_bytes
-    examples = [draw_example("train", n) for n in range(200)]
-    targets = targets_of(examples)
+    targets = np.stack([draw_example("train", n).target for n in range(200)])
     assert ((targets == 1).mean(axis=0) > 0.08).all() and targets.shape == (200, 12)
     edges = LabelGraph.from_targets(DEMO_LABELS, targets).edges()
     implies = {(DEMO_LABELS[i], DEMO_LABELS[j]) for i, j in zip(*np.nonzero(edges), strict=True)}

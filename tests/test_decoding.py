@@ -13,7 +13,7 @@ from mutations import mutated
 from PIL import Image, ImageOps
 
 from msrn_tf.data.decoding import decode, decode_crop
-from msrn_tf.data.example import Example
+from msrn_tf.data.examples import Example
 from msrn_tf.data.pipeline import why_not_decoded
 
 CROP = tf.function(

@@ -10,8 +10,10 @@ import tensorflow as tf
 from msrn_tf import calibrate, evaluate
 from msrn_tf.config import DataConfig, ModelConfig
 from msrn_tf.data import demo
+from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.measurement import Protocol, measure
@@ -28,10 +30,14 @@ def few_pictures(monkeypatch):
     monkeypatch.setattr(demo, "SPLIT_SIZES", {"train": 8, "val": 40, "test": 24})
 
 
+def drawn(split, count):
+    return Examples.of((demo.draw_example(split, number) for number in range(count)), len(demo.DEMO_LABELS))
+
+
 @pytest.fixture(scope="module")
 def model():
-    examples = [demo.draw_example("val", number) for number in range(30)]
-    graph = LabelGraph.from_targets(demo.DEMO_LABELS, targets_of(examples))
+    examples = drawn("val", 30)
+    graph = LabelGraph.from_targets(demo.DEMO_LABELS, examples.targets)
     graph = dataclasses.replace(graph, word_vectors=one_hot_word_vectors(12))
     tf.random.set_seed(0)
     config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
@@ -69,8 +75,8 @@ def test_evaluation_states_its_protocol_and_compares_with_a_baseline(path, tmp_p
 
 
 def test_test_time_augmentation_is_the_mean_of_logits(model):
-    examples = [demo.draw_example("test", number) for number in range(5)]
-    found = Evaluator(model, 4, image_sizes=(32, 48), flip=True).logits(examples)
+    examples = drawn("test", 5)
+    found = Evaluator(model, 4, image_sizes=(32, 48), flip=True).logits(PhotoSource(examples, InputPlan(32)))
     expected = []
     for size in (32, 48):
         images = np.stack([evaluation_pixels(example.image_bytes, size) for example in examples])
@@ -86,9 +92,9 @@ def test_thresholds_from_the_measured_photos_are_refused(evaluator):
     def measured(**choices):
         return measure(evaluator, examples, Protocol("demo", "test", "calibrated", **choices), reader)
 
-    with pytest.raises(UserError, match="--calibration_split=test holds 24 of the 24 photos"):
+    with pytest.raises(UserError, match="`calibration_split`=test holds 24 of the 24 photos"):
         measured(calibration_split="test")
-    with pytest.raises(UserError, match="--calibration_split is missing"):
+    with pytest.raises(UserError, match="`calibration_split` is missing"):
         measured()
     optimistic = measured(calibration_split="test", may_be_optimistic=True).metrics
     honest = measured(calibration_split="val").metrics
@@ -117,11 +123,11 @@ def test_a_calibrated_model_says_so_and_is_not_measured_where_it_was_calibrated(
 
 
 def test_calibrated_scores_are_those_of_the_evaluator(model, evaluator):
-    examples = [demo.draw_example("test", number) for number in range(3)]
+    examples = drawn("test", 3)
     images = np.stack([evaluation_pixels(example.image_bytes, 32) for example in examples])
     before = model.calibration
     model.calibration = Calibration(np.linspace(0.5, 2, 12), np.linspace(-1, 1, 12))
-    found = evaluator.scores(examples)
+    found = evaluator.scores(PhotoSource(examples, InputPlan(32)))
     np.testing.assert_allclose(found, model.probabilities(images), atol=1e-5)
     model.calibration = before
 

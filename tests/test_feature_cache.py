@@ -10,7 +10,9 @@ import tensorflow as tf
 
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data import pipeline
+from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -32,7 +34,7 @@ CONFIG = ModelConfig(
 
 @pytest.fixture(scope="module")
 def examples():
-    return [draw_example("train", number) for number in range(18)]
+    return Examples.of((draw_example("train", number) for number in range(18)), len(DEMO_LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +54,14 @@ def model(make_model):
 
 @pytest.fixture(scope="module")
 def cache(model, examples, tmp_path_factory):
-    cache = FeatureCache(str(tmp_path_factory.mktemp("cache")), model)
-    cache.add(examples[:12], augment="flip", training=True)
-    cache.add(examples[12:], training=False)
-    return cache
+    return FeatureCache(str(tmp_path_factory.mktemp("cache")), model)
+
+
+@pytest.fixture(scope="module")
+def maps(cache, examples):
+    """Sources of cached maps for training and for validation."""
+    training, _ = cache.open(examples[:12], augment="flip", training=True)
+    return training, cache.open(examples[12:], training=False)[0]
 
 
 def assert_same_batches(images, features, model):
@@ -69,42 +75,46 @@ def assert_same_batches(images, features, model):
 
 
 @pytest.mark.parametrize("first_batch, shard", [(0, (0, 1)), (1, (1, 2))])
-def test_training_batches_hold_what_the_backbone_makes_of_the_same_photos(cache, examples, first_batch, shard):
+def test_training_batches_hold_what_the_backbone_makes_of_the_same_photos(cache, maps, examples, first_batch, shard):
     for epoch in (1, 2):
         choice = BATCHING | {"epoch": epoch, "first_batch": first_batch, "shard": shard}
         images = pipeline.training_batches(examples[:12], PLAN, **choice)
-        features = cache.training_batches(examples[:12], PLAN, **choice)
+        features = maps[0].training_batches(**choice)
         assert features.options().autotune.enabled is False
         assert assert_same_batches(images, features, cache.model) == 3 - first_batch
 
 
-def test_evaluation_gives_the_same_scores_and_leaves_out_nobody(cache, examples):
-    photos = examples[12:]
-    scores = Evaluator(cache.model, 4).scores(photos)
+def test_evaluation_gives_the_same_scores_and_leaves_out_nobody(cache, maps, examples):
+    scores = Evaluator(cache.model, 4).scores(PhotoSource(examples[12:], PLAN))
     assert scores.shape == (6, len(DEMO_LABELS))
-    np.testing.assert_allclose(Evaluator(cache.model, 4, pipeline=cache).scores(photos), scores, atol=1e-6)
-    *_, (_, targets) = cache.evaluation_batches(photos, image_size=SIZE, batch_size=4)
+    np.testing.assert_allclose(Evaluator(cache.model, 4).scores(maps[1]), scores, atol=1e-6)
+    *_, (_, targets) = maps[1].evaluation_batches(np.arange(6), batch_size=4)
     assert (targets.numpy()[2:] == -1).all()
 
 
-def train(model, training, validation, folder, source=pipeline, **changes):
+def train(model, training, validation, folder, **changes):
     optimization = OptimizationConfig(
         epochs=1, batch_size=4, learning_rate=0.01, optimizer="adamw", decay_epochs=[1], **changes
     )
-    step = make_train_step(optimization, model, tf.distribute.get_strategy(), len(training))
+    step = make_train_step(
+        optimization, model, tf.distribute.get_strategy(), len(training.examples), training.feature_maps(model)
+    )
     checkpoints = RunCheckpoints(str(folder), model, step.optimizer, step.moving_average)
-    trainer = Trainer(step, checkpoints, RunLog(str(folder), False), str(folder), pipeline=source)
-    return trainer.fit(training, validation, FitPlan(optimization.epochs, seed=3, inputs=PLAN)), trainer
+    trainer = Trainer(step, checkpoints, RunLog(str(folder), False), str(folder))
+    return trainer.fit(training, validation, FitPlan(optimization.epochs, seed=3)), trainer
 
 
-def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(cache, make_model, examples, tmp_path):
+def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(
+    cache, maps, make_model, examples, tmp_path
+):
     (tmp_path / "photos").mkdir()
     (tmp_path / "maps").mkdir()
     start = cache.model.get_weights()
     models = make_model(), cache.model
     models[0].set_weights(start)
-    by_photos, _ = train(models[0], examples[:12], examples[12:], tmp_path / "photos", accumulation_steps=2)
-    by_maps, _ = train(models[1], examples[:12], examples[12:], tmp_path / "maps", cache, accumulation_steps=2)
+    photos = PhotoSource(examples[:12], PLAN), PhotoSource(examples[12:], PLAN)
+    by_photos, _ = train(models[0], *photos, tmp_path / "photos", accumulation_steps=2)
+    by_maps, _ = train(models[1], *maps, tmp_path / "maps", accumulation_steps=2)
     assert by_maps["loss"] == pytest.approx(by_photos["loss"], rel=1e-5)
     assert by_maps["val_mAP"] == pytest.approx(by_photos["val_mAP"])
     for a, b in zip(models[0].weights, models[1].weights, strict=True):
@@ -112,32 +122,45 @@ def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(ca
     assert any(abs(a - b).max() > 1e-3 for a, b in zip(models[0].get_weights(), start, strict=True))
 
 
-def test_maps_are_computed_once_for_the_same_photos_and_weights(cache, examples, monkeypatch):
+def test_maps_are_computed_once_for_the_same_photos_and_weights(cache, maps, examples, monkeypatch):
     again = FeatureCache(cache.folder, cache.model)
     monkeypatch.setattr(FeatureCache, "_write", lambda *args: pytest.fail("computed again"))
-    assert "12 photos and their mirror images" in again.add(examples[:12], augment="flip", training=True)
+    assert "12 photos and their mirror images" in again.open(examples[:12], augment="flip", training=True)[1]
     monkeypatch.undo()
     before = set(os.listdir(cache.folder))
     kernel = cache.model.backbone.weights[0]
     kernel.assign(kernel * 1.01)
-    again.add(examples[:12], augment="flip", training=True)
+    again.open(examples[:12], augment="flip", training=True)
     assert len(set(os.listdir(cache.folder)) - before) == 2  # its maps, and its lock
     assert not [name for name in os.listdir(cache.folder) if "unfinished" in name]
 
 
 def test_a_photo_that_cannot_be_decoded_is_stood_in_for_in_training_and_named_in_evaluation(model, examples, tmp_path):
     broken = dataclasses.replace(examples[5], image_bytes=b"no photo")
-    training = [*examples[:5], broken, *examples[6:12]]
     cache = FeatureCache(str(tmp_path), model)
-    cache.add(training, augment="flip", training=True)
-    cache.add([*examples[12:], broken], training=False)
-    best, trainer = train(model, training, [], tmp_path, cache)
+    rows = Examples.of([*examples[:5], broken, *examples[6:12]], len(DEMO_LABELS))
+    training, _ = cache.open(rows, augment="flip", training=True)
+    rows = Examples.of([*examples[12:], broken], len(DEMO_LABELS))
+    evaluation, _ = cache.open(rows, training=False)
+    best, trainer = train(model, training, None, tmp_path)
     assert best["bad_images"] == 1
     assert np.isfinite(best["loss"])
     assert "val_mAP" not in best  # nothing to validate on: the last epoch's model is kept
     assert (tmp_path / "model.keras").exists()
     with pytest.raises(UserError, match=r"train_00005: is no photo that can be decoded"):
-        trainer.evaluator.scores([*examples[12:], broken])
+        trainer.evaluator.scores(evaluation)
+
+
+@pytest.mark.parametrize(
+    "damage", [np.zeros((12, 2, 1), np.float32), np.zeros((12, 2, 4, 4, 128), np.float16), b"no maps"]
+)
+def test_maps_that_are_damaged_are_one_sentence(model, examples, tmp_path, damage):
+    cache = FeatureCache(str(tmp_path), model)
+    cache.open(examples[:12], augment="flip", training=True)
+    (path,) = tmp_path.glob("*/map0.npy")
+    path.write_bytes(damage) if isinstance(damage, bytes) else np.save(path, damage)
+    with pytest.raises(UserError, match="delete it, and"):
+        cache.open(examples[:12], augment="flip", training=True)
 
 
 def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, examples, tmp_path, monkeypatch):
@@ -146,8 +169,8 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, 
     try:
         usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1 << 40)
         monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
-        with pytest.raises(UserError, match=r"--cache_features=.*: cannot be written \(No space left on device\)"):
-            FeatureCache(str(tmp_path), model).add(examples, training=True)
+        with pytest.raises(UserError, match=r"`cache_features`=.*: cannot be written \(No space left on device\)"):
+            FeatureCache(str(tmp_path), model).open(examples, training=True)
         assert not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
@@ -156,8 +179,8 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, 
 def test_too_small_a_disk_is_told_before_anything_is_computed(model, examples, tmp_path, monkeypatch):
     usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"--cache_features=.*: needs 0\.0 GB and 0\.0 are free; choose another folder"):
-        FeatureCache(str(tmp_path), model).add(examples, augment="flip", training=True)
+    with pytest.raises(UserError, match=r"`cache_features`=.*: needs 0\.0 GB and 0\.0 are free; choose another folder"):
+        FeatureCache(str(tmp_path), model).open(examples, augment="flip", training=True)
     assert not [name for name in os.listdir(tmp_path) if name.startswith("train")]
 
 

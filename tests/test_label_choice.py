@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from msrn_tf.data.example import targets_of
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.text import clean_label
@@ -36,8 +35,8 @@ def table(tmp_path):
 def test_labels_that_look_the_same_are_the_same(table, label):
     reader = open_dataset("csv", table(f"image,labels,split\n1.jpg,{label}|x,train\n2.jpg,caf\u00e9 bar,val\n"))
     assert reader.labels == ("caf\u00e9 bar", "x")
-    assert targets_of(reader.read("train")).tolist() == [[1, 1]]
-    assert targets_of(reader.read("val")).tolist() == [[1, 0]]
+    assert reader.read("train").targets.tolist() == [[1, 1]]
+    assert reader.read("val").targets.tolist() == [[1, 0]]
 
 
 def test_letters_that_words_differ_by_are_kept():
@@ -100,7 +99,7 @@ def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_pat
     folder = table()
     reader = open_dataset("csv", folder, "ox, cat")
     assert reader.labels == ("ox", "cat") and reader.splits == ["train", "val"]
-    assert targets_of(reader.read("train")).tolist() == [[0, 1], [-1, 1], [0, 1]]
+    assert reader.read("train").targets.tolist() == [[0, 1], [-1, 1], [0, 1]]
     for content in (b"ox\ncat\n", codecs.BOM_UTF8 + b"ox\r\ncat", "ox\ncat\n".encode("utf-16")):
         (tmp_path / "labels.txt").write_bytes(content)
         assert open_dataset("csv", folder, str(tmp_path / "labels.txt")).labels == ("ox", "cat")
@@ -110,7 +109,7 @@ def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_pat
     ("dataset", "labels", "words"),
     [
         ("demo", "grass,boot", "has no label boot; did you mean boat"),
-        ("demo", "nosuch.txt", "--labels=nosuch.txt: is no file, and the data set has no label nosuch.txt"),
+        ("demo", "nosuch.txt", "`labels`=nosuch.txt: is no file, and the data set has no label nosuch.txt"),
         ("demo", "sky,grass,sky", "names sky twice"),
         ("demo", ",", "names no label"),
         ("csv", "yak,emu", "has no label yak, emu"),
@@ -123,41 +122,41 @@ def test_labels_that_cannot_be_read_are_named(table, dataset, labels, words):
 
 def test_a_named_label_that_no_photo_of_a_table_shows_is_absent_and_named(table, capsys):
     reader = open_dataset("csv", table(), "dog,yak")
-    assert targets_of(reader.read("val")).tolist() == [[1, 0]]
+    assert reader.read("val").targets.tolist() == [[1, 0]]
     assert "no photo of the data set shows yak" in capsys.readouterr().err
 
 
 def test_rare_labels_are_left_out_and_named_with_their_counts(table, capsys):
     reader = open_dataset("csv", table(), min_photos=1)
     assert reader.labels == ("cat", "dog")  # nobody knows whether a photo of the training split shows an ox
-    assert targets_of(reader.read("train")).tolist() == [[1, 1], [1, 0], [1, 0]]
-    assert targets_of(reader.read("val")).tolist() == [[0, 1]]
+    assert reader.read("train").targets.tolist() == [[1, 1], [1, 0], [1, 0]]
+    assert reader.read("val").targets.tolist() == [[0, 1]]
     assert "labels of fewer than 1 photos in split train: ox (0)" in capsys.readouterr().err
     assert open_dataset("csv", table(), min_photos=3).labels == ("cat",)
     assert open_dataset("csv", table(), "ox,dog,cat", 1, "val").labels == ("ox", "dog")
-    with pytest.raises(UserError, match="--min_photos=4: no label has as many photos in split"):
+    with pytest.raises(UserError, match="`min_photos`=4: no label has as many photos in split"):
         open_dataset("csv", table(), min_photos=4)
 
 
 def test_a_split_is_read_in_a_models_order_with_a_word_about_what_does_not_fit(table, capsys):
     reader = open_dataset("csv", table())
     examples = read_split(reader, "train", labels=("yak", "dog", "ca\u200bt"))
-    assert targets_of(examples).tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 1]]  # a table names all that its photos show
+    assert examples.targets.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 1]]  # a table names all that its photos show
     said = capsys.readouterr().err
     assert "does not name are absent in all of its photos: yak" in said and "the model lacks are left out: ox" in said
     demo = open_dataset("demo", "")
-    targets = targets_of(read_split(demo, "val", labels=("yak", "sky"))).tolist()
+    targets = read_split(demo, "val", labels=("yak", "sky")).targets.tolist()
     assert {row[0] for row in targets} == {-1} and {row[1] for row in targets} == {0, 1}
     assert "does not name are not measured: yak" in capsys.readouterr().err
     chosen = open_dataset("csv", table(), "dog")  # the others are not looked at
-    assert targets_of(read_split(chosen, "val", labels=("ox", "dog"))).tolist() == [[-1, 1]]
+    assert read_split(chosen, "val", labels=("ox", "dog")).targets.tolist() == [[-1, 1]]
     with pytest.raises(UserError, match="has no label of the data set"):
         read_split(reader, "train", labels=("yak", "emu"))
 
 
 def test_of_two_spellings_of_a_label_a_photo_shows_it_by_either(table):
     text = "image,labels,split\n1.jpg,caf\u00e9,train\n2.jpg,?cafe\u0301,train\n3.jpg,x,train\n"
-    assert targets_of(open_dataset("csv", table(text)).read("train")).tolist() == [[1, 0], [-1, 0], [0, 1]]
+    assert open_dataset("csv", table(text)).read("train").targets.tolist() == [[1, 0], [-1, 0], [0, 1]]
     with pytest.raises(UserError, match="line 2: has both"):
         open_dataset("csv", table(text.replace("1.jpg,", "1.jpg,?cafe\u0301|")))
 
@@ -170,4 +169,4 @@ def test_a_split_that_cannot_be_part_of_a_files_name_is_refused(table, split):
 
 def test_targets_are_int8_whatever_was_chosen(table):
     for reader in (open_dataset("csv", table()), open_dataset("csv", table(), "dog")):
-        assert targets_of(reader.read("train")).dtype == np.int8
+        assert reader.read("train").targets.dtype == np.int8

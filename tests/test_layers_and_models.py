@@ -149,11 +149,11 @@ def test_taps_are_at_strides_8_16_32(name, channels):
 
 
 def test_an_unknown_backbone_and_weights_that_do_not_fit_are_named(tmp_path):
-    with pytest.raises(UserError, match="--backbone=vgg"):
+    with pytest.raises(UserError, match="`backbone`=vgg"):
         small_model(backbone="vgg")
     (tmp_path / "x.weights.h5").write_bytes(b"no weights")
     for file in ("x.weights.h5", "missing.weights.h5", "x.pth"):
-        with pytest.raises(UserError, match="--backbone_weights"):
+        with pytest.raises(UserError, match="`backbone_weights`"):
             small_model(backbone_weights=str(tmp_path / file))
 
 
@@ -391,7 +391,7 @@ def test_the_backbone_group_is_the_backbone_and_the_two_tap_convolutions():
 def test_more_groups_than_labels_are_refused():
     model = small_model()
     config = model.semantics.get_config() | {"num_groups": 6}
-    with pytest.raises(ValueError, match="num_groups"):
+    with pytest.raises(TypeError, match="`num_groups` must be a whole number from 0 to 5"):  # Keras wraps it up
         type(model.semantics).from_config(config)
 
 
@@ -400,7 +400,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path, content):
     path = tmp_path / "model.keras"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match="--model="):
+    with pytest.raises(UserError, match=f"^{path}: "):
         load_model(str(path))
 
 

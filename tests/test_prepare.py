@@ -18,14 +18,14 @@ from running import ROOT, SMALL, assert_refused, command
 from serving import small_model
 
 from msrn_tf.data.audit import audit
-from msrn_tf.data.example import Example
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory, training_batches, why_not_decoded
 from msrn_tf.data.preparation import PreparationPlan, check, write_split
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.training.batches import TrainingBatches
-from msrn_tf.training.trainer import FitPlan
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,8 @@ def test_records_hold_the_original_bytes_and_are_plain_tfrecords(photos, prepare
 def test_batches_from_records_equal_those_from_files(photos, prepared):
     output, _ = prepared
     records = read_split(open_dataset("prepared", str(output)), "train")
-    files = [e for e in open_dataset("csv", str(photos)).read("train") if e.image_id not in ("bad.jpg", "gone.jpg")]
+    files = open_dataset("csv", str(photos)).read("train")
+    files = files.take([n for n, name in enumerate(files.ids) if name not in ("bad.jpg", "gone.jpg")])
     plan = InputPlan(32, "multi_scale_crop")
     for one, other in zip(
         training_batches(records, plan, batch_size=16, seed=1, epoch=2, first_batch=1),
@@ -179,9 +180,13 @@ def test_shrunk_photos_are_what_training_sees_of_the_whole_ones(tmp_path):
 
 
 def test_splits_that_share_photos_are_no_duplicates(tmp_path):
-    examples = [Example(name, np.ones(1, np.int8), image_path=name) for name in "abc"]
+    examples = Examples.of((Example(name, np.ones(1, np.int8), image_path=name) for name in "abc"), 1)
     rows = [[number, 0, digest, 8, 8] for number, digest in enumerate(["same", "same", "other"])]
-    splits = {"train": examples[:2], "trainval": examples, "test": [Example("d", np.ones(1, np.int8), "d")]}
+    splits = {
+        "train": examples[:2],
+        "trainval": examples,
+        "test": Examples.of([Example("d", np.ones(1, np.int8), "d")], 1),
+    }
     notes = {"train": [{"rows": rows[:2], "rejected": []}], "trainval": [{"rows": rows, "rejected": []}],
              "test": [{"rows": [[0, 0, "other", 8, 8]], "rejected": []}]}  # fmt: skip
     report = audit(["label"], splits, notes)
@@ -274,6 +279,7 @@ def test_an_interrupted_preparation_goes_on_before_the_photo_that_was_edited(tmp
         path = tmp_path / f"{number}.bmp"
         Image.new("RGB", (9, 9), (40 * number, 0, 0)).save(path)
         examples.append(Example(path.name, np.ones(1, np.int8), image_path=str(path)))
+    examples = Examples.of(examples, 1)
     output = tmp_path / "records"
     output.mkdir()
     plan = PreparationPlan(max_pixels=100, shard_bytes=2 * os.path.getsize(path))  # two photos a shard
@@ -292,9 +298,8 @@ def test_an_interrupted_preparation_goes_on_before_the_photo_that_was_edited(tmp
 
 def with_array(name, change):
     def apply(folder):
-        with np.load(folder / "val.index.npz") as file:
-            arrays = dict(file)
-        np.savez(folder / "val.index.npz", **arrays | {name: change(arrays[name])})
+        path = folder / f"val.{name}.npy"
+        np.save(path, change(np.load(path)))
 
     return apply
 
@@ -348,7 +353,7 @@ FAULTS = {
 def test_what_an_index_says_is_checked_before_it_is_used(name, prepared, tmp_path):
     apply, sentence = FAULTS[name]
     for path in prepared[0].iterdir():
-        if path.name in ("dataset.json", "val.index.npz") or path.name.startswith("val-"):
+        if path.name == "dataset.json" or path.name.startswith("val"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     assert len(open_dataset("prepared", str(tmp_path)).read("val")) == 31
     apply(tmp_path)
@@ -367,15 +372,15 @@ def test_a_record_with_one_flipped_bit_is_counted_and_named_like_a_bad_photo(pre
 
     reasons = [why_not_decoded(example) for example in examples]
     assert [n for n, reason in enumerate(reasons) if reason] == [5] and reasons[5] == "is a damaged record"
-    plan = FitPlan(epochs=1, seed=0, inputs=InputPlan(8))
-    batches = TrainingBatches(examples, plan, tf.distribute.get_strategy(), 31)
-    assert [images.shape for images, _ in batches.of_epoch(1)] == [(31, 8, 8, 3)] and batches.bad == {5}
+    source = PhotoSource(examples, InputPlan(8))
+    batches = TrainingBatches(source, tf.distribute.get_strategy(), 31, seed=0)
+    assert [images.shape for images, _ in batches.in_epoch(1)] == [(31, 8, 8, 3)] and batches.bad == {5}
     evaluator = Evaluator(small_model(32, model="gap"), 31)
     with pytest.raises(
         UserError,
         match=f"{shard.name}, photo {examples[5].image_id}: is no photo that can be decoded .is a damaged record",
     ):
-        evaluator.logits(examples)
+        evaluator.logits(source)
     kept = list(in_memory(examples))
     assert [n for n, example in enumerate(kept) if not example.image_bytes] == [5]
     assert why_not_decoded(kept[5]) == "is a damaged record"

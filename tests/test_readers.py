@@ -16,7 +16,7 @@ from mutations import mutated
 from PIL import Image
 
 from msrn_tf.data.coco import open_coco_json
-from msrn_tf.data.example import Example, targets_of
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.data.label_folders import LabelFolders
 from msrn_tf.data.nuswide import NusWideTable, open_nuswide
 from msrn_tf.data.preparation import finish
@@ -51,7 +51,7 @@ def test_counts_and_cooccurrences_of_voc_are_the_published_ones(shared):
     reader = open_dataset("voc2007", str(shared / "voc2007"))
     examples = reader.read("trainval")
     assert len(examples) == 5008
-    ours = LabelGraph.from_targets(reader.labels, targets_of(examples))
+    ours = LabelGraph.from_targets(reader.labels, examples.targets)
     theirs = published(shared, "voc2007")
     assert list(ours.labels) == theirs["labels"].tolist()
     missing = np.zeros((3, len(ours.labels)), int)
@@ -118,7 +118,7 @@ def test_voc_2012_lies_as_2007_does(tmp_path):
     ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
 )
 def test_a_missing_data_set_is_named(tmp_path, name, folder):
-    with pytest.raises(UserError, match="--data"):
+    with pytest.raises(UserError, match="`data_dir`"):
         open_dataset(name, folder and str(tmp_path / folder))
 
 
@@ -163,9 +163,9 @@ def test_coco_2014_lies_as_it_is_unpacked_and_images_without_objects_show_nothin
     reader = open_dataset("coco2014", str(tmp_path))
     assert reader.labels == ("ant", "zebra") and reader.splits == ["train", "val"]
     examples = read_split(reader, "val")
-    assert targets_of(examples).tolist() == [[1, 1], [0, 0]]
+    assert examples.targets.tolist() == [[1, 1], [0, 0]]
     assert examples[0].image_path == str(tmp_path / "val2014" / "a.jpg")
-    assert targets_of(read_split(reader, "val", drop_unlabelled=True)).tolist() == [[1, 1]]
+    assert read_split(reader, "val", drop_unlabelled=True).targets.tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("layout", ["train.json", "annotations/instances_train.json", "train/_annotations.coco.json"])
@@ -177,7 +177,7 @@ def test_any_file_in_cocos_format_is_read(tmp_path, layout):
         write_photo(tmp_path / "train" / f"{name}.jpg")
     reader = open_coco_json(str(tmp_path))
     assert reader.labels == ("ant", "zebra") and reader.splits == ["train"]
-    assert targets_of(read_split(reader, "train")).tolist() == [[1, 1], [0, 0]]
+    assert read_split(reader, "train").targets.tolist() == [[1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,9 @@ def test_the_official_nuswide_lists_are_read(tmp_path):
     reader = open_nuswide(str(tmp_path))
     assert reader.labels == ("airport", "animal", "sky")
     examples = read_split(reader, "train")
-    assert targets_of(examples).tolist() == [[0, 1, 0], [1, 0, 1], [0, 0, 1]]
+    assert examples.targets.tolist() == [[0, 1, 0], [1, 0, 1], [0, 0, 1]]
     assert examples[2].image_path.endswith("Flickr/zoo/0003_3.jpg")
-    assert targets_of(read_split(reader, "test")).tolist() == [[1, 1, 1]]
+    assert read_split(reader, "test").targets.tolist() == [[1, 1, 1]]
     (tmp_path / "Groundtruth" / "TrainTestLabels" / "Labels_sky_Train.txt").write_text("1\n0\n")
     with pytest.raises(UserError, match=r"Labels_sky_Train.txt: must hold 3 lines"):
         reader.read("train")
@@ -276,7 +276,7 @@ def test_folders_of_photos_are_split_by_folder_by_list_or_by_content(tmp_path):
     assert sum(map(len, found.values())) == 40 and len(found["train"]) > 20
     (tmp_path / "whole" / "train.txt").write_text("dog/0.png\n")
     listed = LabelFolders(str(tmp_path / "whole"))
-    assert listed.splits == ["train"] and targets_of(listed.read("train")).tolist() == [[0, 0, 1]]
+    assert listed.splits == ["train"] and listed.read("train").targets.tolist() == [[0, 0, 1]]
     (tmp_path / "whole" / "train.txt").write_text("0.png\n")
     with pytest.raises(UserError, match=r"0\.png: lies in no folder named by labels"):
         LabelFolders(str(tmp_path / "whole")).read("train")
@@ -286,7 +286,7 @@ def test_folders_of_photos_are_split_by_folder_by_list_or_by_content(tmp_path):
     write_photo(tmp_path / "parts" / "train" / "cat_hat" / "1.png")
     write_photo(tmp_path / "parts" / "val" / "hat" / "1.png")
     parts = LabelFolders(str(tmp_path / "parts"))
-    assert sorted(parts.splits) == ["train", "val"] and targets_of(parts.read("val")).tolist() == [[0, 1]]
+    assert sorted(parts.splits) == ["train", "val"] and parts.read("val").targets.tolist() == [[0, 1]]
 
 
 def test_a_folder_of_trains_is_no_split(tmp_path):
@@ -350,8 +350,8 @@ def test_a_table_has_present_absent_and_unknown_labels(tmp_path):
         write_photo(tmp_path / name)
     reader = LabelTable(str(tmp_path))
     assert reader.labels == ("cat", "dog") and reader.splits == ["train", "val"]
-    assert targets_of(read_split(reader, "train")).tolist() == [[1, -1], [0, 0]]
-    assert targets_of(read_split(reader, "val")).tolist() == [[1, 1]]
+    assert read_split(reader, "train").targets.tolist() == [[1, -1], [0, 0]]
+    assert read_split(reader, "val").targets.tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_every_reader_reads_the_encodings_that_editors_write(tmp_path, dataset, 
         "coco_json": ("ant", "zebra"), "folder": ("cat", "dog", "hat"),
     }  # fmt: skip
     assert reader.labels == expected.get(dataset, reader.labels)
-    assert targets_of(reader.read("train")).sum() > 0
+    assert reader.read("train").targets.sum() > 0
 
 
 @pytest.mark.parametrize("separator", ["\\", "/./", "//"])
@@ -591,7 +591,7 @@ def test_a_root_category_without_annotations_is_no_label(tmp_path, root):
     write_photo(tmp_path / "a.jpg")
     reader = open_coco_json(str(tmp_path))
     assert reader.labels == ("ant", "zebra")
-    assert targets_of(reader.read("train")).tolist() == [[1, 1], [0, 0]]
+    assert reader.read("train").targets.tolist() == [[1, 1], [0, 0]]
 
 
 def test_a_category_that_is_annotated_is_a_label_whatever_is_below_it(tmp_path):
@@ -610,8 +610,8 @@ def test_a_category_that_a_splits_file_does_not_list_is_unknown_there(tmp_path, 
     (tmp_path / "val").mkdir()
     reader = open_coco_json(str(tmp_path))
     assert reader.labels == ("ant", "zebra")
-    assert targets_of(reader.read("val")).tolist() == [[-1, 1], [-1, 0]]
-    assert targets_of(reader.read("train")).tolist() == [[1, 1], [0, 0]]
+    assert reader.read("val").targets.tolist() == [[-1, 1], [-1, 0]]
+    assert reader.read("train").targets.tolist() == [[1, 1], [0, 0]]
     assert "does not list ant: unknown in split val" in capsys.readouterr().err
 
 
@@ -632,7 +632,7 @@ def test_a_label_spelt_in_two_forms_of_unicode_is_one_in_every_split(tmp_path, d
     reader = open_dataset(dataset, str(tmp_path))
     assert reader.labels == ("caf\u00e9", "x")
     for split in forms:
-        assert targets_of(reader.read(split))[0].tolist() == [1, 1]
+        assert reader.read(split).targets[0].tolist() == [1, 1]
     if dataset == "folder":
         read_split(reader, "train")  # the disk's name, in the other form, is found
 
@@ -749,13 +749,13 @@ def test_a_class_of_minus_one_is_no_label_of_tensorflow_datasets(tfds_reader):
         lambda f: {"label": f.ClassLabel(names=["cat", "dog"])},
         [{"label": np.int64(1)}, {"label": np.int64(-1)}, {"label": np.int64(0)}],
     )
-    assert targets_of(reader.read("train")).tolist() == [[0, 1], [-1, -1], [1, 0]]
+    assert reader.read("train").targets.tolist() == [[0, 1], [-1, -1], [1, 0]]
     several = tfds_reader(
         "x",
         lambda f: {"labels": f.Sequence(f.ClassLabel(names=["cat", "dog"]))},
         [{"labels": np.array(values, np.int64)} for values in ([0, 1], [], [1, -1])],
     )
-    assert targets_of(several.read("train")).tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert several.read("train").targets.tolist() == [[1, 1], [0, 0], [0, 1]]
     beyond = tfds_reader("x", lambda f: {"label": f.ClassLabel(names=["cat", "dog"])}, [{"label": np.int64(2)}])
     with pytest.raises(UserError, match=r"label = \[2\], which is none of its classes"):
         beyond.read("train")
@@ -766,7 +766,7 @@ def test_numbers_for_each_label_and_states_of_each_label_of_tensorflow_datasets(
         "x", lambda f: {"labels": f.Tensor(shape=(3,), dtype=np.int64)}, [{"labels": np.array([1, 0, -1])}]
     )
     assert hot.labels == ("label 0", "label 1", "label 2")
-    assert targets_of(hot.read("train")).tolist() == [[1, 0, -1]]
+    assert hot.read("train").targets.tolist() == [[1, 0, -1]]
     ranks = tfds_reader("x", lambda f: {"labels": f.Tensor(shape=(3,), dtype=np.int64)}, [{"labels": np.arange(3)}])
     with pytest.raises(UserError, match="is not a 0 or 1 for each label"):
         ranks.read("train")
@@ -776,7 +776,7 @@ def test_numbers_for_each_label_and_states_of_each_label_of_tensorflow_datasets(
 
     chest = tfds_reader("chexpert", states, [{"label": np.array([1, 2, 0, 3] + [2] * 10)}])
     assert len(chest.labels) == 14 and chest.labels[0] == "No Finding" and chest.labels[13] == "Support Devices"
-    assert targets_of(chest.read("train")).tolist() == [[1, 0, -1, -1] + [0] * 10]
+    assert chest.read("train").targets.tolist() == [[1, 0, -1, -1] + [0] * 10]
     with pytest.raises(UserError, match="none of objects/label, labels, label"):
         tfds_reader("y", states)  # nobody knows how many
 
@@ -795,7 +795,7 @@ def test_numbers_for_each_label_and_states_of_each_label_of_tensorflow_datasets(
     ],
 )
 def test_a_set_of_tensorflow_datasets_without_names_of_labels_is_refused(tfds_reader, features):
-    with pytest.raises(UserError, match="--dataset=tfds:x: has no"):
+    with pytest.raises(UserError, match="`dataset`=tfds:x: has no"):
         tfds_reader("x", features)
 
 
@@ -835,7 +835,7 @@ def write_prepared(folder):
     example = Example("a.jpg", np.array([1, -1], np.int8))
     note = {"rows": [[0, 0, "", 8, 8]], "rejected": [], "next": 1}
     (folder / "train-00000.tfrecord").write_bytes(b"a record")
-    finish(str(folder), ["cat", "dog"], {"train": [example]}, {"train": [note]})
+    finish(str(folder), ["cat", "dog"], {"train": Examples.of([example], 2)}, {"train": [note]})
 
 
 TRUTH = "Groundtruth/TrainTestLabels/Labels_animal_Train.txt"
@@ -850,7 +850,7 @@ FORMATS = {
     "NUS-WIDE's truth": ("nuswide", write_nuswide, TRUTH),
     "a list of folders' photos": ("folder", write_folders, "train.txt"),
     "prepared data": ("prepared", write_prepared, "dataset.json"),
-    "an index of prepared data": ("prepared", write_prepared, "train.index.npz"),
+    "an index of prepared data": ("prepared", write_prepared, "train.target.npy"),
 }
 
 
@@ -868,7 +868,7 @@ def test_a_thousand_mutations_of_an_annotation_are_each_read_or_refused(tmp_path
         try:
             reader = open_dataset(dataset, str(tmp_path))
             for split in reader.splits:
-                assert set(np.unique(targets_of(reader.read(split)))) <= {-1, 0, 1}
+                assert set(np.unique(reader.read(split).targets)) <= {-1, 0, 1}
             outcomes["read"] += 1
         except UserError as error:
             assert len(str(error).splitlines()) == 1

@@ -1,6 +1,5 @@
 """A run that is killed, stopped or damaged at any moment goes on as if nothing had happened."""
 
-import dataclasses
 import io
 import json
 import pathlib
@@ -19,7 +18,7 @@ import tensorflow as tf
 from processes import Running
 from running import SMALL, assert_refused, command
 
-from msrn_tf.data.example import Example
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.errors import UserError
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import RunCheckpoints
@@ -207,7 +206,7 @@ def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_
 def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp_path):
     shutil.copy(undisturbed / "model.keras", tmp_path)
     assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
-    with pytest.raises(UserError, match=f"--workdir={tmp_path}: holds a model, and no flags.cfg"):
+    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, and no flags.cfg"):
         run_directory.is_started(tmp_path)
 
 
@@ -225,7 +224,7 @@ def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_g
 def test_a_folder_is_held_by_one_and_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
     workdir = str(tmp_path / "new" / "run")
     with run_directory.held(workdir):
-        with pytest.raises(UserError, match=f"--workdir={workdir}: another command"), run_directory.held(workdir):
+        with pytest.raises(UserError, match=f"`workdir`={workdir}: another command"), run_directory.held(workdir):
             pass
         assert (tmp_path / "new" / "run").is_dir()
     assert list(tmp_path.iterdir()) == []
@@ -271,10 +270,11 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path):
 
 
 def test_other_data_are_refused(rng, tmp_path):
-    examples = [Example(f"photo {index}", rng.integers(0, 2, 3).astype("int8"), "photo.jpg") for index in range(5)]
+    rows = (Example(f"photo {index}", rng.integers(0, 2, 3).astype("int8"), "photo.jpg") for index in range(5))
+    examples = Examples.of(rows, 3)
     run_directory.start(tmp_path, [], examples, ["cat", "dog", "hat"])
     run_directory.check_same_data(tmp_path, examples, ["cat", "dog", "hat"])
-    relabelled = [dataclasses.replace(examples[0], target=1 - examples[0].target), *examples[1:]]
+    relabelled = examples.with_targets(np.concatenate([1 - examples.targets[:1], examples.targets[1:]]))
     for other, labels, word in [
         (examples, ["cat", "dog", "mat"], "labels"),
         (examples[:4], ["cat", "dog", "hat"], "number of images"),

@@ -160,11 +160,11 @@ def test_heatmaps_of_servers_and_devices_are_kept_apart_too(tmp_path):
 
 def test_heatmaps_that_cannot_be_written_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--heatmaps=.*file: cannot be written \(File exists\)"):
+    with pytest.raises(UserError, match=r"`heatmaps`=.*file: cannot be written \(File exists\)"):
         HeatmapFiles(str(tmp_path / "file"))
     files = HeatmapFiles(str(tmp_path / "maps"))
     (tmp_path / "maps" / "a_b.jpg").mkdir()
-    with pytest.raises(UserError, match=r"--heatmaps=.*maps: cannot be written"):
+    with pytest.raises(UserError, match=r"`heatmaps`=.*maps: cannot be written"):
         files.save("a.jpg", {"b": Image.new("RGB", (8, 8))})
 
 

@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 
 import pytest
 
@@ -44,6 +45,7 @@ ALLOWED = {
     "visualization": {"models", "data", "errors"},
     "report": {"choices", "visualization", "evaluation", "models", "data", "errors"},
     "training": {
+        "arrays",
         "choices",
         "evaluation",
         "models",
@@ -151,6 +153,27 @@ def test_layers_and_models_run_on_any_keras_backend(package):
 def test_flags_are_read_in_one_place():
     readers = [path.name for path in MODULES if any(name.split(".")[0] == "absl" for name in imports_of(path))]
     assert readers == ["command_line.py"]
+
+
+LIBRARY = {
+    name: path
+    for name, path in PATHS.items()
+    if name not in COMMANDS | {"msrn_tf.command_line", "msrn_tf.config", "msrn_tf.flagfile"}
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_errors_of_the_library_name_arguments_and_no_flags(name):
+    """Commands put their flags in the place of arguments: `command_line.with_flags`."""
+    tree = ast.parse(LIBRARY[name].read_text())
+    raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and "Error" in ast.unparse(node.func)]
+    found = [ast.unparse(node) for node in (*raised, *made) if re.search(r"--[a-z]", ast.unparse(node))]
+    returned = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr)
+    ]
+    found += [ast.unparse(node) for node in returned if re.search(r"(?<!\")--[a-z_]+[= ]", ast.unparse(node))]
+    assert found == []
 
 
 def test_commands_say_what_they_say_through_the_terminal():

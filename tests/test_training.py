@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from processes import Running
-from training_worker import examples, make_trainer
+from training_worker import SIZE, examples, make_trainer, source
 
 from msrn_tf.config import OptimizationConfig
+from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan, training_batches
 from msrn_tf.errors import DivergenceError, UserError
 from msrn_tf.layers import blockwise_dense
@@ -26,7 +27,7 @@ from msrn_tf.training.losses import asymmetric_loss, binary_crossentropy, focal_
 from msrn_tf.training.moving_average import MovingAverage, decay_of_share
 from msrn_tf.training.optimizers import clipped, global_norm, make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
-from msrn_tf.training.trainer import FitPlan, Interrupted
+from msrn_tf.training.trainer import Interrupted
 
 
 def run_worker(folder, replicas=1, cluster=None, **changes):
@@ -144,28 +145,28 @@ def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twe
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
     trainer, plan = make_trainer(str(tmp_path), model="gap", learning_rate=1e30)
-    with pytest.raises(DivergenceError, match=r"the loss became \S+ at step \d+; lower --learning_rate"):
-        trainer.fit(examples(), examples()[:10], plan)
+    with pytest.raises(DivergenceError, match=r"the loss became \S+ at step \d+; lower `learning_rate`"):
+        trainer.fit(source(), source(10), plan)
 
 
 def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_device, tmp_path, monkeypatch):
     stop = types.SimpleNamespace(received=None)
     trainer, plan = make_trainer(str(tmp_path), stop=stop)
 
-    def stopped(examples, progress, bad):
+    def stopped(validation, progress, bad):
         stop.received = "SIGTERM"
         progress(1)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer.evaluator, "scores", stopped)
         with pytest.raises(Interrupted, match="stopped in epoch 1 while validating"):
-            trainer.fit(examples(), examples()[:10], plan)
+            trainer.fit(source(), source(10), plan)
     assert len(checkpoint_paths(str(tmp_path))) == 1 and trainer.run_log.records() == []
     stop.received = None
     trainer.checkpoints.batch.assign(0)  # what a new process would not know
     path, _ = trainer.checkpoints.restore()
     assert path and int(trainer.checkpoints.batch) == 3
-    trainer.fit(examples(), examples()[:10], plan)
+    trainer.fit(source(), source(10), plan)
     assert [record["epoch"] for record in trainer.run_log.records()] == [1, 2, 3]
     for record, undisturbed in zip(trainer.run_log.records(), one_device["records"], strict=True):
         assert record["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
@@ -185,21 +186,21 @@ def test_a_run_whose_memory_runs_out_leaves_its_last_checkpoint_whole_and_goes_o
 
     trainer.train_step = RunsOut()
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        trainer.fit(examples(), [], plan)
+        trainer.fit(source(), None, plan)
 
     again, plan = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, accumulation_steps=2)
     again.checkpoints.restore()
     assert (int(again.checkpoints.epoch), int(again.checkpoints.batch)) == (1, 2)
     for variable, kept in zip(again.model.variables, trainer.model.variables, strict=True):
         np.testing.assert_array_equal(value_of(variable), value_of(kept))
-    again.fit(examples(), [], plan)
+    again.fit(source(), None, plan)
     assert [record["epoch"] for record in again.run_log.records()] == [1, 2, 3]
 
 
 def test_a_run_that_is_asked_to_stop_before_it_starts_trains_nothing(tmp_path):
     trainer, plan = make_trainer(str(tmp_path), model="gap", stop=types.SimpleNamespace(received="SIGTERM"))
     with pytest.raises(Interrupted, match="before the first step"):
-        trainer.fit(examples(), examples()[:10], plan)
+        trainer.fit(source(), source(10), plan)
     assert checkpoint_paths(str(tmp_path)) == [] and value_of(trainer.optimizer.iterations) == 0
 
 
@@ -213,7 +214,7 @@ def test_a_float16_run_overflows_recovers_and_keeps_its_scale_in_the_checkpoint(
     for variable, value in zip(trainer.model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(value_of(variable), value)
 
-    trainer.fit(examples(), examples()[:10], plan)
+    trainer.fit(source(), source(10), plan)
     steps, scale = value_of(trainer.optimizer.iterations), value_of(trainer.optimizer.dynamic_scale)
     assert 0 < steps < 24 and scale == 2.0 ** (29 - (24 - steps))  # each of the others halved the scale
     records = trainer.run_log.records()
@@ -250,7 +251,7 @@ def test_a_replicated_model_whose_head_is_saved_in_blocks_is_read_back(tmp_path,
 
 
 def trainer_batches(trainer, plan):
-    return TrainingBatches(examples(), plan, trainer.strategy, trainer.batch_size).of_epoch(1)
+    return TrainingBatches(source(), trainer.strategy, trainer.batch_size, plan.seed).in_epoch(1)
 
 
 def test_xla_trains_as_without_it(tmp_path):
@@ -282,44 +283,46 @@ def test_xla_on_two_replicas_gives_the_weights_of_one_device_without_it(folder):
     assert_same_training(one, two, weight_tolerance=1e-5)
 
 
+def with_broken(sound, bad):
+    return sound.with_contents([b"nothing" if n in bad else row.image_bytes for n, row in enumerate(sound)])
+
+
 @pytest.mark.parametrize("bad", [[4, 5, 6], [23, 0]], ids=str)
 def test_for_photos_that_cannot_be_decoded_the_next_sound_ones_stand_in(bad):
     sound = examples()
-    broken = [dataclasses.replace(e, image_bytes=b"nothing") if i in bad else e for i, e in enumerate(sound)]
-    expected = [sound[next(n % 24 for n in range(i, i + 24) if n % 24 not in bad)] for i in range(24)]
-    strategy, plan = make_strategy("one"), FitPlan(1, seed=3, inputs=InputPlan(32))
-    batches = TrainingBatches(broken, plan, strategy, 8)
-    found = list(batches.of_epoch(2))
+    broken = PhotoSource(with_broken(sound, bad), InputPlan(32))
+    expected = sound.take([next(n % 24 for n in range(i, i + 24) if n % 24 not in bad) for i in range(24)])
+    strategy = make_strategy("one")
+    batches = TrainingBatches(broken, strategy, 8, seed=3)
+    found = list(batches.in_epoch(2))
     assert batches.bad == set(bad) and len(found) == 3
     for batch, (images, targets) in zip(
-        found, training_batches(expected, plan.inputs, batch_size=8, seed=3, epoch=2), strict=True
+        found, training_batches(expected, InputPlan(32), batch_size=8, seed=3, epoch=2), strict=True
     ):
         np.testing.assert_array_equal(batch[0], images)
         np.testing.assert_array_equal(batch[1], targets)
     # From the middle of the epoch on, knowing nothing of the first batch, as a run that goes on does.
-    later = list(TrainingBatches(broken, plan, strategy, 8).of_epoch(2, first=1))
+    later = list(TrainingBatches(broken, strategy, 8, seed=3).in_epoch(2, first=1))
     for one, other in zip(found[1:], later, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
 
 
 def test_bad_validation_photos_are_skipped_and_counted_and_a_validation_without_a_score_keeps_a_model(tmp_path, capsys):
     trainer, plan = make_trainer(str(tmp_path), epochs=2)
-    validation = [
-        dataclasses.replace(e, image_bytes=b"nothing") if i == 3 else e for i, e in enumerate(examples()[:10])
-    ]
-    trainer.fit(examples(), validation, plan)
+    validation = PhotoSource(with_broken(examples()[:10], [3]), InputPlan(SIZE))
+    trainer.fit(source(), validation, plan)
     records = trainer.run_log.records()
     assert [record["val_bad_images"] for record in records] == [1, 1]
     said = capsys.readouterr().out
     assert said.count("skipped    ") == 1 and said.count("1 of validation skipped") == 2
-    with pytest.raises(UserError, match=validation[3].image_id):
-        check_photos(validation, 10**6)
-    check_photos(examples(), 10**6)
+    with pytest.raises(UserError, match=validation.examples[3].image_id):
+        check_photos(validation)
+    check_photos(source())
 
     (tmp_path / "none").mkdir()
     trainer, plan = make_trainer(str(tmp_path / "none"), epochs=1)
-    nothing = [dataclasses.replace(example, target=np.zeros(12, np.int8)) for example in examples()[:4]]
-    best = trainer.fit(examples(), nothing, plan)
+    nothing = PhotoSource(examples()[:4].with_targets(np.zeros((4, 12), np.int8)), InputPlan(SIZE))
+    best = trainer.fit(source(), nothing, plan)
     assert best["val_mAP"] is None and (tmp_path / "none" / "model.keras").exists()
 
 

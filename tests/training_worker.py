@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from msrn_tf.config import ModelConfig, OptimizationConfig
+from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -29,7 +30,12 @@ SIZE = 32
 
 def examples():
     """24 drawn photos: three steps an epoch."""
-    return [draw_example("train", n) for n in range(24)]
+    return Examples.of((draw_example("train", n) for n in range(24)), len(DEMO_LABELS))
+
+
+def source(count=24):
+    """Batches of the first of them."""
+    return PhotoSource(examples()[:count], InputPlan(SIZE))
 
 
 def make_trainer(folder, replicas=1, synchronized=True, stop=None, **changes):
@@ -46,14 +52,14 @@ def make_trainer(folder, replicas=1, synchronized=True, stop=None, **changes):
     worker = worker_index(strategy)
     checkpoints = RunCheckpoints(folder, model, train_step.optimizer, train_step.moving_average, worker=worker)
     trainer = Trainer(train_step, checkpoints, RunLog(folder, False), folder, stop)
-    return trainer, FitPlan(optimization.epochs, seed=0, inputs=InputPlan(SIZE))
+    return trainer, FitPlan(optimization.epochs, seed=0)
 
 
 def main(replicas, changes, weights_file):
     """Trains; writes every weight to a file and prints the losses."""
     with tempfile.TemporaryDirectory() as folder:
         trainer, plan = make_trainer(folder, replicas, **changes)
-        trainer.fit(examples(), examples()[:10], plan)
+        trainer.fit(source(), source(10), plan)
         records = trainer.run_log.records()
         kept_map = score_of(f"{folder}/model.keras") if trainer.is_chief else None
     np.savez(weights_file, **{variable.path: variable.value.numpy() for variable in trainer.model.weights})
@@ -68,9 +74,9 @@ def main(replicas, changes, weights_file):
 
 def score_of(path):
     """mAP of a model's file on one device."""
-    model, photos = load_model(path), examples()[:10]
-    scores = Evaluator(model, len(photos), tf.distribute.get_strategy()).scores(photos)
-    return evaluate_scores(scores, targets_of(photos), model.labels, model.thresholds)["mAP"]
+    model, photos = load_model(path), source(10)
+    scores = Evaluator(model, 10, tf.distribute.get_strategy()).scores(photos)
+    return evaluate_scores(scores, photos.examples.targets, model.labels, model.thresholds)["mAP"]
 
 
 def apart(trainer):

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from msrn_tf.data.demo import Demo
-from msrn_tf.data.example import targets_of
 
 
 def read_map(path):
@@ -38,7 +37,7 @@ if __name__ == "__main__":
     run = sys.argv[1]
     write_montage(run, os.path.join(run, "heatmaps.png"))
     # The average precision of random scores is the share of images that show the label.
-    chance = 100 * np.mean(targets_of(Demo().read("test")) == 1)
+    chance = 100 * np.mean(Demo().read("test").targets == 1)
     print(f"== mAP on the test split: MSRN {read_map(os.path.join(run, 'metrics.json')):.2f}, "
           f"gmp {read_map(os.path.join(run, 'gmp', 'metrics.json')):.2f}, chance {chance:.2f}")  # fmt: skip
     print(

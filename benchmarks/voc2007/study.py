@@ -25,8 +25,8 @@ from variants import GROUPS, select
 from msrn_tf import command_line, train
 from msrn_tf.command_line import option
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
-from msrn_tf.data import pipeline
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -138,12 +138,11 @@ def _run(study, variant, seed, folder):
     model = load_model(os.path.join(folder, "model.keras"))
     reader = open_dataset(data.dataset, data.data_dir)
     examples = read_split(reader, PHASES[study.phase][1])
-    source = pipeline
     if cache_folder:
-        source = FeatureCache(cache_folder, model)
-        source.add(examples, training=False)
-    scores = Evaluator(model, 32, pipeline=source).scores(examples)
-    targets = targets_of(examples)
+        source, _ = FeatureCache(cache_folder, model).open(examples, training=False)
+    else:
+        source = PhotoSource(examples, InputPlan(model.image_size))
+    scores, targets = Evaluator(model, 32).scores(source), examples.targets
     seconds = time.perf_counter() - started
     found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
     shutil.rmtree(os.path.join(folder, "checkpoints"), ignore_errors=True)

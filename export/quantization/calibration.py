@@ -6,7 +6,7 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.data.example import UNKNOWN, Example, name_of
+from msrn_tf.data.examples import UNKNOWN, Example, Examples, name_of
 from msrn_tf.data.label_choice import for_labels, shown
 from msrn_tf.data.photos import find_photos
 from msrn_tf.data.pipeline import UNREADABLE, evaluation_batches, why_not_decoded
@@ -41,10 +41,12 @@ def calibration_examples(source, data, split, labels, count, seed):
         reader = Prepared(source)
         examples = _of_the_same_labels(read_split(reader, split), reader, labels)
     elif source:
-        examples = [_unlabelled(len(labels), image_path=path) for path in find_photos([source])]
+        rows = (_unlabelled(len(labels), image_path=path) for path in find_photos([source]))
+        examples = Examples.of(rows, len(labels))
     else:
         examples = _of_data_set(data, split, labels)
-    return random.Random(seed).sample(examples, min(count, len(examples)))
+    chosen = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
+    return examples.take(np.array(chosen, int))
 
 
 def calibration_photos(examples, image_size, max_pixels):
@@ -107,7 +109,8 @@ def _from_records(path, num_labels, count, seed):
         raise UserError(f"`calibration`={path}: holds no tf.Example with image/encoded, or is cut short") from error
     if not encoded:
         raise UserError(f"`calibration`={path}: holds no record")
-    return [_unlabelled(num_labels, image_id=f"{path}, photo {i}", image_bytes=e) for i, e in enumerate(encoded)]
+    rows = (_unlabelled(num_labels, image_id=f"{path}, photo {i}", image_bytes=e) for i, e in enumerate(encoded))
+    return Examples.of(rows, num_labels)
 
 
 def _unlabelled(num_labels, image_id="", **where):

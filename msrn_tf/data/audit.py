@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from msrn_tf.data.example import name_of, targets_of
+from msrn_tf.data.examples import PRESENT, UNKNOWN, name_of
 
 LISTED = 100
 
@@ -15,7 +15,7 @@ def audit(labels, splits, notes):
 
     Args:
         labels: C names.
-        splits: dict of split → list of `Example`.
+        splits: dict of split → `Examples`.
         notes: dict of split → notes of `preparation.write_split`.
 
     Returns:
@@ -27,8 +27,7 @@ def audit(labels, splits, notes):
     by_digest = collections.defaultdict(lambda: collections.defaultdict(list))
     for split, examples in splits.items():
         rows = [row for note in notes[split] for row in note["rows"]]
-        kept = [examples[row[0]] for row in rows]
-        targets = targets_of(kept) if kept else np.zeros((0, len(labels)), np.int8)
+        kept = examples.take(np.array([row[0] for row in rows], int))
         rejected = [
             {"split": split, "image": name_of(examples[number]), "reason": reason}
             for note in notes[split]
@@ -37,7 +36,7 @@ def audit(labels, splits, notes):
         report["rejected"] += rejected
         for example, row in zip(kept, rows, strict=True):
             by_digest[row[2]][name_of(example), example.image_id].append(split)
-        report["splits"][split] = _describe(labels, targets, rows) | {"rejected": len(rejected)}
+        report["splits"][split] = _describe(labels, kept, rows) | {"rejected": len(rejected)}
     overlaps = collections.Counter(
         pair
         for photos in by_digest.values()
@@ -61,13 +60,13 @@ def _is_across_splits(photos):
     return len({split for photo in photos for split in photo["splits"]}) > 1
 
 
-def _describe(labels, targets, rows):
-    present, unknown = (targets == 1).sum(axis=0), (targets == -1).sum(axis=0)
+def _describe(labels, kept, rows):
+    present, unknown = kept.counts(PRESENT), kept.counts(UNKNOWN)
     sides = np.array([row[3:] for row in rows]) if rows else np.zeros((1, 2), int)
     return {
         "images": len(rows),
-        "without_a_label": int((~(targets == 1).any(axis=1)).sum()),
-        "labels_an_image": round(float((targets == 1).sum(axis=1).mean()), 3) if len(rows) else 0.0,
+        "without_a_label": int((~kept.show_a_label()).sum()),
+        "labels_an_image": round(int(present.sum()) / len(rows), 3) if rows else 0.0,
         "shortest_side": int(sides.min()),
         "longest_side": int(sides.max()),
         "present": dict(zip(labels, present.tolist(), strict=True)),

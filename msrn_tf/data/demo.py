@@ -11,7 +11,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from msrn_tf.data.example import Example
+from msrn_tf.data.examples import Example, Examples
 from msrn_tf.errors import UserError
 
 DEMO_LABELS = ["sky", "cloud", "sun", "bird", "kite", "grass", "tree", "flower", "house", "water", "boat", "fish"]
@@ -30,7 +30,7 @@ class Demo:
     def read(self, split):
         if split not in SPLIT_SIZES:
             raise UserError(f"split {split!r}: the demo set has {', '.join(SPLIT_SIZES)}")
-        return [draw_example(split, number) for number in range(SPLIT_SIZES[split])]
+        return Examples.of((draw_example(split, number) for number in range(SPLIT_SIZES[split])), len(DEMO_LABELS))
 
     def places(self, example, size):
         """Where objects are in the picture warped to `size`×`size`: label → bool `[size, size]`."""

@@ -1,14 +1,14 @@
 """Which labels of a data set are read, and in which order: cleaned, chosen by a person, or those of a model."""
 
 import collections
-import dataclasses
 import difflib
 import os
 import re
 
 import numpy as np
 
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, targets_of
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label, lines_of, look_alike, read_text, what_is_wrong_with
@@ -21,11 +21,11 @@ class ChosenLabels:
     """A reader with other labels than it has: each of some of the reader's columns, or of none.
 
     Args:
-        reader: as in `msrn_tf.data.example`.
+        reader: as in `msrn_tf.data.examples`.
         columns: dict of label → list of the reader's columns; a label of no column has the value `missing`.
         missing: `ABSENT` or `UNKNOWN`.
-        names_what_is_shown: as in `msrn_tf.data.example`.
-        examples: dict of split → list of `Example` of the reader, for splits that have been read.
+        names_what_is_shown: as in `msrn_tf.data.examples`.
+        examples: dict of split → `Examples` of the reader, for splits that have been read.
     """
 
     def __init__(self, reader, columns, missing=UNKNOWN, names_what_is_shown=False, examples=None):
@@ -36,22 +36,29 @@ class ChosenLabels:
             self.places = reader.places
 
     def read(self, split):
-        examples = self._examples.pop(split, None) or self._reader.read(split)
-        return with_columns(examples, self._columns.values(), self._missing)
+        examples = self._examples.pop(split) if split in self._examples else self._reader.read(split)
+        return with_columns(examples, list(self._columns.values()), self._missing)
 
 
-def with_columns(examples, columns, missing):
+def with_columns(examples: Examples, columns: list, missing: int) -> Examples:
     """Examples whose targets have other columns: of some old ones each, present where one of them is."""
-    if not examples:
-        return []
-    old = targets_of(examples)
-    targets = np.full((len(examples), len(columns)), missing, np.int8)
+    default = examples.compressed_default
+    if default is None:
+        return examples.with_targets(_chosen(examples.targets, columns, missing))
+    parts = [
+        CompressedTargets.from_dense(_chosen(chunk.targets, columns, missing), default) for chunk in examples.chunks()
+    ]
+    return examples.with_targets(CompressedTargets.joined(parts)) if parts else examples
+
+
+def _chosen(old, columns, missing):
+    targets = np.full((len(old), len(columns)), missing, np.int8)
     for place, sources in enumerate(columns):
         if sources:
             values = old[:, sources]
             unknown = np.where((values == UNKNOWN).any(axis=1), UNKNOWN, ABSENT)
             targets[:, place] = np.where((values == PRESENT).any(axis=1), PRESENT, unknown)
-    return [dataclasses.replace(example, target=target) for example, target in zip(examples, targets, strict=True)]
+    return targets
 
 
 def with_clean_labels(reader, where):
@@ -109,7 +116,7 @@ def shown(names):
 
 
 def named_labels(text):
-    """The labels that `--labels` names: a text file with one a line, or names separated by commas.
+    """The labels that `labels` names: a text file with one a line, or names separated by commas.
 
     Raises:
         UserError: there is none, or one twice.
@@ -119,12 +126,12 @@ def named_labels(text):
     labels = [label for label in map(clean_label, names) if label]
     twice = [label for label, count in collections.Counter(labels).items() if count > 1]
     if twice or not labels:
-        raise UserError(f"--labels={text}: names {shown(twice) + ' twice' if twice else 'no label'}; name each once")
+        raise UserError(f"`labels`={text}: names {shown(twice) + ' twice' if twice else 'no label'}; name each once")
     return labels
 
 
 def with_named_labels(reader, text):
-    """The reader with the labels that `--labels` names, in that order.
+    """The reader with the labels that `labels` names, in that order.
 
     Raises:
         UserError: as `named_labels`, or the data set cannot have such a label.
@@ -135,7 +142,7 @@ def with_named_labels(reader, text):
     if strangers and (not shows or len(strangers) == len(wanted)):
         close = difflib.get_close_matches(strangers[0], reader.labels, 1)
         hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
-        raise UserError(f"--labels={text}: is no file, and the data set has no label {shown(strangers)}; {hint}")
+        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(strangers)}; {hint}")
     if strangers:
         say(f"warning: --labels: no photo of the data set shows {shown(strangers)}", error=True)
     columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
@@ -149,11 +156,11 @@ def with_frequent_labels(reader, split, min_photos):
         UserError: no label is left.
     """
     examples = reader.read(split)
-    counts = (targets_of(examples) == PRESENT).sum(axis=0) if examples else np.zeros(len(reader.labels), int)
+    counts = examples.counts()
     rare = [f"{label} ({count})" for label, count in zip(reader.labels, counts, strict=True) if count < min_photos]
     if len(rare) == len(reader.labels):
         raise UserError(
-            f"--min_photos={min_photos}: no label has as many photos in split {split!r}; give a smaller one"
+            f"`min_photos`={min_photos}: no label has as many photos in split {split!r}; give a smaller one"
         )
     if rare:
         say(f"left out   labels of fewer than {min_photos} photos in split {split}: {shown(rare)}", error=True)
@@ -168,7 +175,7 @@ def for_labels(examples, reader, labels):
     photos show, it is absent. What the model does not know is left out.
 
     Args:
-        examples: list of `Example`, as the reader gives them.
+        examples: `Examples`, as the reader gives them.
         reader: of `open_dataset`.
         labels: the model's.
 
@@ -180,7 +187,7 @@ def for_labels(examples, reader, labels):
     missing = [label for label, column in zip(labels, wanted, strict=True) if column is None]
     if len(missing) == len(labels):
         raise UserError(
-            f"--model: has no label of the data set; its labels are {shown(labels)}, those of the data "
+            f"`model`: has no label of the data set; its labels are {shown(labels)}, those of the data "
             f"{shown(reader.labels)}"
         )
     shows = getattr(reader, "names_what_is_shown", False)

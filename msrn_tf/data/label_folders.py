@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.examples import PRESENT, Example, Examples
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.photos import is_ignored_name, is_photo_name
@@ -46,25 +46,26 @@ class LabelFolders:
         self._photos = self._found_photos()
         folders = sorted({os.path.basename(os.path.dirname(n)) for names in self._photos.values() for n in names})
         if not folders:
-            raise UserError(f"--data_dir={data_dir}: holds no folder named by labels, such as black_dress, with photos")
+            raise UserError(f"`data_dir`={data_dir}: holds no folder named by labels, such as black_dress, with photos")
         self._separator = "+" if any("+" in name for name in folders) else "_"
         named = {label for name in folders for label in self._labels_of(name)}
         if labels is not None and not named <= set(labels):
             strangers = ", ".join(sorted(named - set(labels)))
-            raise UserError(f"--data_dir={data_dir}: folders name {strangers}; known are {', '.join(labels)}")
+            raise UserError(f"`data_dir`={data_dir}: folders name {strangers}; known are {', '.join(labels)}")
         self.labels = tuple(labels or sorted(named))
         self.splits = self._split_folders or self._lists or list(fractions)
 
     def read(self, split):
         if split not in self.splits:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         names = self._names(split)
         if not names:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has no photo in it")
-        return [
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has no photo in it")
+        rows = (
             Example(name, self._target(name), image_path=path_on_disk(os.path.join(self.data_dir, name)))
             for name in names
-        ]
+        )
+        return Examples.of(rows, len(self.labels))
 
     def _found_photos(self):
         """Dict of split → its photos' names, of one split `""` where there are no folders around the label folders."""

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, Example
+from msrn_tf.data.examples import PRESENT, Example, Examples
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.splits import check_split_names
@@ -26,7 +26,7 @@ def open_nuswide(data_dir):
     if len(tables) == 1:
         return NusWideTable(data_dir, tables[0])
     raise UserError(
-        f"--data_dir={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; see docs/datasets.md"
+        f"`data_dir`={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; see docs/datasets.md"
     )
 
 
@@ -67,10 +67,11 @@ class NusWideOfficial:
                 )
             targets[:, column] = np.array(values, np.int8)
         folder = next((f for f in ("Flickr", "images") if os.path.isdir(os.path.join(self.data_dir, f))), "")
-        return [
+        rows = (
             Example(name, target, image_path=path_on_disk(os.path.join(self.data_dir, folder, name)))
             for name, target in zip(names, targets, strict=True)
-        ]
+        )
+        return Examples.of(rows, len(self.labels))
 
     def _listing(self, split):
         return os.path.join(self.data_dir, "ImageList", f"{split.capitalize()}Imagelist.txt")
@@ -104,7 +105,7 @@ class NusWideTable:
                 examples.append(
                     Example(photo_name(image), target, image_path=path_on_disk(os.path.join(folder, image)))
                 )
-        return examples
+        return Examples.of(examples, len(self.labels))
 
     def _parse(self, row, line):
         labels = labels_in_list(row["label"])

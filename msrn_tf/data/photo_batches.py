@@ -8,7 +8,7 @@ from PIL import Image
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.data.example import Example
+from msrn_tf.data.examples import Example
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import PREFETCHED_BATCHES, decoded, why_not_decoded
 

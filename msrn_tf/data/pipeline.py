@@ -15,11 +15,12 @@ import tensorflow as tf
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
 from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, resize
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.examples import UNKNOWN, Example, Examples
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
 
 PREFETCHED_BATCHES = 2
+ROWS_AT_A_TIME = 256
 RECORD_BUFFER_BYTES = 1 << 17
 UNREADABLE = (
     tf.errors.InvalidArgumentError,
@@ -48,19 +49,20 @@ class InputPlan:
     max_pixels: int = MAX_PIXELS
 
 
-def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1)):
+def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1), sources=None):
     """One epoch of shuffled, augmented, full batches.
 
     The last `len(examples) % batch_size` images of the epoch's order are left out: a replica with an empty batch would
     turn batch-norm statistics to NaN.
 
     Args:
-        examples: list of `Example`.
+        examples: `Examples`.
         plan: `InputPlan`.
         batch_size: int, over all replicas.
         seed, epoch: ints.
         first_batch: int. Batches before it are left out; those that follow are what they would have been.
         shard: (index, count). This worker's part of each batch.
+        sources: int `[N]`: the photo that stands in the place of each; None: its own.
 
     Returns:
         A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, targets `[batch / count, C]`: int8, or float32
@@ -78,10 +80,11 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
         image = resize(image, plan.image_size, antialias=False)
         return augment(image, augmentation_seed(seed, epoch, position)), target
 
-    sources, read = _sources([examples[index] for index in order[positions]])
-    dataset = tf.data.Dataset.zip(sources, tf.data.Dataset.from_tensor_slices(positions))
+    chosen = order[positions] if sources is None else sources[order[positions]]
+    rows, read = _rows(examples, chosen)
+    dataset = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(positions))
     dataset = dataset.map(
-        lambda source, position: load(read(source), source["target"], position), num_parallel_calls=tf.data.AUTOTUNE
+        lambda row, position: load(read(row), row["target"], position), num_parallel_calls=tf.data.AUTOTUNE
     )
     dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
     if plan.mix != "none":
@@ -159,22 +162,22 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pi
     """
     blank = (
         tf.zeros([image_size, image_size, 3], tf.uint8),
-        tf.fill([len(examples[0].target)], tf.constant(-1, tf.int8)),
+        tf.fill([examples.num_labels], tf.constant(UNKNOWN, tf.int8)),
     )
     positions = shard_positions(-(-len(examples) // batch_size), batch_size, shard).reshape(-1)
-    mine = [examples[position] for position in positions if position < len(examples)]
+    mine = positions[positions < len(examples)]
     dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
-    if mine:
-        sources, read = _sources(mine)
-        images = sources.map(
-            lambda source: (evaluation_pixels(read(source), image_size, max_pixels), source["target"]),
+    if len(mine):
+        rows, read = _rows(examples, mine)
+        images = rows.map(
+            lambda row: (evaluation_pixels(read(row), image_size, max_pixels), row["target"]),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         dataset = images.concatenate(dataset)
     return prefetched(dataset.batch(batch_size // shard[1], drop_remainder=True))
 
 
-def why_not_decoded(example, max_pixels=MAX_PIXELS):
+def why_not_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> str | None:
     """Why a photo cannot be read or decoded, in a few words; None for one that can."""
     if not example.image_bytes and example.image_path:
         reason = why_not_a_photo_file(example.image_path) if example.record_offset < 0 else None
@@ -205,19 +208,16 @@ def reason_of_refusal(error):
     return re.sub(r"[\[\]]", "", line.removeprefix("assertion failed: ")).strip()[:160]
 
 
-def in_memory(examples):
+def in_memory(examples: Examples) -> Examples:
     """The same examples with their encoded bytes in memory."""
-    contents = read_bytes(examples)
-    return [
-        dataclasses.replace(example, image_bytes=content) for example, content in zip(examples, contents, strict=True)
-    ]
+    return examples.with_contents(read_bytes(examples))
 
 
 def read_bytes(examples):
     """The encoded bytes of each example, one after the other; none where they cannot be read."""
-    sources, read = _sources(examples)
-    contents = sources.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
-    for _ in examples:
+    rows, read = _rows(examples, np.arange(len(examples)))
+    contents = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+    for _ in range(len(examples)):
         try:
             yield next(contents)
         except UNREADABLE:
@@ -228,40 +228,51 @@ def read_encoded(example):
     """The encoded bytes of one example, a string scalar. Raises `tf.errors.OpError` where they cannot be read."""
     if example.image_bytes is not None:
         return tf.constant(example.image_bytes)
-    source = {"path": os.fsencode(example.image_path), "offset": example.record_offset}
-    return _read_record(source) if example.record_offset >= 0 else _read_file(source)
+    row = {"path": os.fsencode(example.image_path), "offset": example.record_offset}
+    return _read_record(row) if example.record_offset >= 0 else _read_file(row)
 
 
-def _sources(examples):
-    """What tells the examples' bytes, as a dataset of dicts, and the function that reads one: bytes, file or record."""
-    columns = {"target": targets_of(examples)}
-    if all(example.image_bytes is not None for example in examples):
-        columns["bytes"] = tf.constant([example.image_bytes for example in examples], tf.string)
-        read = _read_bytes
-    else:
-        columns["path"] = tf.constant([os.fsencode(example.image_path) for example in examples], tf.string)
-        read = _read_file
-        if all(example.record_offset >= 0 for example in examples):
-            columns["offset"] = np.array([example.record_offset for example in examples], np.int64)
-            read = _read_record
-    return tf.data.Dataset.from_tensor_slices(columns), read
+PLACES = {"content": tf.string, "path": tf.string, "offset": tf.int64}
 
 
-def _read_bytes(source):
-    return source["bytes"]
+def _rows(examples, numbers):
+    """Some rows as a dataset of dicts, `target` and where the bytes are, and the function that reads them there.
+
+    Columns are looked into for a few rows at a time, while the dataset runs: it starts at once, however many there are.
+    """
+    places = list(examples.place_columns(numbers[:1]))
+    read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
+
+    def look_up(some):
+        columns = examples.place_columns(some)
+        return [examples.take(some).targets, *(columns[name] for name in places)]
+
+    def named(some):
+        target, *columns = tf.numpy_function(look_up, [some], [tf.int8, *(PLACES[name] for name in places)])
+        target.set_shape([None, examples.num_labels])
+        for column in columns:
+            column.set_shape([None])
+        return {"target": target, **dict(zip(places, columns, strict=True))}
+
+    numbers = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
+    return numbers.batch(ROWS_AT_A_TIME).map(named).unbatch(), read
 
 
-def _read_file(source):
-    return tf.io.read_file(source["path"])
+def _read_content(row):
+    return row["content"]
 
 
-def _read_record(source):
+def _read_file(row):
+    return tf.io.read_file(row["path"])
+
+
+def _read_record(row):
     # TFRecordDataset takes no offsets; the operation below it does.
     records = tf.raw_ops.TFRecordDatasetV2(
-        filenames=[source["path"]],
+        filenames=[row["path"]],
         compression_type="",
         buffer_size=tf.constant(RECORD_BUFFER_BYTES, tf.int64),
-        byte_offsets=[source["offset"]],
+        byte_offsets=[row["offset"]],
     )
     kind = {"output_types": [tf.string], "output_shapes": [[]]}
     first = tf.raw_ops.TakeDataset(input_dataset=records, count=tf.constant(1, tf.int64), **kind)

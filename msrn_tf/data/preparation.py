@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.data.example import name_of, targets_of
+from msrn_tf.data.examples import name_of
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
-from msrn_tf.data.prepared import DATASET_FILE, index_path, shard_path
+from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
 
@@ -70,7 +70,7 @@ def writing(output):
         yield
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"--output={output}: cannot be written ({error}); make room there or give another folder"
+            f"`output`={output}: cannot be written ({error}); make room there or give another folder"
         ) from error
 
 
@@ -82,14 +82,14 @@ def start(output, plan, name, labels, splits, last_flags=None):
         plan: `PreparationPlan`.
         name: the data set's.
         labels: C names.
-        splits: dict of split → list of `Example`.
+        splits: dict of split → `Examples`.
         last_flags: dict of flag → value: what is written last depends on them, so they may change until then.
 
     Raises:
         UserError: the folder holds something else.
     """
     chosen = {key: value for key, value in dataclasses.asdict(plan).items() if key != "num_threads"}
-    fingerprints = {split: _fingerprint(examples) for split, examples in splits.items()}
+    fingerprints = {split: list(examples.fingerprint()) for split, examples in splits.items()}
     description = {"dataset": name, **chosen, "labels": list(labels), "splits": fingerprints}
     photos = {split: _state_of_files(examples) for split, examples in splits.items()}
     path = os.path.join(output, PLAN_FILE)
@@ -99,14 +99,14 @@ def start(output, plan, name, labels, splits, last_flags=None):
         # A command that was not to skip bad photos has skipped none: one that is may go on.
         is_same = before in (description, description | {"skip_bad_images": False})
         if not is_same or (is_complete(output) and flags_before != last_flags):
-            raise UserError(f"--output={output}: was begun with other data or flags; give another folder, or delete it")
+            raise UserError(f"`output`={output}: was begun with other data or flags; give another folder, or delete it")
         if is_complete(output) and photos_before != photos:
             raise UserError(
-                f"--output={output}: photos were edited, added or taken away since it was written (the newest is "
+                f"`output`={output}: photos were edited, added or taken away since it was written (the newest is "
                 f"{_newest(splits)}); give another folder, or delete it to prepare them again"
             )
     elif os.path.isdir(output) and os.listdir(output):
-        raise UserError(f"--output={output}: is not empty and not of this command; give another folder")
+        raise UserError(f"`output`={output}: is not empty and not of this command; give another folder")
     os.makedirs(output, exist_ok=True)
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
@@ -169,7 +169,7 @@ def write_split(output, split, examples, plan, progress):
         number, reason = notes[0]["rejected"][0]
         raise UserError(
             f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: {reason}); "
-            "complete the data, or leave the split out by --splits"
+            "complete the data, or leave the split out by `splits`"
         )
     return notes
 
@@ -183,20 +183,15 @@ def finish(output, labels, splits, notes):
     description = {"labels": list(labels), "splits": {}}
     for split, examples in splits.items():
         rows = [(shard, *row) for shard, note in enumerate(notes[split]) for row in note["rows"]]
-        kept = [examples[row[1]] for row in rows]
-        targets = targets_of(kept) if kept else np.zeros((0, len(labels)), np.int8)
-        with replacing(index_path(output, split), "wb") as file:
-            np.savez(
-                file,
-                image_id=np.array([example.image_id for example in kept], np.str_),
-                target=targets,
-                shard=np.array([row[0] for row in rows], np.int32),
-                offset=np.array([row[2] for row in rows], np.int64),
-            )
+        kept = examples.take(np.array([row[1] for row in rows], int))
+        columns = index_columns(kept, shards=[row[0] for row in rows], offsets=[row[2] for row in rows])
+        for column, values in columns.items():
+            with replacing(column_path(output, split, column), "wb") as file:
+                np.save(file, values)
         description["splits"][split] = {
             "num_images": len(kept),
             "num_shards": len(notes[split]),
-            "counts": dict(zip(labels, (targets == 1).sum(axis=0).tolist(), strict=True)),
+            "counts": dict(zip(labels, kept.counts().tolist(), strict=True)),
         }
     write_text(os.path.join(output, DATASET_FILE), json.dumps(description, indent=2))
 
@@ -264,7 +259,7 @@ def _content(example):
 def _reject(example, photo, plan):
     if not plan.skip_bad_images:
         raise UserError(
-            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use --bad_images=skip"
+            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use `bad_images`=skip"
         )
 
 
@@ -311,11 +306,6 @@ def _finished_shards(output, split, examples):
 
 def _note_path(shard):
     return f"{shard}.json"
-
-
-def _fingerprint(examples):
-    names = os.fsencode("\n".join(example.image_id for example in examples))
-    return [len(examples), zlib.crc32(names), zlib.crc32(targets_of(examples).tobytes())]
 
 
 def _state_of_files(examples):

@@ -8,20 +8,45 @@ import json
 import os
 
 import numpy as np
+from scipy import sparse
 
-from msrn_tf.arrays import read_arrays
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.arrays import map_array, read_arrays
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.targets import ABSENT, MOST_DENSE_LABELS, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
 from msrn_tf.text import read_text
 
 DATASET_FILE = "dataset.json"
-INDEX_ARRAYS = ("image_id", "target", "shard", "offset")
+INDEX_COLUMNS = ("image_id", "shard", "offset")
+DENSE_TARGETS = ("target",)
+COMPRESSED_TARGETS = ("target_data", "target_indices", "target_indptr", "target_default")
 MOST_SHARDS = 99_999  # five digits in their names
 
 
-def index_path(folder, split):
-    """The index of a split: arrays `image_id`, `target`, `shard`, `offset`."""
+def column_path(folder, split, name):
+    """A column of a split's index, a `.npy` that is mapped and not read."""
+    return os.path.join(folder, f"{split}.{name}.npy")
+
+
+def older_index_path(folder, split):
+    """The index of a split as version 0.1 wrote it: all columns in one archive."""
     return os.path.join(folder, f"{split}.index.npz")
+
+
+def index_columns(examples, shards, offsets):
+    """The columns of a split's index: name → array.
+
+    Args:
+        examples: `Examples` that were written, in their order.
+        shards, offsets: ints `[N]`: the number of each one's shard, and where in it the record starts.
+    """
+    ids = np.array([os.fsencode(name) for name in examples.ids], np.bytes_)
+    columns = {"image_id": ids, "shard": np.asarray(shards, np.int32), "offset": np.asarray(offsets, np.int64)}
+    if examples.num_labels <= MOST_DENSE_LABELS:
+        return columns | {"target": examples.targets}
+    kept = examples.compressed_targets()
+    arrays = (kept.differences.data, kept.differences.indices, kept.differences.indptr, np.int8(kept.default))
+    return columns | dict(zip(COMPRESSED_TARGETS, arrays, strict=True))
 
 
 def shard_path(folder, split, number):
@@ -46,23 +71,26 @@ class Prepared:
 
     def read(self, split):
         if split not in self.splits:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
-        path = index_path(self.data_dir, split)
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
+        older = older_index_path(self.data_dir, split)
+        path = older if os.path.exists(older) else column_path(self.data_dir, split, "image_id")
         try:
-            arrays = read_arrays(path)
-            ids, targets, shards, offsets = (arrays[name] for name in INDEX_ARRAYS)
+            columns = read_arrays(older) if path == older else self._mapped(split)
+            targets = _targets_of(columns, len(self.labels))
+            ids, shards, offsets = (columns[name] for name in INDEX_COLUMNS)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: cannot be read ({error}); prepare the data again") from error
         paths = [shard_path(self.data_dir, split, number) for number in range(self._num_shards[split])]
         wrong = _what_is_wrong(ids, targets, shards, offsets, len(self.labels), paths)
         if wrong:
             raise UserError(f"{path}: {wrong}; prepare the data again")
-        return [
-            Example(name, target, image_path=paths[shard], record_offset=offset)
-            for name, target, shard, offset in zip(
-                ids.tolist(), targets.astype(np.int8), shards.tolist(), offsets.tolist(), strict=True
-            )
-        ]
+        return Examples(ids, targets, paths, path_index=shards, offsets=offsets)
+
+    def _mapped(self, split):
+        """The columns of today's form."""
+        dense = os.path.exists(column_path(self.data_dir, split, DENSE_TARGETS[0]))
+        names = (*INDEX_COLUMNS, *(DENSE_TARGETS if dense else COMPRESSED_TARGETS))
+        return {name: map_array(column_path(self.data_dir, split, name)) for name in names}
 
 
 def _labels_of(content):
@@ -85,25 +113,52 @@ def _num_shards_of(content):
     return numbers
 
 
+def _targets_of(columns, num_labels):
+    """The targets of an index, a table or compressed rows.
+
+    Raises:
+        ValueError: compressed rows that are none.
+    """
+    if "target" in columns:
+        return columns["target"]
+    data, indices, indptr, default = (columns[name] for name in COMPRESSED_TARGETS)
+    if default.shape != () or default not in (ABSENT, UNKNOWN):
+        raise ValueError("its default target is neither 0 nor -1")
+    if any(array.ndim != 1 or array.dtype.kind != "i" for array in (data, indices, indptr)) or not indptr.size:
+        raise ValueError("its targets are no compressed rows")
+    is_sound = indptr[0] == 0 and indptr[-1] == len(data) == len(indices) and (np.diff(indptr) >= 0).all()
+    if not is_sound or (indices.size and (indices.min() < 0 or indices.max() >= num_labels)):
+        raise ValueError("its targets are no compressed rows of so many labels")
+    matrix = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, num_labels), copy=False)
+    return CompressedTargets(matrix, int(default))
+
+
 def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
     """What in an index does not fit its data set, in a few words; None for a sound one."""
-    if ids.ndim != 1 or ids.dtype.kind != "U":
+    if ids.ndim != 1 or ids.dtype.kind not in "US":
         return "its image_id is no column of names"
-    for name, values, shape in (
-        ("target", targets, (ids.size, num_labels)),
-        ("shard", shards, ids.shape),
-        ("offset", offsets, ids.shape),
+    values = targets.differences.data if isinstance(targets, CompressedTargets) else targets
+    for name, kind, shape, wanted in (
+        ("target", values.dtype, targets.shape, (ids.size, num_labels)),
+        ("shard", shards.dtype, shards.shape, ids.shape),
+        ("offset", offsets.dtype, offsets.shape, ids.shape),
     ):
-        if values.dtype.kind not in "iu" or values.shape != shape:
-            return f"its {name} is {values.dtype} of shape {values.shape}, not whole numbers of shape {shape}"
-    if not np.isin(targets, (PRESENT, ABSENT, UNKNOWN)).all():
+        if kind.kind not in "iu" or shape != wanted:
+            return f"its {name} is {kind} of shape {shape}, not whole numbers of shape {wanted}"
+    default = targets.default if isinstance(targets, CompressedTargets) else 0
+    known = (PRESENT - default, ABSENT - default, UNKNOWN - default)
+    if values.size and (values.min() < min(known) or values.max() > max(known)):
         return "it has targets other than 1, 0 and -1"
     if ids.size and (shards.min() < 0 or shards.max() >= len(paths)):
         return f"it has shards {shards.min()} to {shards.max()}, and {DATASET_FILE} {len(paths)}"
-    for number in np.unique(shards):
+    if ids.size and offsets.min() < 0:
+        return f"it has a record beyond the bytes of {os.path.basename(paths[shards[offsets.argmin()]])}"
+    last = np.full(len(paths), -1, np.int64)
+    np.maximum.at(last, shards, offsets)
+    for number in np.flatnonzero(last >= 0):
         if not os.path.isfile(paths[number]):
             return f"{os.path.basename(paths[number])}, which it names, is missing"
-        inside, size = offsets[shards == number], os.path.getsize(paths[number])
-        if inside.min() < 0 or inside.max() >= size:
+        size = os.path.getsize(paths[number])
+        if last[number] >= size:
             return f"it has a record beyond the {size} bytes of {os.path.basename(paths[number])}"
     return None

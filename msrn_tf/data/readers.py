@@ -45,7 +45,7 @@ def open_dataset(name, data_dir, labels="", min_photos=0, split="train"):
     Raises:
         UserError: no such data set, folder or label, or a label that is no name.
     """
-    where = f"--dataset={name}" + (f" --data_dir={data_dir}" if data_dir else "")
+    where = f"`dataset`={name}" + (f" `data_dir`={data_dir}" if data_dir else "")
     reader = _open(name, data_dir)
     for its_split in reader.splits:
         check_split(its_split, where)
@@ -59,12 +59,12 @@ def _open(name, data_dir):
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in READERS:
-        raise UserError(f"--dataset={name}: no such data set; choose from {', '.join(DATASETS)}")
+        raise UserError(f"`dataset`={name}: no such data set; choose from {', '.join(DATASETS)}")
     if name not in WITHOUT_FILES:
         if not data_dir:
-            raise UserError(f"--data_dir is missing: --dataset={name} needs the folder where the data lie")
+            raise UserError(f"`data_dir` is missing: `dataset`={name} needs the folder where the data lie")
         if not os.path.isdir(data_dir):
-            raise UserError(f"--data_dir={data_dir}: no such folder")
+            raise UserError(f"`data_dir`={data_dir}: no such folder")
     return READERS[name](data_dir)
 
 
@@ -81,8 +81,8 @@ def read_examples(reader, split, drop_unlabelled=False):
     """
     examples = reader.read(split)
     if drop_unlabelled:
-        examples = [example for example in examples if (example.target == 1).any()]
-    if not examples:
+        examples = examples.take(examples.show_a_label())
+    if not len(examples):
         raise UserError(f"split {split!r}: no image is left")
     return examples
 
@@ -97,8 +97,7 @@ def read_split(reader, split, drop_unlabelled=False, labels=None):
         UserError: a file is missing, no image is left, or the model's labels are quite others.
     """
     examples = read_examples(reader, split, drop_unlabelled)
-    paths = {example.image_path for example in examples if example.image_bytes is None}
-    missing = sorted(path for path in paths if not os.path.isfile(path))
+    missing = sorted(path for path in examples.files() if not os.path.isfile(path))
     if missing:
         raise UserError(
             f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} such of {len(examples)}); "

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from msrn_tf.data.example import PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import parts_of, shown
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name, refuse_repeats
@@ -38,7 +38,7 @@ class LabelTable:
         paths = sorted(glob.glob(os.path.join(glob.escape(data_dir), "*.csv")))
         if len(paths) != 1:
             raise UserError(
-                f"--data_dir={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}"
+                f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}"
             )
         self.data_dir, self.path = data_dir, paths[0]
         rows = read_table(self.path, ("image", "labels"), ("split",))
@@ -64,7 +64,7 @@ class LabelTable:
                 target = np.zeros(len(self.labels), np.int8)
                 target[[columns[label] for label in targets]] = list(targets.values())
                 examples.append(Example(name, target, image_path=path_on_disk(os.path.join(self.data_dir, image))))
-        return examples
+        return Examples.of(examples, len(self.labels))
 
     def _image(self, text, line):
         if not text.strip():

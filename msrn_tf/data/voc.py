@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from msrn_tf.data.example import ABSENT, PRESENT, UNKNOWN, Example
+from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photo_names import refuse_repeats
 from msrn_tf.data.photos import is_ignored_name
@@ -36,7 +36,7 @@ class VOC:
         self.root = self._find_root(data_dir, f"VOC{year}")
         main = os.path.join(self.root, "ImageSets", "Main")
         if not os.path.isdir(main):
-            raise UserError(f"--data_dir={data_dir}: {main} is missing; unpack the whole devkit")
+            raise UserError(f"`data_dir`={data_dir}: {main} is missing; unpack the whole devkit")
         # Besides the splits, Main holds one list a class: `aeroplane_train.txt`.
         names = [name for name in sorted(os.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
         self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
@@ -50,7 +50,7 @@ class VOC:
         if not image_ids:
             raise UserError(f"{path}: names no image")
         refuse_repeats(image_ids, path)
-        return [self._example(image_id) for image_id in image_ids]
+        return Examples.of(map(self._example, image_ids), len(self.labels))
 
     def _example(self, image_id):
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
@@ -112,4 +112,4 @@ class VOC:
         for candidate in candidates:
             if os.path.isdir(os.path.join(candidate, "JPEGImages")):
                 return candidate
-        raise UserError(f"--data_dir={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")
+        raise UserError(f"`data_dir`={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")

@@ -1,13 +1,13 @@
-"""Scores of a model over a list of examples, on one device or on all replicas of a strategy."""
+"""Scores of a model over examples, on one device or on all replicas of a strategy."""
+
+import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.choices import MAX_PIXELS
-from msrn_tf.data import pipeline
-from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import UNREADABLE, distributed, why_not_decoded
+from msrn_tf.data.examples import name_of
+from msrn_tf.data.pipeline import UNREADABLE, distributed
 from msrn_tf.errors import UserError
 
 
@@ -18,42 +18,44 @@ class Evaluator:
         model: a `MultiLabelClassifier`.
         batch_size: int, over all replicas; must be divisible by their number.
         strategy: a `tf.distribute.Strategy`; the current one where not given.
-        max_pixels: int. Larger photos are refused.
-        image_sizes: ints. Test-time augmentation: logits are the mean over photos warped to these sizes; the model's
+        image_sizes: ints. Test-time augmentation: logits are the mean over photos warped to these sizes; the source's
             own size where not given.
         flip: bool. Test-time augmentation: and the mean over photos and their mirror images.
-        pipeline: what gives `evaluation_batches`: the module, or a cache of feature maps.
     """
 
-    def __init__(
-        self, model, batch_size, strategy=None, max_pixels=MAX_PIXELS, image_sizes=(), flip=False, pipeline=pipeline
-    ):
-        self.model = model
-        self.batch_size, self.max_pixels, self.pipeline = batch_size, max_pixels, pipeline
+    def __init__(self, model, batch_size, strategy=None, image_sizes=(), flip=False):
+        self.model, self.batch_size = model, batch_size
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.image_sizes, self.flip = tuple(image_sizes) or (model.image_size,), flip
-        self._forward = tf.function(self._global_logits, reduce_retracing=True)
+        self.image_sizes, self.flip = tuple(image_sizes), flip
+        self._forwards = {}
 
-    def _global_logits(self, images):
-        return self.strategy.gather(self.strategy.run(self._replica_logits, args=(images,)), axis=0)
+    def _forward(self, feature_maps):
+        """The compiled forward pass of a source's inputs, traced once for each kind of them."""
+        if feature_maps not in self._forwards:
+            of_replica = functools.partial(self._replica_logits, feature_maps=feature_maps)
 
-    def _replica_logits(self, images):
-        if isinstance(images, list | tuple):
-            return self.model.classify(images, self.model.semantics())
-        logits = self.model(images, training=False)
+            def of_all(inputs):
+                return self.strategy.gather(self.strategy.run(of_replica, args=(inputs,)), axis=0)
+
+            self._forwards[feature_maps] = tf.function(of_all, reduce_retracing=True, autograph=False)
+        return self._forwards[feature_maps]
+
+    def _replica_logits(self, inputs, feature_maps):
+        semantics = self.model.semantics()
+        logits = self.model.classify(feature_maps(inputs), semantics)
         if self.flip:
-            logits = (logits + self.model(images[:, :, ::-1], training=False)) / 2
+            logits = (logits + self.model.classify(feature_maps(inputs[:, :, ::-1]), semantics)) / 2
         return logits
 
-    def scores(self, examples, progress=None, bad=None):
+    def scores(self, source, progress=None, bad=None):
         """Calibrated probabilities float32 `[images, C]` of the logits below."""
-        return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(examples, progress, bad)))
+        return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(source, progress, bad)))
 
-    def logits(self, examples, progress=None, bad=None):
+    def logits(self, source, progress=None, bad=None):
         """Logits float32 `[images, C]`, in the order of the examples.
 
         Args:
-            examples: list of `Example`.
+            source: `BatchSource`.
             progress: called with the number of images done, after each batch; with several sizes, each counts.
             bad: dict of index → reason of the photos that cannot be decoded, which new ones (of this worker) are added
                 to; their rows are those of other photos. None: such a photo is an error.
@@ -62,37 +64,38 @@ class Evaluator:
             UserError: a photo cannot be decoded, and `bad` does not take it (nothing is left out of a measurement in
                 silence); or none can.
         """
+        sources = [source.resized(size) for size in self.image_sizes] or [source]
         return np.mean(
-            [self._logits(examples, size, i * len(examples), progress, bad) for i, size in enumerate(self.image_sizes)],
+            [self._logits(at_size, n * len(source.examples), progress, bad) for n, at_size in enumerate(sources)],
             axis=0,
         )
 
-    def _logits(self, examples, image_size, num_before, progress, bad):
-        rows, done = [], 0
-        while done < len(examples):
-            sources = _sources(len(examples), bad)[done:]
+    def _logits(self, source, num_before, progress, bad):
+        rows, done, count = [], 0, len(source.examples)
+        forward = self._forward(source.feature_maps(self.model))
+        while done < count:
+            wanted = _sources(count, bad)[done:]
             try:
-                for images, _ in self._batches([examples[source] for source in sources], image_size):
-                    rows.append(self._forward(images).numpy())
-                    done, sources = done + self.batch_size, sources[self.batch_size :]
+                for inputs, _ in self._batches(source, wanted):
+                    rows.append(forward(inputs).numpy())
+                    done, wanted = done + self.batch_size, wanted[self.batch_size :]
                     if progress:
-                        progress(num_before + min(len(examples), done))
+                        progress(num_before + min(count, done))
             except UNREADABLE:
                 # Several workers stay in step: each goes on from the batch that failed, with another photo in place.
-                if not self._find_bad(examples, sources[: self.batch_size], bad):
+                if not self._find_bad(source, wanted[: self.batch_size], bad):
                     raise
-        return np.concatenate(rows)[: len(examples)]
+        return np.concatenate(rows)[:count]
 
-    def _find_bad(self, examples, sources, bad):
-        """Adds those of some examples' photos that cannot be decoded; whether there are new ones."""
+    def _find_bad(self, source, rows, bad):
+        """Adds those of some photos that cannot be decoded; whether there are new ones."""
         found = {}
-        for index in sorted(set(sources)):
-            example = examples[index]
-            if reason := why_not_decoded(example, self.max_pixels):
-                found[index] = reason
+        for row in np.unique(rows).tolist():
+            if reason := source.why_not_decoded(row):
+                found[row] = reason
                 if bad is None:
                     raise UserError(
-                        f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or let "
+                        f"{name_of(source.examples[row])}: is no photo that can be decoded ({reason}); mend it, or let "
                         "msrn_tf.prepare leave it out"
                     )
         is_new = bad is not None and not found.keys() <= bad.keys()
@@ -100,25 +103,19 @@ class Evaluator:
             bad |= found
         return is_new
 
-    def _batches(self, examples, image_size):
-
+    def _batches(self, source, rows):
         def of_shard(shard):
-            dataset = self.pipeline.evaluation_batches(
-                examples,
-                image_size=image_size,
-                batch_size=self.batch_size,
-                shard=shard,
-                max_pixels=self.max_pixels,
-            )
+            dataset = source.evaluation_batches(rows, batch_size=self.batch_size, shard=shard)
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 
         return distributed(self.strategy, of_shard)
 
 
 def _sources(count, bad):
-    """For each of `count` photos the index of the one that is read: its own, or that of the next sound one."""
-    if not bad:
-        return list(range(count))
-    if len(bad) == count:
+    """For each of `count` photos the number of the one that is read: its own, or that of the next sound one."""
+    sources = np.arange(count)
+    if bad and len(bad) == count:
         raise UserError("none of the photos to measure on can be decoded; mend them, or choose another split")
-    return [next(n % count for n in range(index, index + count) if n % count not in bad) for index in range(count)]
+    for index in bad or ():
+        sources[index] = next(n % count for n in range(index, index + count) if n % count not in bad)
+    return sources

@@ -76,7 +76,7 @@ def photos_of(examples, pairs, image_size, max_pixels):
     """image → uint8 `[size, size, 3]` of the photos in `pairs`."""
     images = sorted({image for image, _ in pairs})
     batches = evaluation_batches(
-        [examples[image] for image in images], image_size=image_size, batch_size=1, max_pixels=max_pixels
+        examples.take(np.array(images, int)), image_size=image_size, batch_size=1, max_pixels=max_pixels
     )
     return dict(zip(images, (pixels.numpy()[0] for pixels, _ in batches), strict=True))
 

@@ -4,7 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from msrn_tf.data.example import targets_of
+from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.calibration import classwise_calibration_error, expected_calibration_error
@@ -28,7 +31,7 @@ class Measurement:
     """
 
     model: object
-    examples: list
+    examples: Examples
     logits: np.ndarray
     scores: np.ndarray
     targets: np.ndarray
@@ -76,7 +79,7 @@ class Protocol:
         }
 
 
-def measure(evaluator, examples, protocol, reader, progress=None):
+def measure(evaluator, examples, protocol, reader, progress=None, max_pixels=MAX_PIXELS):
     """A `Measurement` of the evaluator's model.
 
     Args:
@@ -85,13 +88,15 @@ def measure(evaluator, examples, protocol, reader, progress=None):
         protocol: `Protocol`.
         reader: of the data set, for a further split where the protocol names one.
         progress: as in `Evaluator.logits`.
+        max_pixels: int. Larger photos are refused.
 
     Raises:
         UserError: thresholds or calibration were fitted to photos of this split.
     """
     model = evaluator.model
-    thresholds = _thresholds(evaluator, examples, protocol, reader)
-    logits, targets = evaluator.logits(examples, progress), targets_of(examples)
+    plan = InputPlan(model.image_size, max_pixels=max_pixels)
+    thresholds = _thresholds(evaluator, examples, protocol, reader, plan)
+    logits, targets = evaluator.logits(PhotoSource(examples, plan), progress), examples.targets
     scores = np.asarray(model.calibrated(logits))
     metrics = metrics_of(model, scores, targets, thresholds, protocol)
     return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
@@ -108,27 +113,27 @@ def metrics_of(model, scores, targets, thresholds, protocol):
     }
 
 
-def _thresholds(evaluator, examples, protocol, reader):
+def _thresholds(evaluator, examples, protocol, reader, plan):
     model, split = evaluator.model, protocol.calibration_split
     if protocol.thresholds == "calibrated":
         if not split:
             raise UserError("`calibration_split` is missing: `thresholds`=calibrated needs a split to find them on")
         others = read_split(reader, split, labels=model.labels)
         _refuse_shared_photos(examples, others, protocol, f"`calibration_split`={split}")
-        scores = evaluator.scores(others)
-        return fit_thresholds(scores, targets_of(others), ThresholdGoal()).values
+        scores = evaluator.scores(PhotoSource(others, plan))
+        return fit_thresholds(scores, others.targets, ThresholdGoal()).values
     fitted = model.calibration
     if fitted.split and fitted.dataset == protocol.dataset:
         try:
             others = read_split(reader, fitted.split)
         except UserError:  # another data set of this kind, without such a split
-            others = []
+            others = examples[:0]
         _refuse_shared_photos(examples, others, protocol, f"the model was calibrated on split {fitted.split}, which")
     return np.array(model.thresholds if protocol.thresholds == "model" else [DEFAULT] * len(model.labels))
 
 
 def _refuse_shared_photos(examples, others, protocol, subject):
-    shared = len({example.image_id for example in examples} & {example.image_id for example in others})
+    shared = len(set(examples.ids) & set(others.ids))
     if shared and not protocol.i_know_this_is_optimistic:
         raise UserError(
             f"{subject} holds {shared} of the {len(examples)} photos of `split`={protocol.split}: the figures would be "

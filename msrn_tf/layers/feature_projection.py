@@ -61,7 +61,7 @@ class FeatureProjection(keras.layers.Layer):
 
     def call(self, maps):
         finer = len(self.tap_convolutions)
-        maps = [convolution(m) for convolution, m in zip(self.tap_convolutions, maps, strict=False)] + maps[finer:]
+        maps = [*(layer(m) for layer, m in zip(self.tap_convolutions, maps, strict=False)), *maps[finer:]]
         maps = [self.pool(m) if pooled else m for pooled, m in zip(self.pooled, maps, strict=True)]
         return [projection(m) for projection, m in zip(self.projections, maps, strict=True)]
 

@@ -85,10 +85,18 @@ def load_model(path):
     try:
         model = read_keras_file(path)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
-        raise UserError(f"{path}: cannot be read as a model of msrn_tf ({first_line(error)})") from error
+        raise UserError(f"{path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
     if not isinstance(model, MultiLabelClassifier):
         raise UserError(f"{path}: is a {type(model).__name__}, not a model of msrn_tf")
     return model
+
+
+def _reason(error):
+    """The first line of what went wrong: what an argument is refused for, where Keras has wrapped that up."""
+    cause = error
+    while cause is not None and "Received" not in str(cause).partition("\n")[0]:
+        cause = cause.__cause__ or cause.__context__
+    return first_line(cause or error)
 
 
 def save_model(model, path):

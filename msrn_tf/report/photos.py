@@ -29,7 +29,8 @@ class PhotoShelf:
         for finding in findings:
             wanted.setdefault(finding.image, set()).add(finding.label)
         images = sorted(wanted)
-        for done, (image, encoded) in enumerate(zip(images, read_bytes([examples[i] for i in images]), strict=True)):
+        contents = read_bytes(examples.take(np.array(images, int)))
+        for done, (image, encoded) in enumerate(zip(images, contents, strict=True)):
             pixels = decoded(encoded, max_pixels)
             photo = Image.fromarray(pixels.numpy())
             photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -3,30 +3,31 @@
 import concurrent.futures
 import os
 
-from msrn_tf.data import pipeline
-from msrn_tf.data.example import name_of
-from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
+import numpy as np
+
+from msrn_tf.data.examples import name_of
+from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
 
-def check_photos(examples, max_pixels):
+def check_photos(source):
     """Refuses the first photo that cannot be decoded, before anything is computed. Raises `UserError`."""
+    count = len(source.examples)
     with (
-        ProgressBar("decoding validation photos", len(examples)) as bar,
+        ProgressBar("decoding validation photos", count) as bar,
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
     ):
-        reasons = threads.map(lambda example: why_not_decoded(example, max_pixels), examples)
-        for done, (example, reason) in enumerate(zip(examples, reasons, strict=True), 1):
+        for row, reason in enumerate(threads.map(source.why_not_decoded, range(count))):
             if reason:
                 threads.shutdown(cancel_futures=True)
-                raise UserError(_refusal(example, reason))
-            bar.update(done)
+                raise UserError(_refusal(source.examples[row], reason))
+            bar.update(row + 1)
 
 
 def _refusal(example, reason):
-    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
+    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use `bad_images`=skip"
 
 
 class TrainingBatches:
@@ -36,23 +37,23 @@ class TrainingBatches:
     on sees what one that was never stopped sees.
 
     Args:
-        examples: list of `Example`.
-        plan: `FitPlan`.
+        source: `BatchSource`.
         strategy: `tf.distribute.Strategy`.
         batch_size: int, over all replicas.
-        pipeline: what gives `training_batches`: the module, or a `FeatureCache`.
+        seed: int.
+        skip_bad_images: bool. Rather than to end the run.
 
     Attributes:
-        bad: indices of the photos that could not be decoded so far.
+        bad: numbers of the photos that could not be decoded so far.
     """
 
-    def __init__(self, examples, plan, strategy, batch_size, pipeline=pipeline):
-        self.examples, self.plan, self.strategy, self.batch_size = examples, plan, strategy, batch_size
-        self.pipeline = pipeline
-        self.steps = len(examples) // batch_size
+    def __init__(self, source, strategy, batch_size, seed, skip_bad_images=True):
+        self.source, self.strategy, self.batch_size = source, strategy, batch_size
+        self.seed, self.skip_bad_images = seed, skip_bad_images
+        self.steps = len(source.examples) // batch_size
         self.bad = set()
 
-    def of_epoch(self, epoch, first=0):
+    def in_epoch(self, epoch, first=0):
         """Distributed batches `first`, `first` + 1, … of an epoch.
 
         Raises:
@@ -69,43 +70,43 @@ class TrainingBatches:
                     raise
 
     def _distributed(self, epoch, first):
-        examples = [self.examples[source] for source in self._sources()]
+        sources = self._sources() if self.bad else None
         images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
 
         def of_shard(shard):
-            dataset = self.pipeline.training_batches(
-                examples,
-                self.plan.inputs,
+            dataset = self.source.training_batches(
                 batch_size=self.batch_size,
-                seed=self.plan.seed,
+                seed=self.seed,
                 epoch=epoch,
                 first_batch=first,
                 shard=shard,
+                sources=sources,
             )
             return dataset.rebatch(images_per_replica, drop_remainder=True)
 
         return distributed(self.strategy, of_shard)
 
     def _sources(self):
-        """For each example the index of the one that is read: its own, or that of the next sound one."""
-        sources, count = list(range(len(self.examples))), len(self.examples)
-        for index in self.bad:
-            sources[index] = next(n % count for n in range(index + 1, index + count) if n % count not in self.bad)
+        """For each photo the number of the one that is read: its own, or that of the next sound one."""
+        count = len(self.source.examples)
+        sources = np.arange(count)
+        for row in self.bad:
+            sources[row] = next(n % count for n in range(row + 1, row + count) if n % count not in self.bad)
         return sources
 
     def _find_bad(self, epoch, batch):
         """Remembers the photos of a batch that cannot be decoded; returns whether there are any."""
-        order, positions = epoch_order(len(self.examples), self.batch_size, self.plan.seed, epoch)
+        examples = self.source.examples
+        order, positions = epoch_order(len(examples), self.batch_size, self.seed, epoch)
         sources, before = self._sources(), len(self.bad)
-        for source in {sources[index] for index in order[positions[batch]]}:
-            example = self.examples[source]
-            reason = why_not_decoded(example, self.plan.inputs.max_pixels)
+        for row in np.unique(sources[order[positions[batch]]]).tolist():
+            reason = self.source.why_not_decoded(row)
             if not reason:
                 continue
-            if not self.plan.skip_bad_images:
-                raise UserError(_refusal(example, reason))
-            say(f"skipped    {name_of(example)}: {reason}")
-            self.bad.add(source)
-        if len(self.bad) == len(self.examples):
+            if not self.skip_bad_images:
+                raise UserError(_refusal(examples[row], reason))
+            say(f"skipped    {name_of(examples[row])}: {reason}")
+            self.bad.add(row)
+        if len(self.bad) == len(examples):
             raise UserError("none of the training photos can be decoded")
         return len(self.bad) > before

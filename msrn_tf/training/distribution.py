@@ -67,7 +67,7 @@ def _split_cpu(num_devices):
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices)
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) < num_devices:
-            raise UserError(f"--num_cpu_replicas={num_devices}: TensorFlow is already running") from error
+            raise UserError(f"`num_cpu_replicas`={num_devices}: TensorFlow is already running") from error
 
 
 def read_cluster():
@@ -92,5 +92,5 @@ def read_cluster():
         )
         return tf.distribute.cluster_resolver.SlurmClusterResolver(**places)
     raise UserError(
-        "--strategy=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
+        "`strategy`=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
     )

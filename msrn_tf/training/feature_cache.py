@@ -4,6 +4,7 @@ Exact: a frozen backbone's maps are a function of the photo's pixels alone, so w
 compute again. That holds for photos as they are and mirrored; other augmentation has endless variants.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -14,10 +15,11 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.arrays import map_array
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
 from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
-from msrn_tf.data.example import targets_of
+from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
     augmentation_seed,
@@ -25,6 +27,7 @@ from msrn_tf.data.pipeline import (
     prefetched,
     read_bytes,
     shard_positions,
+    why_not_decoded,
 )
 from msrn_tf.errors import UserError
 from msrn_tf.models.taps import tap_shapes
@@ -35,35 +38,112 @@ IMAGES_AT_A_TIME = 32
 DESCRIPTION = "features.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class CachedFeatureMaps:
+    """`BatchSource` of feature maps in the place of images: the same batches in the same order.
+
+    Attributes:
+        examples: `Examples`.
+        maps: arrays `[N, variants, h, w, features]`, a scale each, mapped from a disk; a variant is the photo, and its
+            mirror image.
+        undecodable: rows without maps: their photos cannot be decoded, and fail the batches they are in.
+        augment: one of `choices.CACHED_AUGMENTATIONS`.
+        image_size: int.
+        max_pixels: int.
+    """
+
+    examples: Examples
+    maps: list
+    undecodable: frozenset
+    augment: str
+    image_size: int
+    max_pixels: int
+
+    def training_batches(self, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1), sources=None):
+        order, positions = epoch_order(len(self.examples), batch_size, seed, epoch, shard)
+        positions = positions[first_batch:].reshape(-1)
+        augment = make_augmentation(self.augment)
+
+        def variant(position):
+            # Two pixels show whether the augmentation mirrors: the very choice that it would make for the photo.
+            return augment(tf.constant([[[0], [1]]], tf.uint8), augmentation_seed(seed, epoch, position))[0, 0, 0]
+
+        variants = tf.data.Dataset.from_tensor_slices(positions).map(variant)
+        rows = order[positions] if sources is None else sources[order[positions]]
+        return self._batches(rows, variants, batch_size // shard[1])
+
+    def evaluation_batches(self, rows, *, batch_size, shard=(0, 1)):
+        """What fills up the last batch is the last photo again, unknown."""
+        positions = shard_positions(-(-len(rows) // batch_size), batch_size, shard).reshape(-1)
+        variants = tf.data.Dataset.from_tensors(tf.constant(0, tf.uint8)).repeat(len(positions))
+        filled = rows[np.minimum(positions, len(rows) - 1)]
+        return self._batches(filled, variants, batch_size // shard[1], known=positions < len(rows))
+
+    def feature_maps(self, model):
+        return _as_they_are
+
+    def resized(self, image_size):
+        if image_size != self.image_size:
+            raise ValueError(f"the maps are of {self.image_size} pixels. Received: image_size={image_size}")
+        return self
+
+    def why_not_decoded(self, row):
+        return why_not_decoded(self.examples[row], self.max_pixels) if row in self.undecodable else None
+
+    def _batches(self, rows, variants, size, known=None):
+        known = np.ones(len(rows), bool) if known is None else known
+
+        def gather(rows, variants, known):
+            if self.undecodable.intersection(rows.tolist()):
+                raise ValueError("a photo that cannot be decoded")  # tf.data raises InvalidArgumentError for it
+            targets = np.where(known[:, None], self.examples.take(rows).targets, np.int8(UNKNOWN))
+            return [*(stored[rows, variants] for stored in self.maps), targets]
+
+        def load(rows, variants, known):
+            types = [*[tf.float32] * len(self.maps), tf.int8]
+            *features, targets = tf.numpy_function(gather, [rows, variants, known], types, stateful=False)
+            shapes = [(size, *stored.shape[2:]) for stored in self.maps]
+            targets = tf.ensure_shape(targets, (size, self.examples.num_labels))
+            return tuple(map(tf.ensure_shape, features, shapes)), targets
+
+        dataset = tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensor_slices(rows), variants, tf.data.Dataset.from_tensor_slices(known)
+        )
+        return prefetched(dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def _as_they_are(maps, training=False):
+    """A batch's feature maps, which are there already."""
+    del training
+    return list(maps)
+
+
 class FeatureCache:
-    """Stands in for `data.pipeline`: the same batches in the same order, of feature maps in the place of images.
+    """Feature maps of a frozen backbone, computed once and kept.
 
     Args:
         folder: where the maps are kept, a folder a set of photos. What was written for the same backbone, weights,
-            image size and photos is used again.
-        model: a built `MultiLabelClassifier` with a frozen backbone, which takes lists of feature maps for images.
+            image size, pixel limit and photos is used again.
+        model: a built `MultiLabelClassifier` with a frozen backbone.
         max_pixels: int. Larger photos are refused before they are decoded.
     """
 
     def __init__(self, folder, model, max_pixels=MAX_PIXELS):
         self.folder, self.model, self.max_pixels = folder, model, max_pixels
-        self._kept = {}
 
-    def add(self, examples, *, augment="none", training):
+    def open(self, examples, *, augment="none", training):
         """Reads or computes the maps of the photos to train on, or of those to evaluate on.
 
-        Photos that cannot be decoded fail the batches they are in.
-
         Args:
-            examples: list of `Example`; the batches are asked for with the same objects.
+            examples: `Examples`.
             augment: one of `choices.CACHED_AUGMENTATIONS`.
             training: bool. Pixels as training resizes them, or as evaluation does.
 
         Returns:
-            A sentence that says what is kept where.
+            `(CachedFeatureMaps, sentence)`: the source of batches, and what is kept where.
 
         Raises:
-            UserError: the disk has too little room, or the folder cannot be written.
+            UserError: the disk has too little room, the folder cannot be written, or what is in it is damaged.
         """
         mirrored = augment == "flip"
         path = os.path.join(self.folder, self._key(examples, mirrored, training))
@@ -82,59 +162,27 @@ class FeatureCache:
             except OSError as error:
                 shutil.rmtree(f"{path}.unfinished", ignore_errors=True)
                 raise UserError(
-                    f"--cache_features={self.folder}: cannot be written ({error.strerror}); make room, or choose "
+                    f"`cache_features`={self.folder}: cannot be written ({error.strerror}); make room, or choose "
                     "another folder"
                 ) from error
-        maps = [np.load(_map_file(path, index), mmap_mode="r") for index in range(len(shapes))]
-        with open(os.path.join(path, DESCRIPTION), encoding="utf-8") as file:
-            undecodable = set(json.load(file)["undecodable"])
-        rows = {id(example): row for row, example in enumerate(examples)}
-        self._kept["training" if training else "evaluation"] = maps, undecodable, rows
-        return sentence
+        maps, undecodable = self._read(path, shapes)
+        return CachedFeatureMaps(examples, maps, undecodable, augment, self.model.image_size, self.max_pixels), sentence
 
-    def training_batches(self, examples, plan, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1)):
-        """See `data.pipeline.training_batches`."""
-        order, positions = epoch_order(len(examples), batch_size, seed, epoch, shard)
-        positions = positions[first_batch:].reshape(-1)
-        augment = make_augmentation(plan.augment)
-
-        def variant(position):
-            # Two pixels show whether the augmentation mirrors: the very choice that it would make for the photo.
-            return augment(tf.constant([[[0], [1]]], tf.uint8), augmentation_seed(seed, epoch, position))[0, 0, 0]
-
-        variants = tf.data.Dataset.from_tensor_slices(positions).map(variant)
-        return self._batches(
-            "training", [examples[index] for index in order[positions]], variants, batch_size // shard[1]
-        )
-
-    def evaluation_batches(self, examples, *, image_size, batch_size, shard=(0, 1), max_pixels=MAX_PIXELS):
-        """See `data.pipeline.evaluation_batches`; what fills up the last batch is the last photo again, unknown."""
-        positions = shard_positions(-(-len(examples) // batch_size), batch_size, shard).reshape(-1)
-        variants = tf.data.Dataset.from_tensors(tf.constant(0, tf.uint8)).repeat(len(positions))
-        filled = [examples[min(position, len(examples) - 1)] for position in positions]
-        return self._batches("evaluation", filled, variants, batch_size // shard[1], known=positions < len(examples))
-
-    def _batches(self, use, examples, variants, size, known=None):
-        maps, undecodable, row_of = self._kept[use]
-        rows = np.array([row_of[id(example)] for example in examples])
-        targets = targets_of(examples)
-        if known is not None:
-            targets = np.where(known[:, None], targets, np.int8(-1))
-
-        def gather(rows, variants):
-            if undecodable.intersection(rows.tolist()):
-                raise ValueError("a photo that cannot be decoded")  # tf.data raises InvalidArgumentError for it
-            return [stored[rows, variants] for stored in maps]
-
-        def load(rows, variants, targets):
-            features = tf.numpy_function(gather, [rows, variants], [tf.float32] * len(maps), stateful=False)
-            shapes = [(size, *stored.shape[2:]) for stored in maps]
-            return tuple(map(tf.ensure_shape, features, shapes)), targets
-
-        dataset = tf.data.Dataset.zip(
-            tf.data.Dataset.from_tensor_slices(rows), variants, tf.data.Dataset.from_tensor_slices(targets)
-        )
-        return prefetched(dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE))
+    def _read(self, path, shapes):
+        """`(maps, undecodable rows)` of what is kept."""
+        try:
+            maps = [map_array(_map_file(path, index)) for index in range(len(shapes))]
+            with open(os.path.join(path, DESCRIPTION), encoding="utf-8") as file:
+                undecodable = frozenset(map(int, json.load(file)["undecodable"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); delete it, and it is computed anew") from error
+        for stored, shape in zip(maps, shapes, strict=True):
+            if stored.dtype != np.float32 or stored.shape != shape:
+                raise UserError(
+                    f"{path}: has maps of {stored.dtype} {list(stored.shape)}, not float32 {list(shape)}; delete it, "
+                    "and they are computed anew"
+                )
+        return maps, undecodable
 
     def _key(self, examples, mirrored, training):
         """A name made of all that the maps depend on."""
@@ -158,12 +206,12 @@ class FeatureCache:
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--cache_features={self.folder}: cannot be made ({error.strerror})") from error
+            raise UserError(f"`cache_features`={self.folder}: cannot be made ({error.strerror})") from error
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise UserError(
-                f"--cache_features={self.folder}: needs {size / 1e9:.1f} GB and {free / 1e9:.1f} are free; choose "
-                "another folder, a smaller --image_size or fewer --strides"
+                f"`cache_features`={self.folder}: needs {size / 1e9:.1f} GB and {free / 1e9:.1f} are free; choose "
+                "another folder, a smaller `image_size` or fewer `strides`"
             )
 
     def _write(self, path, shapes, examples, mirrored, training):

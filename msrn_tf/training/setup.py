@@ -5,7 +5,6 @@ import dataclasses
 import keras
 import numpy as np
 
-from msrn_tf.data.example import targets_of
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
 from msrn_tf.training.losses import make_loss
@@ -15,17 +14,17 @@ from msrn_tf.training.schedules import learning_rate_schedule
 from msrn_tf.training.train_step import TrainStep
 
 
-def check_positives(labels, targets, split):
+def check_positives(labels, examples, split):
     """Refuses a label that is nowhere present. Raises `UserError`."""
-    missing = [label for label, seen in zip(labels, (targets == 1).any(axis=0), strict=True) if not seen]
+    missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"--train_split={split}: no image shows {', '.join(missing)}; leave out such labels by --min_photos=1, or "
-            "name those to train by --labels"
+            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels by `min_photos`=1, or "
+            "name those to train by `labels`"
         )
 
 
-def check_validation(labels, targets, split):
+def check_validation(labels, examples, split):
     """Whether a validation split can choose the best model.
 
     Returns:
@@ -34,14 +33,14 @@ def check_validation(labels, targets, split):
     Raises:
         UserError: it shows no label at all.
     """
-    missing = [label for label, seen in zip(labels, (targets == 1).any(axis=0), strict=True) if not seen]
+    missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if len(missing) == len(labels):
         raise UserError(
-            f"--val_split={split}: no image shows any label, so that nothing can choose the best model; choose another "
-            "split, or --val_split= for none"
+            f"`val_split`={split}: no image shows any label, so that nothing can choose the best model; choose another "
+            "split, or `val_split`= for none"
         )
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-    return [f"--val_split={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
+    return [f"`val_split`={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
 
 
 def prepare_label_graph(config, labels, examples, seed):
@@ -59,13 +58,13 @@ def prepare_label_graph(config, labels, examples, seed):
     if config.label_graph:
         graph = in_order(LabelGraph.load(config.label_graph), labels, config.label_graph)
     else:
-        graph = LabelGraph.from_targets(labels, targets_of(examples))
+        graph = LabelGraph(tuple(labels), examples.counts(), examples.cooccurrence(), len(examples))
     vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
     if config.word_vector_norm:
         vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
     graph = dataclasses.replace(graph, word_vectors=vectors)
     if graph.isolated_labels(config.graph_threshold):
-        warnings.append("labels without a neighbour learn nothing from the graph; --graph_threshold makes it denser")
+        warnings.append("labels without a neighbour learn nothing from the graph; `graph_threshold` makes it denser")
     return graph, warnings
 
 
@@ -73,7 +72,7 @@ def in_order(graph, labels, path):
     """The graph with its labels in the order of `labels`. Raises `UserError` where one is missing."""
     missing = [label for label in labels if label not in graph.labels]
     if missing:
-        raise UserError(f"--label_graph={path}: does not know {', '.join(missing)}; make it from this data set")
+        raise UserError(f"`label_graph`={path}: does not know {', '.join(missing)}; make it from this data set")
     order = np.array([graph.labels.index(label) for label in labels])
     return LabelGraph(
         tuple(labels),
@@ -100,7 +99,7 @@ def _word_vectors(choice, graph, seed):
     ]
 
 
-def make_train_step(config, model, strategy, num_examples):
+def make_train_step(config, model, strategy, num_examples, feature_maps=None):
     """`TrainStep` with the chosen loss, schedule, optimizer and moving average. Call it in the strategy's scope.
 
     Args:
@@ -108,6 +107,7 @@ def make_train_step(config, model, strategy, num_examples):
         model: a built `MultiLabelClassifier`.
         strategy: `tf.distribute.Strategy`.
         num_examples: int, size of the training split.
+        feature_maps: as in `TrainStep`.
 
     Raises:
         UserError: the batch size is no multiple of replicas × accumulation steps.
@@ -115,7 +115,7 @@ def make_train_step(config, model, strategy, num_examples):
     part = strategy.num_replicas_in_sync * config.accumulation_steps
     if config.batch_size % part:
         raise UserError(
-            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} replicas × "
+            f"`batch_size`={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} replicas × "
             f"{config.accumulation_steps} accumulation steps; use a multiple of {part}"
         )
     steps_per_epoch = max(1, num_examples // config.batch_size)
@@ -141,5 +141,6 @@ def make_train_step(config, model, strategy, num_examples):
         clip_norm=config.clip_norm,
         accumulation_steps=config.accumulation_steps,
         moving_average=MovingAverage(model.weights, decay) if config.keeps_average else None,
+        feature_maps=feature_maps,
         jit_compile=config.jit_compile,
     )

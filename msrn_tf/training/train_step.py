@@ -24,6 +24,8 @@ class TrainStep:
         accumulation_steps: int. A replica's images are taken in this many parts, one after the other, and the gradients
             added: the memory of a part, the step of the whole (batch-norm statistics are of each part).
         moving_average: `MovingAverage` to update, or None.
+        feature_maps: function of (inputs, training) → the model's feature maps, from `BatchSource.feature_maps`; None:
+            inputs are images.
         jit_compile: bool. XLA for forward and backward pass of each replica; what replicas exchange lies outside.
     """
 
@@ -38,11 +40,13 @@ class TrainStep:
         clip_norm=0.0,
         accumulation_steps=1,
         moving_average=None,
+        feature_maps=None,
         jit_compile=False,
     ):
         self.model, self.optimizer, self.strategy = model, optimizer, strategy
         self.loss, self.batch_size, self.accumulation_steps = loss, batch_size, accumulation_steps
         self.clip_norm = clip_norm
+        self._feature_maps = feature_maps or model.feature_maps
         self.moving_average = moving_average
         self._statistics = statistics_of_each_replica(model) if strategy.num_replicas_in_sync > 1 else []
         self._gradients = (
@@ -52,17 +56,17 @@ class TrainStep:
         )
 
     @tf.function(autograph=False)
-    def __call__(self, images, targets):
+    def __call__(self, inputs, targets):
         """One step.
 
         Args:
-            images: uint8, or feature maps of a cache, distributed.
+            inputs: of the batch source: images uint8, or feature maps of a cache, distributed.
             targets: `[batch, C]`, distributed.
 
         Returns:
             A dict of scalars of the whole batch: losses, gradient norm.
         """
-        scalars = self.strategy.run(self._replica_step, args=(images, targets))
+        scalars = self.strategy.run(self._replica_step, args=(inputs, targets))
         if self.moving_average is not None:
             self.moving_average.update(self.optimizer.iterations - 1)
         return {
@@ -70,9 +74,9 @@ class TrainStep:
             for name, value in scalars.items()
         }
 
-    def _replica_step(self, images, targets):
+    def _replica_step(self, inputs, targets):
         variables = self.model.trainable_variables
-        parts = iter(_split((images, targets), self.accumulation_steps))
+        parts = iter(_split((inputs, targets), self.accumulation_steps))
         gradients, scalars = self._gradients(*next(parts))
         for part in parts:
             # One part after the other: run side by side they would need the memory of the whole batch.
@@ -89,12 +93,11 @@ class TrainStep:
         self.optimizer.apply(clipped(gradients, norm, self.clip_norm) if self.clip_norm else gradients, variables)
         return {**scalars, "gradient_norm": norm}
 
-    def _part_gradients(self, images, targets):
+    def _part_gradients(self, inputs, targets):
         """Gradients of a part's share: its images' part of the mean over the global batch, and of the other losses."""
         with tf.GradientTape() as tape:
             semantics = self.model.semantics()
-            maps = images if isinstance(images, list | tuple) else self.model.feature_maps(images, training=True)
-            logits = self.model.classify(maps, semantics, training=True)
+            logits = self.model.classify(self._feature_maps(inputs, training=True), semantics, training=True)
             classification_loss = tf.reduce_sum(self.loss(targets, logits)) / self.batch_size
             group_loss = semantics.loss / (self.strategy.num_replicas_in_sync * self.accumulation_steps)
             loss = classification_loss + group_loss

@@ -6,11 +6,10 @@ import math
 import os
 import time
 
+import numpy as np
 import tensorflow as tf
 
-from msrn_tf.data import pipeline
-from msrn_tf.data.example import name_of, targets_of
-from msrn_tf.data.pipeline import InputPlan, why_not_decoded
+from msrn_tf.data.examples import UNKNOWN, name_of
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -30,7 +29,6 @@ class FitPlan:
 
     epochs: int
     seed: int
-    inputs: InputPlan
     skip_bad_images: bool = True
     checkpoint_minutes: float = 10.0
     checkpoint_steps: int = 0
@@ -59,21 +57,24 @@ class Trainer:
         run_log: `RunLog`.
         workdir: the run's folder.
         stop: `StopSignals`, or None.
-        pipeline: what gives `training_batches` and `evaluation_batches`: the module, or a `FeatureCache`.
     """
 
-    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None, pipeline=pipeline):
+    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None):
         self.train_step, self.checkpoints, self.run_log, self.workdir = train_step, checkpoints, run_log, workdir
         self.model, self.optimizer, self.strategy = train_step.model, train_step.optimizer, train_step.strategy
         self.batch_size = train_step.batch_size
-        self.stop, self.pipeline = stop, pipeline
-        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy, pipeline=pipeline)
+        self.stop = stop
+        self.evaluator = Evaluator(self.model, self.batch_size, self.strategy)
         self.is_chief = self.strategy.extended.should_checkpoint
         self._is_profiling = False
         self._bad_validation = {}
 
-    def fit(self, train_examples, val_examples, plan):
+    def fit(self, training, validation, plan):
         """Trains from where the checkpoints are to the end of the last epoch.
+
+        Args:
+            training, validation: `BatchSource`; `validation` is None where there is nothing to validate on.
+            plan: `FitPlan`.
 
         Returns:
             The best epoch's record.
@@ -85,7 +86,7 @@ class Trainer:
             LostWorkerError: another worker is gone.
         """
         try:
-            return self._fit(train_examples, val_examples, plan)
+            return self._fit(training, validation, plan)
         except LOST_WORKER as error:
             raise LostWorkerError(
                 f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it goes "
@@ -94,23 +95,22 @@ class Trainer:
         finally:
             self._end_profile()
 
-    def _fit(self, train_examples, val_examples, plan):
-        if len(train_examples) < self.batch_size:
-            raise UserError(f"--batch_size={self.batch_size}: more than the {len(train_examples)} training images")
+    def _fit(self, training, validation, plan):
+        if len(training.examples) < self.batch_size:
+            raise UserError(f"`batch_size`={self.batch_size}: more than the {len(training.examples)} training images")
         self._check_same_position()
-        self.evaluator.max_pixels = plan.inputs.max_pixels
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
             raise Interrupted("stopped before the first step")
-        batches = TrainingBatches(train_examples, plan, self.strategy, self.batch_size, self.pipeline)
+        batches = TrainingBatches(training, self.strategy, self.batch_size, plan.seed, plan.skip_bad_images)
         for epoch in range(int(self.checkpoints.epoch), plan.epochs + 1):
             record = self._train_epoch(batches, epoch, plan)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with self._stopped_while_validating(epoch), averaged():
-                record |= self._validate(val_examples, record, plan)
+                record |= self._validate(validation, record, plan)
                 score, best = record.get("val_mAP") or -1.0, float(self.checkpoints.best_map)
                 # Without a score (nothing to validate on, or no label present that can be decoded) one model is kept.
-                record["best"] = not val_examples or score > best or best < 0
+                record["best"] = validation is None or score > best or best < 0
                 if record["best"]:
                     self.checkpoints.best_map.assign(score)
                     if self.is_chief:
@@ -128,7 +128,7 @@ class Trainer:
         started = time.perf_counter()
         pending = []
         with ProgressBar(f"epoch {epoch}/{plan.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
-            for step, batch in enumerate(batches.of_epoch(epoch, first), first + 1):
+            for step, batch in enumerate(batches.in_epoch(epoch, first), first + 1):
                 with self._profiled((epoch - 1) * steps + step, plan):
                     pending.append(self.train_step(*batch))
                 if step % STEPS_BETWEEN_CHECKS == 0 or step == steps or self._acts_now(plan, step):
@@ -178,7 +178,7 @@ class Trainer:
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"the loss became {loss} at step {step - len(pending) + 1 + index}; "
-                    "lower --learning_rate, or set --clip_norm or --warmup_epochs"
+                    "lower `learning_rate`, or set `clip_norm` or `warmup_epochs`"
                 )
             for name in SUMMED:
                 value = float(scalars[name])
@@ -222,7 +222,7 @@ class Trainer:
         positions = of_all_workers(self.strategy, int(self.checkpoints.epoch), int(self.checkpoints.batch))
         if len(set(positions)) > 1:
             raise UserError(
-                f"--workdir={self.workdir}: the workers start in different places (epoch, step: "
+                f"`workdir`={self.workdir}: the workers start in different places (epoch, step: "
                 f"{', '.join(map(str, positions))}); give a folder that all share"
             )
 
@@ -236,10 +236,11 @@ class Trainer:
         self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
 
-    def _validate(self, examples, record, plan):
+    def _validate(self, source, record, plan):
         """What to add to the epoch's record: metrics, or nothing where there is nothing to validate on."""
-        if not examples:
+        if source is None:
             return {}
+        examples = source.examples
         with ProgressBar(f"validating {record['epoch']}/{plan.epochs}", len(examples), quiet=not self.is_chief) as bar:
 
             def progress(done):
@@ -249,25 +250,25 @@ class Trainer:
                     raise Interrupted
 
             bad, before = (self._bad_validation if plan.skip_bad_images else None), len(self._bad_validation)
-            scores = self.evaluator.scores(examples, progress, bad)
-        targets = targets_of(examples)
+            scores = self.evaluator.scores(source, progress, bad)
+        targets = np.array(examples.targets)
         if bad is not None:
-            self._share_bad(examples, before)
-            targets[list(bad)] = -1
+            self._share_bad(source, before)
+            targets[list(bad)] = UNKNOWN
         if self.is_chief:
             self.run_log.write_predictions(record["step"], self.model.labels, scores, targets)
         metrics = evaluate_scores(scores, targets, self.model.labels, self.model.thresholds)
         found = {f"val_{name}": metrics[name] for name in ("mAP", "CF1", "OF1", "AP")}
         return found | {"val_bad_images": len(self._bad_validation)}
 
-    def _share_bad(self, examples, before):
+    def _share_bad(self, source, before):
         """Says which validation photos were skipped for the first time; every worker learns of those of all."""
         bad = self._bad_validation
         if has_workers(self.strategy) and any_worker(self.strategy, len(bad) > before) == (True,):
-            reasons = ((n, why_not_decoded(example, self.evaluator.max_pixels)) for n, example in enumerate(examples))
+            reasons = ((row, source.why_not_decoded(row)) for row in range(len(source.examples)))
             bad |= {index: reason for index, reason in reasons if reason}
         for index in list(bad)[before:] if self.is_chief else []:
-            say(f"skipped    {name_of(examples[index])}: {bad[index]} (validation)")
+            say(f"skipped    {name_of(source.examples[index])}: {bad[index]} (validation)")
 
 
 @contextlib.contextmanager
