@@ -204,7 +204,7 @@ def test_code_in_a_keras_file_is_refused_and_does_not_run(tmp_path):
     keras.Model(inputs, code(inputs)).save(path)
     assert trace.exists()  # when it was made
     trace.unlink()
-    with pytest.raises(UserError, match=r"does not fit .*`Lambda` layer"):
+    with pytest.raises(UserError, match=r"does not fit .*'Lambda' layer"):
         build_backbone("resnet_tiny", path)
     assert not trace.exists()
 

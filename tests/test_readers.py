@@ -118,7 +118,7 @@ def test_voc_2012_lies_as_2007_does(tmp_path):
     ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
 )
 def test_a_missing_data_set_is_named(tmp_path, name, folder):
-    with pytest.raises(UserError, match="`data_dir`"):
+    with pytest.raises(UserError, match="`data"):
         open_dataset(name, folder and str(tmp_path / folder))
 
 
