@@ -1,7 +1,7 @@
 """Opening a prepared data set, and the start of an epoch, by the number of photos: as columns, and as a list of rows.
 
-    python benchmarks/scale.py                      # 1,000,000 photos of 80 labels, both forms
-    python benchmarks/scale.py --open_images        # 9,000,000 photos of 600 labels, 8 known of each
+    PYTHONPATH=. python benchmarks/scale.py                      # 1,000,000 photos of 80 labels, both forms
+    PYTHONPATH=. python benchmarks/scale.py --open_images        # 9,000,000 photos of 600 labels, 8 known of each
 
 The index is drawn at random; shards are empty files of the right length, since no photo is read here. Each measurement
 is a process of its own. `open` is until the examples are there, checked; `epoch` is from there to the rows of its
@@ -12,7 +12,6 @@ object a photo, and a table stacked anew each epoch.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,9 +34,9 @@ def write_index(folder, count, num_labels, known):
         "offset": np.arange(count, dtype=np.int64) * 100_000,
     }
     if known:
-        indices = np.sort(rng.integers(0, num_labels // known, (count, known), dtype=np.int32), axis=1)
-        indices += np.arange(known, dtype=np.int32) * (num_labels // known)  # no label twice
-        values = rng.integers(1, 3, count * known, dtype=np.int8)  # absent or present, from unknown
+        indices = np.sort(rng.integers(0, num_labels // known, (count, known), dtype=np.int16), axis=1)
+        indices += np.arange(known, dtype=np.int16) * (num_labels // known)  # no label twice
+        values = rng.integers(0, 2, count * known, dtype=np.int8)  # absent or present
         starts = np.arange(count + 1, dtype=np.int64 if count * known >= 2**31 else np.int32) * known
         columns |= dict(zip(COMPRESSED_TARGETS, (values, indices.reshape(-1), starts, np.int8(-1)), strict=True))
     else:
@@ -95,8 +94,9 @@ def measure_rows(folder):
 
 
 def peak():
-    """Peak resident size in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak resident size in bytes, of this process alone: `ru_maxrss` begins with that of the one that started it."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 FORMS = {"columns": measure_columns, "rows": measure_rows}

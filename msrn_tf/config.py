@@ -184,18 +184,12 @@ class RunConfig:
 def check_training(data, model, optimization, run):
     """Refuses combinations that cannot work. Raises `UserError`."""
     epochs, decay_epochs, profile = optimization.epochs, optimization.decay_epochs, run.profile_steps
-    part = run.num_cpu_replicas * optimization.accumulation_steps
     refusals = [
         (not run.workdir, "--workdir is missing: give a folder for the run's results"),
         (
             set(run.workdir) & set("*?[\\"),
             f"--workdir={run.workdir}: TensorFlow takes *, ?, [ and \\ for patterns where it reads checkpoints; give a "
             "name without them",
-        ),
-        (
-            optimization.batch_size % part,
-            f"--batch_size={optimization.batch_size}: is not divisible by {run.num_cpu_replicas} replicas × "
-            f"{optimization.accumulation_steps} accumulation steps; use a multiple of {part}",
         ),
         (
             any(epoch < 1 for epoch in decay_epochs) or list(decay_epochs) != sorted(set(decay_epochs)),

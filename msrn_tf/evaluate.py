@@ -20,7 +20,7 @@ from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.report.page import report_page
 from msrn_tf.terminal import Table, print_table, say
-from msrn_tf.training.distribution import make_strategy
+from msrn_tf.training.distribution import check_batch_size, make_strategy
 from msrn_tf.visualization.heatmaps import combine_scales
 
 
@@ -53,11 +53,7 @@ def main(data, config):
     """Evaluates as configured."""
     check_flags(config)
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
-    if config.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(
-            f"--batch_size={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} devices; use a "
-            "multiple"
-        )
+    check_batch_size(config.batch_size, strategy)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     protocol = Protocol(
         data.dataset,
@@ -92,10 +88,10 @@ def main(data, config):
                 f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
             )
         other = measured("baseline", config.baseline)
-        strangers = [label for label in found.model.labels if label not in other.model.labels]
-        if strangers:
+        unknown = [label for label in found.model.labels if label not in other.model.labels]
+        if unknown:
             raise UserError(
-                f"--baseline={config.baseline}: does not know {', '.join(strangers[:10])}, which --model does"
+                f"--baseline={config.baseline}: does not know {', '.join(unknown[:10])}, which --model does"
             )
         order = [other.model.labels.index(label) for label in found.model.labels]
         with ProgressBar("comparing", config.bootstrap, "resamples") as bar:

@@ -72,8 +72,8 @@ def main(data, config):
 
 def _chosen_splits(reader, config):
     names = [name.strip() for name in config.splits.split(",") if name.strip()] or list(reader.splits)
-    strangers = [name for name in names if name not in reader.splits]
-    if strangers:
+    unknown = [name for name in names if name not in reader.splits]
+    if unknown:
         raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
     if config.train_split not in names:
         raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")

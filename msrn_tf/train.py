@@ -25,14 +25,14 @@ from msrn_tf.terminal import say
 from msrn_tf.training import run_directory
 from msrn_tf.training.batches import check_photos
 from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
-from msrn_tf.training.distribution import make_strategy, worker_index
+from msrn_tf.training.distribution import check_batch_size, make_strategy, worker_index
 from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.interruption import StopSignals
 from msrn_tf.training.memory import check_memory
 from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import check_positives, check_validation, make_train_step, prepare_label_graph
 from msrn_tf.training.summary import print_end, print_start
-from msrn_tf.training.trainer import FitPlan, Interrupted, Trainer
+from msrn_tf.training.trainer import Interrupted, Trainer
 from msrn_tf.visualization.heatmaps import contact_sheet
 
 SAMPLE_PICTURES = 6
@@ -53,6 +53,7 @@ def _train(data, model_config, optimization, run, stop):
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.strategy, run.num_cpu_replicas)
+    check_batch_size(optimization.batch_size, strategy, optimization.accumulation_steps)
     keras.utils.set_random_seed(run.seed)
     # Of several workers the first alone writes.
     with run_directory.held(run.workdir) if worker_index(strategy) == 0 else contextlib.nullcontext():
@@ -95,8 +96,8 @@ def _train_on(strategy, configs, stop):
         say_each("warning: ", [command_line.with_flags(warning, *configs) for warning in [*warnings, *damaged]])
         if path:
             say(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
-    trainer = Trainer(train_step, checkpoints, run_log, run.workdir, stop)
-    best = trainer.fit(training, validation, fit_plan(data, optimization, run))
+    trainer = Trainer(train_step, checkpoints, run_log, optimization, run, data.bad_images == "skip", stop)
+    best = trainer.fit(training, validation)
     if is_chief:
         print_end(data, run, best, inputs.splits)
 
@@ -130,7 +131,7 @@ def read_inputs(configs, goes_on):
     check_positives(reader.labels, training, data.train_split)
     warnings = check_validation(reader.labels, validation, data.val_split) if validation else []
     if data.bad_images == "fail" and validation:
-        check_photos(PhotoSource(validation, input_plan(data, data.image_size)))
+        check_photos(validation, data.max_pixels)
     if goes_on:
         run_directory.check_same_data(run.workdir, training, reader.labels)
     if data.augment == "addons":
@@ -153,7 +154,7 @@ def transfer_into(model, path):
 def open_sources(data, model, inputs):
     """`(training, validation, sentences)`: the sources of batches, and what a cache of feature maps says of itself."""
     if not data.cache_features:
-        plan = input_plan(data, model.image_size)
+        plan = InputPlan(model.image_size, data.augment, data.mix, data.max_pixels)
         validation = PhotoSource(inputs.validation, plan) if inputs.validation else None
         return PhotoSource(inputs.training, plan), validation, []
     cache = FeatureCache(data.cache_features, model, data.max_pixels)
@@ -162,24 +163,6 @@ def open_sources(data, model, inputs):
         return training, None, [sentence]
     validation, another = cache.open(inputs.validation, training=False)
     return training, validation, [sentence, another]
-
-
-def input_plan(data, image_size):
-    """`InputPlan` of the flags."""
-    return InputPlan(image_size, data.augment, data.mix, data.max_pixels)
-
-
-def fit_plan(data, optimization, run):
-    """`FitPlan` of the flags."""
-    return FitPlan(
-        epochs=optimization.epochs,
-        seed=run.seed,
-        skip_bad_images=data.bad_images == "skip",
-        checkpoint_minutes=run.checkpoint_minutes,
-        checkpoint_steps=run.checkpoint_steps,
-        profile_steps=run.profile_steps,
-        backbone_factor=optimization.backbone_factor,
-    )
 
 
 def say_each(beginning, sentences):

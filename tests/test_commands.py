@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from msrn_tf.data import demo
 from msrn_tf.data.examples import Example, Examples
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import create_model, load_model
+from msrn_tf.training.distribution import check_batch_size
 from msrn_tf.training.setup import check_positives, check_validation, in_order, prepare_label_graph
 
 
@@ -141,7 +143,6 @@ def configs(optimization=None, run=None, data=None):
     [
         ({"run": {"workdir": ""}}, "--workdir"),
         ({"run": {"workdir": "run[1]"}}, "--workdir=run"),
-        ({"optimization": {"batch_size": 9}, "run": {"num_cpu_replicas": 2}}, "--batch_size"),
         ({"optimization": {"decay_epochs": [5, 3]}}, "--decay_epochs"),
         ({"optimization": {"warmup_epochs": 40.0}}, "--warmup_epochs"),
         ({"data": {"val_split": "train"}}, "--val_split"),
@@ -151,6 +152,15 @@ def test_choices_that_cannot_work_are_named(change, flag):
     check_training(*configs())
     with pytest.raises(UserError, match=flag):
         check_training(*configs(**change))
+
+
+def test_a_batch_that_replicas_and_their_steps_cannot_share_is_refused():
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    check_batch_size(12, strategy, accumulation_steps=3)
+    with pytest.raises(UserError, match=r"--batch_size=9: is not divisible by 2 replicas; use a multiple of 2"):
+        check_batch_size(9, strategy)
+    with pytest.raises(UserError, match=r"--batch_size=8: .* 2 replicas × 3 accumulation steps; use a multiple of 6"):
+        check_batch_size(8, strategy, accumulation_steps=3)
 
 
 @pytest.mark.parametrize("stride", [3, -8, 1, 64])

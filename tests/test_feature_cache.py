@@ -22,7 +22,7 @@ from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import make_train_step, prepare_label_graph
-from msrn_tf.training.trainer import FitPlan, Trainer
+from msrn_tf.training.trainer import Trainer
 
 SIZE = 64
 PLAN = InputPlan(SIZE, augment="flip")
@@ -100,8 +100,9 @@ def train(model, training, validation, folder, **changes):
         optimization, model, tf.distribute.get_strategy(), len(training.examples), training.feature_maps(model)
     )
     checkpoints = RunCheckpoints(str(folder), model, step.optimizer, step.moving_average)
-    trainer = Trainer(step, checkpoints, RunLog(str(folder), False), str(folder))
-    return trainer.fit(training, validation, FitPlan(optimization.epochs, seed=3)), trainer
+    run = RunConfig(workdir=str(folder), seed=3)
+    trainer = Trainer(step, checkpoints, RunLog(str(folder), False), optimization, run)
+    return trainer.fit(training, validation), trainer
 
 
 def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(

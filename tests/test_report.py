@@ -8,7 +8,8 @@ import pytest
 from browser import find_chromium, running_browser
 from serving import small_model
 
-from msrn_tf.data.demo import draw_example
+from msrn_tf.data.demo import DEMO_LABELS, draw_example
+from msrn_tf.data.examples import Examples
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.faithfulness import FaithfulnessCurves
 from msrn_tf.evaluation.measurement import Measurement, Protocol, metrics_of
@@ -37,7 +38,7 @@ def measurement():
     targets = (rng.random((40, 5)) < 0.4).astype(np.int8)
     targets[:, 4], targets[::9, 0] = 0, -1
     logits = 2.0 * targets - 1 + rng.normal(size=targets.shape)
-    examples = [draw_example("test", number) for number in range(40)]
+    examples = Examples.of((draw_example("test", number) for number in range(40)), len(DEMO_LABELS))
     scores, thresholds = np.asarray(model.calibrated(logits)), np.full(5, 0.5)
     metrics = metrics_of(model, scores, targets, thresholds, Protocol("demo", "test"))
     metrics["intervals"] = metric_intervals(scores, targets, model.labels, thresholds, 50)

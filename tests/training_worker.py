@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.config import ModelConfig, OptimizationConfig
+from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
 from msrn_tf.data.examples import Examples
@@ -21,7 +21,7 @@ from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.distribution import make_strategy, worker_index
 from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import make_train_step, prepare_label_graph
-from msrn_tf.training.trainer import FitPlan, Trainer
+from msrn_tf.training.trainer import Trainer
 
 MODEL = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise", word_vectors="learned")
 OPTIMIZATION = OptimizationConfig(epochs=3, batch_size=8, learning_rate=0.005, clip_norm=1.0, decay_epochs=[2])
@@ -39,27 +39,29 @@ def source(count=24):
 
 
 def make_trainer(folder, replicas=1, synchronized=True, stop=None, **changes):
-    """`(trainer, plan)`. `changes`: fields of `OptimizationConfig` and `ModelConfig` by name."""
+    """`changes`: fields of `OptimizationConfig`, `RunConfig` and `ModelConfig` by name."""
     strategy = make_strategy("auto", replicas)
     keras.utils.set_random_seed(1)
-    fields = {field.name for field in dataclasses.fields(OptimizationConfig)}
-    optimization = dataclasses.replace(OPTIMIZATION, **{k: v for k, v in changes.items() if k in fields})
-    model_config = dataclasses.replace(MODEL, **{k: v for k, v in changes.items() if k not in fields})
+    optimization, run, model_config = (
+        dataclasses.replace(
+            config, **{field.name: changes[field.name] for field in dataclasses.fields(config) if field.name in changes}
+        )
+        for config in (OPTIMIZATION, RunConfig(workdir=folder), MODEL)
+    )
     graph, _ = prepare_label_graph(model_config, DEMO_LABELS, examples(), 0)
     with strategy.scope():
         model = create_model(model_config, DEMO_LABELS, SIZE, graph, synchronized)
         train_step = make_train_step(optimization, model, strategy, len(examples()))
     worker = worker_index(strategy)
     checkpoints = RunCheckpoints(folder, model, train_step.optimizer, train_step.moving_average, worker=worker)
-    trainer = Trainer(train_step, checkpoints, RunLog(folder, False), folder, stop)
-    return trainer, FitPlan(optimization.epochs, seed=0)
+    return Trainer(train_step, checkpoints, RunLog(folder, False), optimization, run, stop=stop)
 
 
 def main(replicas, changes, weights_file):
     """Trains; writes every weight to a file and prints the losses."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer, plan = make_trainer(folder, replicas, **changes)
-        trainer.fit(source(), source(10), plan)
+        trainer = make_trainer(folder, replicas, **changes)
+        trainer.fit(source(), source(10))
         records = trainer.run_log.records()
         kept_map = score_of(f"{folder}/model.keras") if trainer.is_chief else None
     np.savez(weights_file, **{variable.path: variable.value.numpy() for variable in trainer.model.weights})

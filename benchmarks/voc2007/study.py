@@ -38,7 +38,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 RUNS_A_PROCESS = 4
 """TensorFlow keeps the functions that it traced: a process that made many models grows."""
 
-CONCERNS = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
+CONFIGS = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
 PHASES = {"tune": ("train", "val"), "final": ("trainval", "test")}
 
 
@@ -96,8 +96,8 @@ def train_flags(study, variant, seed):
 def _start_worker(threads):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for concern in CONCERNS:
-        command_line.define_flags(concern)
+    for config in CONFIGS:
+        command_line.define_flags(config)
 
 
 def _run_or_say_why(job):
@@ -130,7 +130,7 @@ def _run(study, variant, seed, folder):
     started = time.perf_counter()
     with flagsaver.flagsaver():
         flags.FLAGS(["train", *train_flags(study, variant, seed)])
-        data, model_config, optimization, run = map(command_line.from_flags, CONCERNS)
+        data, model_config, optimization, run = map(command_line.from_flags, CONFIGS)
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()

@@ -15,7 +15,7 @@ Algorithm = algorithm_manager.AlgorithmName
 WEIGHTED = (Operation.CONV_2D, Operation.DEPTHWISE_CONV_2D, Operation.FULLY_CONNECTED)
 """Operations that hold nearly all weights and nearly all work."""
 
-INTEGER_SCOPES = ("backbone", "tap_convolution", "tap_pool", "projection")
+INTEGER_SCOPES = ("backbone", "projection")
 """Parts of the network, by the names of their outputs, that `int8` computes in integers; and dense layers anywhere."""
 
 

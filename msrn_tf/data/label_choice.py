@@ -137,14 +137,14 @@ def with_named_labels(reader, text):
         UserError: as `named_labels`, or the data set cannot have such a label.
     """
     wanted = named_labels(text)
-    strangers = [label for label in wanted if label not in reader.labels]
+    unknown = [label for label in wanted if label not in reader.labels]
     shows = getattr(reader, "names_what_is_shown", False)
-    if strangers and (not shows or len(strangers) == len(wanted)):
-        close = difflib.get_close_matches(strangers[0], reader.labels, 1)
+    if unknown and (not shows or len(unknown) == len(wanted)):
+        close = difflib.get_close_matches(unknown[0], reader.labels, 1)
         hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
-        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(strangers)}; {hint}")
-    if strangers:
-        say(f"warning: --labels: no photo of the data set shows {shown(strangers)}", error=True)
+        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(unknown)}; {hint}")
+    if unknown:
+        say(f"warning: --labels: no photo of the data set shows {shown(unknown)}", error=True)
     columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
     return ChosenLabels(reader, columns, missing=ABSENT)
 
@@ -191,11 +191,11 @@ def for_labels(examples, reader, labels):
             f"{shown(reader.labels)}"
         )
     shows = getattr(reader, "names_what_is_shown", False)
-    strangers = [label for label, column in places.items() if column not in wanted]
+    left_out = [label for label, column in places.items() if column not in wanted]
     if missing:
         meaning = "are absent in all of its photos" if shows else "are not measured"
         say(f"warning: labels of the model that the data set does not name {meaning}: {shown(missing)}", error=True)
-    if strangers:
-        say(f"warning: labels of the data set that the model lacks are left out: {shown(strangers)}", error=True)
+    if left_out:
+        say(f"warning: labels of the data set that the model lacks are left out: {shown(left_out)}", error=True)
     columns = [[] if column is None else [column] for column in wanted]
     return with_columns(examples, columns, ABSENT if shows else UNKNOWN)

@@ -50,8 +50,8 @@ class LabelFolders:
         self._separator = "+" if any("+" in name for name in folders) else "_"
         named = {label for name in folders for label in self._labels_of(name)}
         if labels is not None and not named <= set(labels):
-            strangers = ", ".join(sorted(named - set(labels)))
-            raise UserError(f"`data_dir`={data_dir}: folders name {strangers}; known are {', '.join(labels)}")
+            unknown = ", ".join(sorted(named - set(labels)))
+            raise UserError(f"`data_dir`={data_dir}: folders name {unknown}; known are {', '.join(labels)}")
         self.labels = tuple(labels or sorted(named))
         self.splits = self._split_folders or self._lists or list(fractions)
 

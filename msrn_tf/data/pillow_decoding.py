@@ -41,7 +41,7 @@ def pixels_by_pillow(encoded, max_pixels):
             return _upright_rgb(image), b""
     except UnidentifiedImageError:
         return nothing, _why_unknown(encoded).encode()
-    except Exception as error:  # a decoder of strangers' bytes: anything may come out
+    except Exception as error:  # a decoder of untrusted bytes: anything may come out
         reason = " ".join(str(error).split()) or type(error).__name__
         return nothing, f"cannot be decoded ({reason})".encode(errors="replace")
 
@@ -80,7 +80,7 @@ def _why_unknown(encoded):
 
 @functools.cache
 def _readable():
-    """Pillow's names of the formats that it may open here: any others' decoders never see a stranger's bytes."""
+    """Pillow's names of the formats that it may open here: any others' decoders never see untrusted bytes."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata; what matters is raised
     Image.init()
     optional = [name for name, feature in (("WEBP", "webp"), ("AVIF", "avif")) if features.check(feature)]

@@ -5,9 +5,9 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 """
 
 import dataclasses
+import functools
 import os
 import re
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -70,22 +70,10 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
     """
     order, positions = epoch_order(len(examples), batch_size, seed, epoch, shard)
     positions = positions[first_batch:].reshape(-1)
-    augment = make_augmentation(plan.augment)
-
-    def load(encoded, target, position):
-        def box(height, width):
-            return random_crop_box(height, width, plan.image_size, _stateless_seed(seed, epoch, position, 0))
-
-        image = decode_crop(encoded, box if plan.augment in CROPPED else None, plan.max_pixels)
-        image = resize(image, plan.image_size, antialias=False)
-        return augment(image, augmentation_seed(seed, epoch, position)), target
-
     chosen = order[positions] if sources is None else sources[order[positions]]
-    rows, read = _rows(examples, chosen)
-    dataset = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(positions))
-    dataset = dataset.map(
-        lambda row, position: load(read(row), row["target"], position), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    rows, read = _rows(examples, chosen, position=positions)
+    load, run = _training_load(plan, read), tf.constant([seed, epoch], tf.int64)
+    dataset = rows.map(lambda row: load(row, run), num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
     if plan.mix != "none":
         dataset = dataset.enumerate(first_batch).map(
@@ -93,6 +81,31 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     return prefetched(dataset)
+
+
+@functools.lru_cache
+def _training_load(plan, read):
+    """The function of a row and `[seed, epoch]` → (image, target), which TensorFlow traces once and not every epoch."""
+    augment = make_augmentation(plan.augment)
+
+    @tf.function
+    def load(row, run):
+        seed, epoch = tf.unstack(run)
+
+        def box(height, width):
+            return random_crop_box(height, width, plan.image_size, _stateless_seed(seed, epoch, row["position"], 0))
+
+        image = decode_crop(read(row), box if plan.augment in CROPPED else None, plan.max_pixels)
+        image = resize(image, plan.image_size, antialias=False)
+        return augment(image, augmentation_seed(seed, epoch, row["position"])), row["target"]
+
+    return load
+
+
+@functools.lru_cache
+def _evaluation_load(image_size, max_pixels, read):
+    """The function of a row → (image, target), traced once."""
+    return tf.function(lambda row: (evaluation_pixels(read(row), image_size, max_pixels), row["target"]))
 
 
 def prefetched(dataset):
@@ -129,7 +142,7 @@ def distributed(strategy, of_shard):
         if replicas == 1:
             yield parts[0]
         else:
-            yield tf.nest.map_structure(partial(_per_replica, strategy), *parts)
+            yield tf.nest.map_structure(functools.partial(_per_replica, strategy), *parts)
 
 
 def _per_replica(strategy, *tensors):
@@ -169,10 +182,7 @@ def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pi
     dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
     if len(mine):
         rows, read = _rows(examples, mine)
-        images = rows.map(
-            lambda row: (evaluation_pixels(read(row), image_size, max_pixels), row["target"]),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        images = rows.map(_evaluation_load(image_size, max_pixels, read), num_parallel_calls=tf.data.AUTOTUNE)
         dataset = images.concatenate(dataset)
     return prefetched(dataset.batch(batch_size // shard[1], drop_remainder=True))
 
@@ -235,27 +245,33 @@ def read_encoded(example):
 PLACES = {"content": tf.string, "path": tf.string, "offset": tf.int64}
 
 
-def _rows(examples, numbers):
-    """Some rows as a dataset of dicts, `target` and where the bytes are, and the function that reads them there.
+def _rows(examples, numbers, **columns):
+    """Some rows as a dataset of dicts, and the function that reads one's bytes: `target`, where they are, `columns`.
 
     Columns are looked into for a few rows at a time, while the dataset runs: it starts at once, however many there are.
+
+    Args:
+        examples: `Examples`.
+        numbers: int `[rows]`.
+        columns: further arrays int64 `[rows]`.
     """
     places = list(examples.place_columns(numbers[:1]))
     read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
+    kinds = {"target": tf.int8} | {name: PLACES[name] for name in places} | dict.fromkeys(columns, tf.int64)
 
-    def look_up(some):
-        columns = examples.place_columns(some)
-        return [examples.take(some).targets, *(columns[name] for name in places)]
+    def look_up(part):
+        found = examples.take(numbers[part])
+        values = {"target": found.targets} | found.place_columns(slice(None))
+        values |= {name: column[part] for name, column in columns.items()}
+        return [values[name] for name in kinds]
 
-    def named(some):
-        target, *columns = tf.numpy_function(look_up, [some], [tf.int8, *(PLACES[name] for name in places)])
-        target.set_shape([None, examples.num_labels])
-        for column in columns:
-            column.set_shape([None])
-        return {"target": target, **dict(zip(places, columns, strict=True))}
+    def named(part):
+        values = dict(zip(kinds, tf.numpy_function(look_up, [part], list(kinds.values()), stateful=False), strict=True))
+        for name, value in values.items():
+            value.set_shape([None, examples.num_labels] if name == "target" else [None])
+        return values
 
-    numbers = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
-    return numbers.batch(ROWS_AT_A_TIME).map(named).unbatch(), read
+    return tf.data.Dataset.range(len(numbers)).batch(ROWS_AT_A_TIME).map(named).unbatch(), read
 
 
 def _read_content(row):
@@ -287,4 +303,5 @@ def augmentation_seed(seed, epoch, position):
 
 def _stateless_seed(seed, epoch, position, use):
     """A seed pair for `tf.random.stateless_*`: distinct for each epoch, position and use of a run."""
-    return tf.stack([tf.constant((seed << 16) + use, tf.int64), (epoch << 32) + tf.cast(position, tf.int64)])
+    seed, epoch, position = (tf.cast(number, tf.int64) for number in (seed, epoch, position))
+    return tf.stack([seed * (1 << 16) + use, epoch * (1 << 32) + position])

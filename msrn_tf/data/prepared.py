@@ -8,7 +8,6 @@ import json
 import os
 
 import numpy as np
-from scipy import sparse
 
 from msrn_tf.arrays import map_array, read_arrays
 from msrn_tf.data.examples import Examples
@@ -45,7 +44,7 @@ def index_columns(examples, shards, offsets):
     if examples.num_labels <= MOST_DENSE_LABELS:
         return columns | {"target": examples.targets}
     kept = examples.compressed_targets()
-    arrays = (kept.differences.data, kept.differences.indices, kept.differences.indptr, np.int8(kept.default))
+    arrays = (kept.values, kept.columns, kept.starts, np.int8(kept.default))
     return columns | dict(zip(COMPRESSED_TARGETS, arrays, strict=True))
 
 
@@ -121,23 +120,22 @@ def _targets_of(columns, num_labels):
     """
     if "target" in columns:
         return columns["target"]
-    data, indices, indptr, default = (columns[name] for name in COMPRESSED_TARGETS)
+    values, places, starts, default = (columns[name] for name in COMPRESSED_TARGETS)
     if default.shape != () or default not in (ABSENT, UNKNOWN):
         raise ValueError("its default target is neither 0 nor -1")
-    if any(array.ndim != 1 or array.dtype.kind != "i" for array in (data, indices, indptr)) or not indptr.size:
+    if any(array.ndim != 1 or array.dtype.kind != "i" for array in (starts, places, values)) or not starts.size:
         raise ValueError("its targets are no compressed rows")
-    is_sound = indptr[0] == 0 and indptr[-1] == len(data) == len(indices) and (np.diff(indptr) >= 0).all()
-    if not is_sound or (indices.size and (indices.min() < 0 or indices.max() >= num_labels)):
+    are_rows = starts[0] == 0 and starts[-1] == len(values) == len(places) and (starts[1:] >= starts[:-1]).all()
+    if not are_rows or (places.size and (places.min() < 0 or places.max() >= num_labels)):
         raise ValueError("its targets are no compressed rows of so many labels")
-    matrix = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, num_labels), copy=False)
-    return CompressedTargets(matrix, int(default))
+    return CompressedTargets(starts, places, values, num_labels, int(default))
 
 
 def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
     """What in an index does not fit its data set, in a few words; None for a sound one."""
     if ids.ndim != 1 or ids.dtype.kind not in "US":
         return "its image_id is no column of names"
-    values = targets.differences.data if isinstance(targets, CompressedTargets) else targets
+    values = targets.values if isinstance(targets, CompressedTargets) else targets
     for name, kind, shape, wanted in (
         ("target", values.dtype, targets.shape, (ids.size, num_labels)),
         ("shard", shards.dtype, shards.shape, ids.shape),
@@ -145,9 +143,7 @@ def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
     ):
         if kind.kind not in "iu" or shape != wanted:
             return f"its {name} is {kind} of shape {shape}, not whole numbers of shape {wanted}"
-    default = targets.default if isinstance(targets, CompressedTargets) else 0
-    known = (PRESENT - default, ABSENT - default, UNKNOWN - default)
-    if values.size and (values.min() < min(known) or values.max() > max(known)):
+    if values.size and (values.min() < UNKNOWN or values.max() > PRESENT):
         return "it has targets other than 1, 0 and -1"
     if ids.size and (shards.min() < 0 or shards.max() >= len(paths)):
         return f"it has shards {shards.min()} to {shards.max()}, and {DATASET_FILE} {len(paths)}"

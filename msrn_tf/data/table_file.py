@@ -37,9 +37,9 @@ def read_table(path, needed, optional=()):
     twice = [name for name, count in collections.Counter(names).items() if count > 1 and name in known]
     if twice:
         raise UserError(f"{path}: has two columns {twice[0]}; leave one of them out")
-    strangers = [name for name in names if name not in known and name]
-    if strangers:
-        say(f"warning: {path}: columns that are not read: {shown(strangers)}", error=True)
+    unread = [name for name in names if name not in known and name]
+    if unread:
+        say(f"warning: {path}: columns that are not read: {shown(unread)}", error=True)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows = []
     try:

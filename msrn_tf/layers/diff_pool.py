@@ -28,6 +28,18 @@ class DiffPool(keras.layers.Layer):
     Returns:
         The group semantics G `[m, D]`, the assignment S `[C, m]`, whose rows sum to 1, and the loss, a float32 scalar.
         The loss is returned and not added to the layer's losses: replicas share those lists.
+
+    Examples:
+
+    >>> pool = DiffPool(2)
+    >>> groups, assignment, loss = pool(keras.random.normal((5, 8)), np.eye(5))
+    >>> tuple(groups.shape), tuple(assignment.shape)
+    ((2, 8), (5, 2))
+    >>> np.allclose(np.sum(assignment, axis=1), 1, atol=1e-5)
+    True
+
+    Reference:
+        Qu et al., arXiv 2106.11596, §3.2, after Ying et al., arXiv 1806.08804.
     """
 
     def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):

@@ -27,6 +27,19 @@ class GraphAttention(keras.layers.Layer):
 
     Returns:
         `[nodes, units]`.
+
+    Examples:
+
+    >>> labels = keras.random.normal((3, 4))
+    >>> adjacency = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    >>> layer = GraphAttention(8)
+    >>> tuple(layer(labels, adjacency).shape)
+    (3, 8)
+    >>> np.asarray(layer.neighbour_weights(labels, adjacency))[1].tolist()
+    [0.0, 1.0, 0.0]
+
+    Reference:
+        Qu et al., arXiv 2106.11596, §3.2, after Veličković et al., arXiv 1710.10903.
     """
 
     def __init__(self, units, activation="elu", **kwargs):

@@ -23,6 +23,12 @@ class MLPHead(keras.layers.Layer):
 
     Returns:
         Logits `[batch, C]`, float32.
+
+    Examples:
+
+    >>> head = MLPHead(num_labels=5, hidden_units=16)
+    >>> tuple(head(keras.random.normal((2, 7, 24)), keras.ops.zeros((5, 2))).shape)
+    (2, 5)
     """
 
     def __init__(self, num_labels, hidden_units=2048, dropout=0.0, kernel_initializer="glorot_uniform", **kwargs):
@@ -107,6 +113,12 @@ class ElementwiseHead(keras.layers.Layer):
 
     Returns:
         Logits `[batch, C]`, float32.
+
+    Examples:
+
+    >>> head = ElementwiseHead(num_labels=5)
+    >>> tuple(head(keras.random.normal((2, 7, 24)), keras.ops.ones((5, 2)) / 2).shape)
+    (2, 5)
     """
 
     def __init__(self, num_labels, dropout=0.0, **kwargs):

@@ -36,6 +36,21 @@ class MSRN(MultiLabelClassifier):
 
     Raises:
         ValueError: parts that do not fit together.
+
+    Examples:
+
+    >>> images = keras.Input((None, None, 3))
+    >>> maps = [keras.layers.Conv2D(8, 3, stride, "same")(images) for stride in (8, 16, 32)]
+    >>> model = make_msrn(
+    ...     keras.Model(images, maps), ["cat", "dog", "sofa"], image_size=64, mean=(124, 116, 104), std=(58, 57, 57),
+    ...     word_vector_size=10, num_groups=1, channels=16, head="elementwise",
+    ... )
+    >>> model.build((None, 64, 64, 3))
+    >>> _ = model.semantics.adjacency.assign(np.eye(3))
+    >>> _ = model.semantics.word_vectors.assign(np.random.normal(size=(3, 10)))
+    >>> logits, evidence = model.classify_and_explain(np.zeros((2, 64, 64, 3), "uint8"))
+    >>> tuple(logits.shape), [tuple(scale.shape) for scale in evidence]
+    ((2, 3), [(2, 3, 8, 8), (2, 3, 4, 4), (2, 3, 2, 2)])
     """
 
     explains = True

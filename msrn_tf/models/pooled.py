@@ -18,6 +18,16 @@ class PooledClassifier(MultiLabelClassifier):
         dropout: float. Rate of dropout before the Dense layer, in training.
         head: the Dense layer; None: a new one.
         **kwargs: see `MultiLabelClassifier`, also for call arguments and result.
+
+    Examples:
+
+    >>> images = keras.Input((None, None, 3))
+    >>> backbone = keras.Model(images, keras.layers.Conv2D(8, 3, 32, "same")(images))
+    >>> model = PooledClassifier(
+    ...     backbone, ["cat", "dog"], image_size=64, mean=(124, 116, 104), std=(58, 57, 57), pooling="max"
+    ... )
+    >>> tuple(model(np.zeros((2, 64, 64, 3), "uint8")).shape)
+    (2, 2)
     """
 
     def __init__(self, *args, pooling="avg", dropout=0.0, head=None, **kwargs):

@@ -64,8 +64,8 @@ class SemanticsEncoder(_WithoutInput):
 
     >>> encoder = SemanticsEncoder(num_labels=4, word_vector_size=6, units=8, num_groups=2)
     >>> encoder.build()
-    >>> encoder.adjacency.assign(np.eye(4))
-    >>> encoder.word_vectors.assign(np.random.normal(size=(4, 6)))
+    >>> _ = encoder.adjacency.assign(np.eye(4))
+    >>> _ = encoder.word_vectors.assign(np.random.normal(size=(4, 6)))
     >>> semantics = encoder()
     >>> tuple(semantics.vectors.shape), tuple(semantics.assignment.shape)
     ((6, 8), (4, 2))
@@ -144,6 +144,12 @@ class ConstantSemantics(_WithoutInput):
 
     Returns:
         `Semantics`, with a loss of 0.
+
+    Examples:
+
+    >>> constant = ConstantSemantics.of(SemanticsEncoder(num_labels=4, word_vector_size=6, units=8))
+    >>> tuple(constant().vectors.shape), len(constant.trainable_variables)
+    ((4, 8), 0)
     """
 
     def __init__(self, num_labels, units, num_groups=0, **kwargs):

@@ -6,24 +6,24 @@ import os
 import numpy as np
 
 from msrn_tf.data.examples import name_of
-from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order
+from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
 
-def check_photos(source):
+def check_photos(examples, max_pixels):
     """Refuses the first photo that cannot be decoded, before anything is computed. Raises `UserError`."""
-    count = len(source.examples)
     with (
-        ProgressBar("decoding validation photos", count) as bar,
+        ProgressBar("decoding validation photos", len(examples)) as bar,
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
     ):
-        for row, reason in enumerate(threads.map(source.why_not_decoded, range(count))):
+        reasons = threads.map(lambda example: why_not_decoded(example, max_pixels), examples)
+        for done, (example, reason) in enumerate(zip(examples, reasons, strict=True), 1):
             if reason:
                 threads.shutdown(cancel_futures=True)
-                raise UserError(_refusal(source.examples[row], reason))
-            bar.update(row + 1)
+                raise UserError(_refusal(example, reason))
+            bar.update(done)
 
 
 def _refusal(example, reason):

@@ -37,6 +37,17 @@ def make_strategy(name="auto", num_cpu_replicas=1):
     return tf.distribute.MirroredStrategy(devices[:1] if name == "one" else devices)
 
 
+def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy, accumulation_steps: int = 1) -> None:
+    """Refuses a batch that cannot be divided among replicas and their steps. Raises `UserError`."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * accumulation_steps):
+        steps = f" × {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
+        raise UserError(
+            f"`batch_size`={batch_size}: is not divisible by {replicas} replicas{steps}; use a multiple of "
+            f"{replicas * accumulation_steps}"
+        )
+
+
 def worker_index(strategy):
     """0 for the chief, or where there is one worker."""
     resolver = strategy.cluster_resolver

@@ -108,16 +108,7 @@ def make_train_step(config, model, strategy, num_examples, feature_maps=None):
         strategy: `tf.distribute.Strategy`.
         num_examples: int, size of the training split.
         feature_maps: as in `TrainStep`.
-
-    Raises:
-        UserError: the batch size is no multiple of replicas × accumulation steps.
     """
-    part = strategy.num_replicas_in_sync * config.accumulation_steps
-    if config.batch_size % part:
-        raise UserError(
-            f"`batch_size`={config.batch_size}: is not divisible by {strategy.num_replicas_in_sync} replicas × "
-            f"{config.accumulation_steps} accumulation steps; use a multiple of {part}"
-        )
     steps_per_epoch = max(1, num_examples // config.batch_size)
     decay = decay_of_share(config.ema_share, config.epochs * steps_per_epoch) if config.ema_share else config.ema_decay
     schedule = learning_rate_schedule(

@@ -10,12 +10,12 @@ from msrn_tf.training.memory import OPTIMIZER_SLOTS
 
 def print_start(configs, strategy, model, label_graph, train_examples, val_examples):
     """Devices, data, label graph, parameters by part, memory. `configs`: data, model, optimisation, run."""
-    data, model_config, optimization, _ = configs
+    _, model_config, optimization, _ = configs
     kind = strategy.extended.worker_devices[0].split(":")[-2]
     say(f"devices    {strategy.num_replicas_in_sync} × {kind}, {optimization.batch_size} images a step")
     say(
         f"data       {len(train_examples)} images to train on, {len(val_examples)} to validate, "
-        f"{data.image_size} pixels"
+        f"{model.image_size} pixels"
     )
     if model_config.model == "msrn":
         say(f"graph      {label_graph.describe(model_config.graph_threshold)}")

@@ -1,7 +1,6 @@
 """The training loop: epochs of steps, validation after each, the best model kept, and checkpoints to go on from."""
 
 import contextlib
-import dataclasses
 import math
 import os
 import time
@@ -23,19 +22,6 @@ from msrn_tf.training.distribution import any_worker, has_workers, of_all_worker
 STEPS_BETWEEN_CHECKS = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class FitPlan:
-    """How long to train, on what order of images, how often to write checkpoints, and which steps to profile."""
-
-    epochs: int
-    seed: int
-    skip_bad_images: bool = True
-    checkpoint_minutes: float = 10.0
-    checkpoint_steps: int = 0
-    profile_steps: tuple[int, ...] = ()
-    backbone_factor: float = 1.0
-
-
 LOST_WORKER = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -55,12 +41,14 @@ class Trainer:
         train_step: `TrainStep`.
         checkpoints: `RunCheckpoints`, restored where the run goes on.
         run_log: `RunLog`.
-        workdir: the run's folder.
+        optimization, run: of `msrn_tf.config`: how long, in what order and with which checkpoints to train.
+        skip_bad_images: bool. Skip photos that cannot be decoded, rather than to end the run.
         stop: `StopSignals`, or None.
     """
 
-    def __init__(self, train_step, checkpoints, run_log, workdir, stop=None):
-        self.train_step, self.checkpoints, self.run_log, self.workdir = train_step, checkpoints, run_log, workdir
+    def __init__(self, train_step, checkpoints, run_log, optimization, run, skip_bad_images=True, stop=None):
+        self.train_step, self.checkpoints, self.run_log = train_step, checkpoints, run_log
+        self.optimization, self.run, self.skip_bad_images = optimization, run, skip_bad_images
         self.model, self.optimizer, self.strategy = train_step.model, train_step.optimizer, train_step.strategy
         self.batch_size = train_step.batch_size
         self.stop = stop
@@ -69,12 +57,11 @@ class Trainer:
         self._is_profiling = False
         self._bad_validation = {}
 
-    def fit(self, training, validation, plan):
+    def fit(self, training, validation):
         """Trains from where the checkpoints are to the end of the last epoch.
 
         Args:
             training, validation: `BatchSource`; `validation` is None where there is nothing to validate on.
-            plan: `FitPlan`.
 
         Returns:
             The best epoch's record.
@@ -86,7 +73,7 @@ class Trainer:
             LostWorkerError: another worker is gone.
         """
         try:
-            return self._fit(training, validation, plan)
+            return self._fit(training, validation)
         except LOST_WORKER as error:
             raise LostWorkerError(
                 f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it goes "
@@ -95,68 +82,68 @@ class Trainer:
         finally:
             self._end_profile()
 
-    def _fit(self, training, validation, plan):
+    def _fit(self, training, validation):
         if len(training.examples) < self.batch_size:
             raise UserError(f"`batch_size`={self.batch_size}: more than the {len(training.examples)} training images")
         self._check_same_position()
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
             raise Interrupted("stopped before the first step")
-        batches = TrainingBatches(training, self.strategy, self.batch_size, plan.seed, plan.skip_bad_images)
-        for epoch in range(int(self.checkpoints.epoch), plan.epochs + 1):
-            record = self._train_epoch(batches, epoch, plan)
+        batches = TrainingBatches(training, self.strategy, self.batch_size, self.run.seed, self.skip_bad_images)
+        for epoch in range(int(self.checkpoints.epoch), self.optimization.epochs + 1):
+            record = self._train_epoch(batches, epoch)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is
             with self._stopped_while_validating(epoch), averaged():
-                record |= self._validate(validation, record, plan)
+                record |= self._validate(validation, record)
                 score, best = record.get("val_mAP") or -1.0, float(self.checkpoints.best_map)
                 # Without a score (nothing to validate on, or no label present that can be decoded) one model is kept.
                 record["best"] = validation is None or score > best or best < 0
                 if record["best"]:
                     self.checkpoints.best_map.assign(score)
                     if self.is_chief:
-                        save_model(self.model, os.path.join(self.workdir, "model.keras"))
+                        save_model(self.model, os.path.join(self.run.workdir, "model.keras"))
             if self.is_chief:
                 self.run_log.write(record)
-                say(_summary(record, plan.epochs))
+                say(_summary(record, self.optimization.epochs))
             self._advance(epoch + 1, 0, dict.fromkeys(SUMMED, 0.0))
             self._save_checkpoint()
         return self.run_log.best()
 
-    def _train_epoch(self, batches, epoch, plan):
+    def _train_epoch(self, batches, epoch):
         steps, first = batches.steps, int(self.checkpoints.batch)
         sums = {name: float(self.checkpoints.sums[name]) for name in SUMMED}
         started = time.perf_counter()
         pending = []
-        with ProgressBar(f"epoch {epoch}/{plan.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
+        with ProgressBar(f"epoch {epoch}/{self.optimization.epochs}", steps, "steps", quiet=not self.is_chief) as bar:
             for step, batch in enumerate(batches.in_epoch(epoch, first), first + 1):
-                with self._profiled((epoch - 1) * steps + step, plan):
+                with self._profiled((epoch - 1) * steps + step):
                     pending.append(self.train_step(*batch))
-                if step % STEPS_BETWEEN_CHECKS == 0 or step == steps or self._acts_now(plan, step):
+                if step % STEPS_BETWEEN_CHECKS == 0 or step == steps or self._acts_now(step):
                     last_loss = self._collect(pending, sums, (epoch - 1) * steps + step)
                     rate = (step - first) * self.batch_size / (time.perf_counter() - started)
                     bar.update(step, f"loss {last_loss:.4f}, {rate:.1f} images/s")
-                    self._checkpoint_where_due(epoch, step, steps, sums, plan)
+                    self._checkpoint_where_due(epoch, step, steps, sums)
         seconds = time.perf_counter() - started
         return {
             "epoch": epoch,
             "step": epoch * steps,
             **{name: total / steps for name, total in sums.items()},
-            **self._learning_rates(plan),
+            **self._learning_rates(),
             "bad_images": len(batches.bad),
             "images_per_second": (steps - first) * self.batch_size / seconds,
         }
 
-    def _learning_rates(self, plan):
+    def _learning_rates(self):
         """Of both groups, at the last step."""
         rate = float(self.optimizer.learning_rate)
-        return {"learning_rate": rate, "backbone_learning_rate": rate * plan.backbone_factor}
+        return {"learning_rate": rate, "backbone_learning_rate": rate * self.optimization.backbone_factor}
 
     @contextlib.contextmanager
-    def _profiled(self, step, plan):
+    def _profiled(self, step):
         """Writes a profile of the planned steps for TensorBoard."""
-        first, last = plan.profile_steps or (0, 0)
+        first, last = self.run.profile_steps or (0, 0)
         if self.is_chief and step == first:
-            tf.profiler.experimental.start(os.path.join(self.workdir, "tensorboard"))
+            tf.profiler.experimental.start(os.path.join(self.run.workdir, "tensorboard"))
             self._is_profiling = True
         yield
         if step == last:
@@ -189,16 +176,19 @@ class Trainer:
 
     # Stopping and checkpoints
 
-    def _acts_now(self, plan, step):
+    def _acts_now(self, step):
         """Whether a signal or the count of steps asks for a checkpoint. Several workers agree on signals less often."""
         signalled = self._is_stopping() and not has_workers(self.strategy)
-        return signalled or bool(plan.checkpoint_steps and step % plan.checkpoint_steps == 0)
+        return signalled or self._is_counted(step)
 
-    def _checkpoint_where_due(self, epoch, step, steps, sums, plan):
+    def _is_counted(self, step):
+        return bool(self.run.checkpoint_steps and step % self.run.checkpoint_steps == 0)
+
+    def _checkpoint_where_due(self, epoch, step, steps, sums):
         """Writes what is due, also after the last step where the run stops: validation would keep it waiting."""
-        is_late = time.monotonic() - self._last_checkpoint > 60 * plan.checkpoint_minutes > 0
+        is_late = time.monotonic() - self._last_checkpoint > 60 * self.run.checkpoint_minutes > 0
         stopping, late = any_worker(self.strategy, self._is_stopping(), is_late)
-        counted = plan.checkpoint_steps and step % plan.checkpoint_steps == 0
+        counted = self._is_counted(step)
         self._advance(epoch, step, sums)
         if stopping or (step < steps and (late or counted)):
             self._save_checkpoint()
@@ -222,7 +212,7 @@ class Trainer:
         positions = of_all_workers(self.strategy, int(self.checkpoints.epoch), int(self.checkpoints.batch))
         if len(set(positions)) > 1:
             raise UserError(
-                f"`workdir`={self.workdir}: the workers start in different places (epoch, step: "
+                f"`workdir`={self.run.workdir}: the workers start in different places (epoch, step: "
                 f"{', '.join(map(str, positions))}); give a folder that all share"
             )
 
@@ -236,12 +226,13 @@ class Trainer:
         self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
 
-    def _validate(self, source, record, plan):
+    def _validate(self, source, record):
         """What to add to the epoch's record: metrics, or nothing where there is nothing to validate on."""
         if source is None:
             return {}
         examples = source.examples
-        with ProgressBar(f"validating {record['epoch']}/{plan.epochs}", len(examples), quiet=not self.is_chief) as bar:
+        title = f"validating {record['epoch']}/{self.optimization.epochs}"
+        with ProgressBar(title, len(examples), quiet=not self.is_chief) as bar:
 
             def progress(done):
                 bar.update(done)
@@ -249,7 +240,7 @@ class Trainer:
                 if self._is_stopping() and not has_workers(self.strategy):
                     raise Interrupted
 
-            bad, before = (self._bad_validation if plan.skip_bad_images else None), len(self._bad_validation)
+            bad, before = (self._bad_validation if self.skip_bad_images else None), len(self._bad_validation)
             scores = self.evaluator.scores(source, progress, bad)
         targets = np.array(examples.targets)
         if bad is not None:
