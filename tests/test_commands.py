@@ -159,7 +159,7 @@ def test_a_batch_that_replicas_and_their_steps_cannot_share_is_refused():
     check_batch_size(12, strategy, accumulation_steps=3)
     with pytest.raises(UserError, match=r"`batch_size`=9: is not divisible by 2 replicas; use a multiple of 2"):
         check_batch_size(9, strategy)
-    with pytest.raises(UserError, match=r"--batch_size=8: .* 2 replicas × 3 accumulation steps; use a multiple of 6"):
+    with pytest.raises(UserError, match=r"`batch_size`=8: .* 2 replicas × 3 accumulation steps; use a multiple of 6"):
         check_batch_size(8, strategy, accumulation_steps=3)
 
 
