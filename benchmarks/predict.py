@@ -15,7 +15,7 @@ import tensorflow as tf
 from msrn_tf.data.photo_batches import decoded_batches
 from msrn_tf.data.photos import find_photos
 from msrn_tf.models.factory import load_model
-from msrn_tf.predict import predicted_rows
+from msrn_tf.predict import predict_files
 
 
 def seconds(function):
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
     ways = {
         "model alone": model_alone,
-        "predict": lambda: list(predicted_rows(model, paths, size)),
+        "predict": lambda: list(predict_files(model, paths, size)),
     }
     for way in ways.values():
         way()

@@ -1,3 +1,3 @@
 """From a trained `model.keras` to TF-Serving and to devices."""
 
-import msrn_tf  # noqa: F401  first of all: it starts TensorFlow without its messages and registers the layers
+import msrn_tf  # noqa: F401  before anything imports TensorFlow, whose messages it holds back

@@ -19,16 +19,15 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from export.heatmap_files import write_heatmaps
 from export.serving.warm_up import predict_request
 from msrn_tf import command_line
-from msrn_tf.config import option
-from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.command_line import option
 from msrn_tf.data.photo_batches import why_unreadable
 from msrn_tf.data.photos import find_photos, why_not_a_photo_file
 from msrn_tf.data.pillow_decoding import pixels_by_pillow
 from msrn_tf.errors import UserError
-from msrn_tf.predict import print_rows
+from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
@@ -116,7 +115,7 @@ class Client:
                 pause = wait * random.uniform(0.5, 1.0)  # clients that failed together do not come back together
                 if error.code() not in RETRIED or attempt == self._retries or time.monotonic() + pause > until:
                     raise ServingFailure(
-                        f"--address={self.address}: {self.model_name} gave no answer "
+                        f"`address`={self.address}: {self.model_name} gave no answer "
                         f"({error.code().name}: {error.details()})"
                     ) from error
                 time.sleep(pause)
@@ -143,6 +142,7 @@ class ClientConfig:
     batch_size: int = option(8, "photos in a request", low=1)
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
+    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
@@ -150,12 +150,14 @@ class ClientConfig:
 
 def main(arguments, config):
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
+    if config.json and config.csv:
+        raise UserError("--csv: does not go with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
     heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
     credentials = _credentials(config)
-    rows, bad, failure = [], [], None
+    predictions, bad, failure = [], [], None
     with (
         Client(
             config.address, config.model_name, config.version, config.version_label, config.deadline, config.retries,
@@ -170,9 +172,15 @@ def main(arguments, config):
             except ServingFailure as error:
                 failure = error
                 break
-            rows, bad = rows + answered, bad + refused
+            predictions, bad = predictions + answered, bad + refused
             bar.update(start + len(part))
-    print_rows(rows, config)
+    if config.json:
+        print_json_of(predictions, config.top_k)
+    elif config.csv:
+        # A server gives labels best first, in no order of its own.
+        print_csv_of(predictions, sorted(predictions[0].labels) if predictions else [])
+    else:
+        print_table_of(predictions, config.top_k)
     for path in bad:
         say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
@@ -182,30 +190,25 @@ def main(arguments, config):
 
 
 def ask(client, paths, heatmaps=None):
-    """`(rows, bad)`: what `msrn_tf.predict` makes for each photo, and the paths that are no photos.
+    """`(predictions, bad)`: a `Prediction` for each photo, and the paths that are no photos.
 
     `heatmaps`: `HeatmapFiles`, where heat-maps are asked for too.
     """
     outputs = client.predict([read_photo(path) for path in paths], "explain" if heatmaps else "serving_default")
-    rows, bad = [], []
+    predictions, bad = [], []
     for index, path in enumerate(paths):
         if not outputs["valid"][index]:
             bad.append(path)
             continue
         labels = [label.decode(errors="backslashreplace") for label in outputs["labels"][index]]
-        present = zip(labels, outputs["is_present"][index], strict=True)
-        row = {
-            "photo": path,
-            "labels": labels,
-            "scores": [round(float(score), 6) for score in outputs["scores"][index]],
-            "present": [label for label, is_present in present if is_present],
-        }
+        answer = zip(labels, outputs["scores"][index], outputs["is_present"][index], strict=True)
+        prediction = Prediction.of(path, answer)
         if heatmaps:
-            shown = labels[: max(1, len(row["present"]))]
-            maps = dict(zip(shown, outputs["attention"][index], strict=False))
-            row["heatmaps"] = write_heatmaps(path, maps, heatmaps)
-        rows.append(row)
-    return rows, bad
+            maps = dict(zip(labels, outputs["attention"][index], strict=False))
+            written = heatmaps.write_combined(path, {label: maps[label] for label in prediction.explained})
+            prediction = dataclasses.replace(prediction, heatmaps=written)
+        predictions.append(prediction)
+    return predictions, bad
 
 
 def read_photo(path):

@@ -15,7 +15,7 @@ from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
 from msrn_tf.files import write_beside
@@ -58,8 +58,10 @@ def main(data, config):
         raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
     if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
         raise UserError(f"--output={config.output}: its folder does not exist")
-    model = load_model(config.model)
-    classifiers = {path: open_classifier(path, config.threads, "--tflite") for path in config.tflite}
+    with argument("model"):
+        model = load_model(config.model)
+    with argument("tflite"):
+        classifiers = {path: open_classifier(path, config.threads) for path in config.tflite}
     for path, classifier in classifiers.items():
         check_labels(path, classifier, model)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)

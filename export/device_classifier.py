@@ -14,6 +14,7 @@ import time
 import zipfile
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
 with contextlib.suppress(ImportError):  # HEIC, as phones take photos: pip install pillow-heif
@@ -21,10 +22,6 @@ with contextlib.suppress(ImportError):  # HEIC, as phones take photos: pip insta
 
     pillow_heif.register_heif_opener()
 
-try:
-    from ai_edge_litert.interpreter import Interpreter
-except ImportError:  # TensorFlow has the same interpreter, until it is removed there
-    from tensorflow.lite import Interpreter
 
 LABELS_FILE, THRESHOLDS_FILE = "labels.txt", "thresholds.txt"
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "HEIF")

@@ -17,10 +17,11 @@ from export.serving.configuration import write_configuration
 from export.serving.warm_up import example_photo, write_warm_up_requests
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
-from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
 from msrn_tf.models.factory import in_dtype, load_model
@@ -57,7 +58,8 @@ def main(config):
     for flag in ("model", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     photos = read_photos(config.photos, model.image_size)
     version = choose_version(config.output, config.version)
     name = config.model_name or os.path.basename(os.path.abspath(config.output))

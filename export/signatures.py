@@ -6,7 +6,8 @@ are answered with `valid` false and leave their neighbours, perhaps of another c
 
 import tensorflow as tf
 
-from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.data.decoding import evaluation_pixels
 
 EXAMPLE_FEATURE = "image/encoded"
 CLASSIFY_METHOD = "tensorflow/serving/classify"

@@ -14,7 +14,7 @@ from export.serving.warm_up import example_photo
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
@@ -54,7 +54,9 @@ def main(data, config):
             raise UserError(f"--{flag} is missing: give the model.keras and the .tflite to write")
     if not os.path.isdir(os.path.dirname(config.output) or ".") or os.path.isdir(config.output):
         raise UserError(f"--output={config.output}: its folder does not exist, or it is a folder; name a .tflite")
-    model, mode = load_model(config.model), MODES[config.quantize]
+    with argument("model"):
+        model = load_model(config.model)
+    mode = MODES[config.quantize]
     check(model, config)
     if mode.warning:
         say(f"warning: {mode.warning}")

@@ -15,7 +15,7 @@ from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.calibration import METHODS
 from msrn_tf.evaluation.calibrator import calibrate
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -53,7 +53,8 @@ def main(data, config):
     if config.target_precision and config.target_recall:
         raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
     output = config.output or config.model
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     check_output("output" if config.output else "model", output)
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)

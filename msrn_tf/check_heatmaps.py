@@ -12,7 +12,7 @@ from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation import faithfulness
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.files import write_beside
@@ -38,7 +38,8 @@ def main(data, config):
     """Checks as configured."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras whose heat-maps to check")
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     if not model.explains:
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)

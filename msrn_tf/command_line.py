@@ -2,22 +2,25 @@
 
 absl reads the flags (and `--flagfile`), with three of its habits mended: a line of a flagfile without `--` and any
 other stray word is an error, not silently ignored; a bad flag ends with status 2; `--help` shows this command's flags
-by concern.
+by subject.
 """
 
 import dataclasses
 import logging as standard_logging
 import os
+import re
+import select
 import sys
 import textwrap
 
 from absl import flags, logging
 
-from msrn_tf.errors import UserError, file_error, is_out_of_memory, printable
+from msrn_tf.errors import UserError, file_error, first_line, is_out_of_memory, printable
 from msrn_tf.files import check_output
 from msrn_tf.flagfile import expanded
 
 USAGE_STATUS = 2
+NOBODY_READS_STATUS = 128 + 13  # as shells say it of a program that SIGPIPE ended
 PATHS = ("input", "file", "folder")
 
 
@@ -53,23 +56,23 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
         positional: what words without `--` are, for `--help` (`"PHOTO_OR_DIR..."`); None: there are none.
         chooses_devices: bool. Whether `main` says which GPUs may be seen before they are looked for, and does that.
     """
-    concerns = [*configs, *([extra_flags] if extra_flags else [])]
-    for concern in concerns:
-        define_flags(concern)
+    subjects = [*configs, *([extra_flags] if extra_flags else [])]
+    for subject in subjects:
+        define_flags(subject)
 
     logging.set_verbosity(logging.WARNING)
     standard_logging.getLogger("tensorflow").setLevel(standard_logging.WARNING)
 
     def parse(argv):
         if any(argument in ("--help", "-help", "-h", "--helpfull", "--helpshort") for argument in argv[1:]):
-            print(help_text(usage, concerns, positional))
+            print(help_text(usage, subjects, positional))
             sys.exit(0)
         try:
             arguments = flags.FLAGS(expanded(argv))[1:]
         except flags.Error as error:
             _fail(f"{error} (see --help)")
         except UserError as error:
-            _fail(str(error))
+            _fail(error)
         if arguments and positional is None:
             _fail(
                 f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
@@ -78,8 +81,9 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
         return arguments
 
     def call(arguments):
+        values = []
         try:
-            values = [from_flags(concern) for concern in concerns]
+            values += [from_flags(subject) for subject in subjects]
             check_outputs(*values)
             if "tensorflow" in sys.modules and not chooses_devices:
                 from msrn_tf.gpus import find_gpus  # no device that answers without TensorFlow has to have it
@@ -87,7 +91,7 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
                 find_gpus()
             main(*values) if positional is None else main(arguments, *values)
         except UserError as error:
-            _fail(str(error), error.exit_status)
+            _fail(with_flags(str(error), *values), error.exit_status)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
         except Exception as error:
@@ -97,14 +101,23 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
             _fail(printable(sentence))
 
     logging.use_absl_handler()
-    # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
-    call(parse(sys.argv))
+    try:
+        try:
+            # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
+            call(parse(sys.argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written there at the end
+        sys.exit(NOBODY_READS_STATUS)
     sys.exit()
 
 
-def define_flags(concern):
+def define_flags(subject):
     """Defines an absl flag for each field of a dataclass, with its bounds and choices."""
-    for field in dataclasses.fields(concern):
+    for field in dataclasses.fields(subject):
         default = field.default
         help_, choices = field.metadata["help"], field.metadata["choices"]
         low, high = field.metadata["low"], field.metadata["high"]
@@ -126,10 +139,10 @@ def define_flags(concern):
             flags.DEFINE_string(field.name, default, help_)
 
 
-def from_flags(concern):
+def from_flags(subject):
     """An instance of the dataclass with the flags' values. Raises `UserError` for a path that cannot be one."""
     values = {}
-    for field in dataclasses.fields(concern):
+    for field in dataclasses.fields(subject):
         value = flags.FLAGS[field.name].value
         if isinstance(value, list):
             value = tuple(value) if field.metadata["repeated"] else tuple(map(int, value))
@@ -137,7 +150,7 @@ def from_flags(concern):
             several = isinstance(value, tuple)
             value = tuple(_path(field.name, one) for one in value) if several else _path(field.name, value)
         values[field.name] = value
-    return concern(**values)
+    return subject(**values)
 
 
 def _path(flag, text):
@@ -160,6 +173,12 @@ def check_outputs(*instances):
                     check_output(field.name, path, folder=kind == "folder")
 
 
+def with_flags(sentence, *instances):
+    """A library's sentence with the flags of this command in place of the arguments that it names in backticks."""
+    names = "|".join(field.name for instance in instances for field in dataclasses.fields(instance))
+    return re.sub(rf"`({names})`", r"--\1", sentence)
+
+
 def memory_error(error, instances):
     """The sentence for memory that ran out, with the flags of this command that help."""
     named = {
@@ -173,25 +192,24 @@ def memory_error(error, instances):
     ]
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     goes_on = (
         "; the last checkpoint is whole, and the same command goes on from it, also with another --accumulation_steps "
         "or --recompute_backbone (other changes need a --workdir of their own)"
         if "workdir" in named and "epochs" in named
         else ""
     )
-    return f"memory ran out ({reason}); what helps: {what}{goes_on}"
+    return f"memory ran out ({first_line(error)}); what helps: {what}{goes_on}"
 
 
-def help_text(usage, concerns, positional=None):
-    """`--help`: usage, then the flags of each concern with defaults, choices and bounds."""
+def help_text(usage, subjects, positional=None):
+    """`--help`: usage, then the flags of each subject with defaults, choices and bounds."""
     module = (
         sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
     )
     lines = [f"python -m {module} [--flagfile=FILE] [--flag=value ...] {positional or ''}".rstrip(), "", usage.strip()]
-    for concern in concerns:
-        lines += ["", f"{concern.__doc__}:"]
-        for field in dataclasses.fields(concern):
+    for subject in subjects:
+        lines += ["", f"{subject.__doc__}:"]
+        for field in dataclasses.fields(subject):
             default = field.default
             value = ",".join(map(str, default)) if isinstance(default, tuple) else default
             value = str(value).lower() if isinstance(value, bool) else value
@@ -201,6 +219,13 @@ def help_text(usage, concerns, positional=None):
             lines.append(f"  --{field.name}={value}")
             lines += textwrap.wrap(note, 110, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
+
+
+def _nobody_reads(stream):
+    """Whether a stream is a pipe that nobody reads any more, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _are_integers(values):

@@ -1,20 +1,23 @@
-"""What can be chosen, one dataclass a concern; `msrn_tf.command_line` makes the commands' flags from the fields."""
+"""What can be chosen, one dataclass a subject; `msrn_tf.command_line` makes the commands' flags from the fields."""
 
 import dataclasses
 
+from msrn_tf.choices import (
+    AUGMENTATIONS,
+    CACHED_AUGMENTATIONS,
+    ENCODERS,
+    LOSSES,
+    MAX_PIXELS,
+    MIXES,
+    OPTIMIZERS,
+    SCHEDULES,
+    STRATEGIES,
+    STRIDES,
+)
 from msrn_tf.command_line import option
-from msrn_tf.data.augmentation import AUGMENTATIONS, MIXES
-from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.readers import DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
-from msrn_tf.models.semantics import GRAPH_LAYERS
-from msrn_tf.models.taps import STRIDES
-from msrn_tf.training.distribution import STRATEGIES
-from msrn_tf.training.feature_cache import CACHED_AUGMENTATIONS
-from msrn_tf.training.losses import LOSSES
-from msrn_tf.training.optimizers import OPTIMIZERS
-from msrn_tf.training.schedules import SCHEDULES
 
 FROZEN_STRIDES = (0, 2, 4, 8, 16, 32)
 
@@ -85,9 +88,7 @@ class ModelConfig:
         False, "recompute activations in the backward pass: less memory, more time", may_change=True
     )
     init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
-    encoder: str = option(
-        "gat", "layers over the label graph: graph attention or convolution", choices=tuple(GRAPH_LAYERS)
-    )
+    encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=ENCODERS)
     head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
     channels: int = option(512, "width of label semantics and projected feature maps", low=1)

@@ -1,5 +1,10 @@
-"""Errors that a person can act on: one sentence that names the file or flag, what was found and what to do."""
+"""Errors that a person can act on: one sentence that names the file or argument, what was found and what to do.
 
+Sentences name arguments as Keras does, in backticks: "`batch_size`=7: is not divisible …". Where a command prints one,
+its flags of those names stand in their place (`command_line`).
+"""
+
+import contextlib
 import errno
 import os
 import re
@@ -24,6 +29,22 @@ class UserError(Exception):
 
     def __init__(self, message):
         super().__init__(printable(message))
+
+
+@contextlib.contextmanager
+def argument(name):
+    """Within it, a `UserError` about the value of an argument, which its sentence starts with, names that too."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"`{name}`={error}",)
+        raise
+
+
+def first_line(error, most=200):
+    """What another library's error says, for a sentence of ours: its first line, and none of its own arguments."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:most].replace("`", "'")
 
 
 class DivergenceError(UserError):

@@ -9,7 +9,7 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.label_choice import for_labels
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
@@ -66,15 +66,15 @@ def main(data, config):
     )
     examples = read_split(reader, config.split, data.drop_unlabelled)
 
-    def measured(path, flag):
-        with strategy.scope():
-            model = load_model(path, flag)
+    def measured(name, path):
+        with strategy.scope(), argument(name):
+            model = load_model(path)
         evaluator = Evaluator(model, config.batch_size, strategy, config.image_sizes, config.flip)
         ordered = for_labels(examples, reader, model.labels)
-        with ProgressBar(f"evaluating {flag}", len(examples) * max(1, len(evaluator.image_sizes))) as bar:
+        with ProgressBar(f"evaluating --{name}", len(examples) * max(1, len(evaluator.image_sizes))) as bar:
             return measure(evaluator, ordered, protocol, reader, bar.update, data.max_pixels)
 
-    found = measured(config.model, "--model")
+    found = measured("model", config.model)
     metrics = found.metrics
     if config.bootstrap:
         with ProgressBar("bootstrap", config.bootstrap, "resamples") as bar:
@@ -87,7 +87,7 @@ def main(data, config):
             raise UserError(
                 f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
             )
-        other = measured(config.baseline, "--baseline")
+        other = measured("baseline", config.baseline)
         unknown = [label for label in found.model.labels if label not in other.model.labels]
         if unknown:
             raise UserError(

@@ -34,17 +34,17 @@ def write_beside(path, content):
         raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
 
 
-def check_output(flag, path, folder=False):
+def check_output(name, path, folder=False):
     """Refuses at the start what cannot be written to at the end; leaves nothing behind.
 
     Args:
-        flag: that names the path, for the sentence.
+        name: of the argument that the path is, for the sentence.
         path: of a file, in a folder that is there; or of a `folder`, which may be new.
 
     Raises:
         UserError: it is a folder in the place of a file, lies below a file, or nothing can be written there.
     """
-    subject = f"--{flag}={path}"
+    subject = f"`{name}`={path}"
     if _is_device(path):
         return
     if not folder and os.path.isdir(path):

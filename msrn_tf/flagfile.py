@@ -10,6 +10,8 @@ from msrn_tf.text import lines_of, read_text
 def expanded(arguments):
     """A command line with the lines of its flagfiles in their places, as absl expands it, in any encoding of `text_of`.
 
+    A flagfile that another one names is looked for beside that, then in the working directory.
+
     Raises:
         UserError: a flagfile cannot be read, or names itself.
     """
@@ -34,7 +36,9 @@ def _lines(path, around):
     if not path:
         raise UserError("--flagfile: names no file; write --flagfile=FILE")
     path = os.path.expanduser(path)
-    if path in around:
+    beside = os.path.join(os.path.dirname(around[-1]) if around else "", path)
+    path = beside if os.path.exists(beside) else path
+    if os.path.realpath(path) in map(os.path.realpath, around):
         raise UserError(f"--flagfile={path}: names itself; take that line out")
     try:
         lines = lines_of(read_text(path, "give a text file with a flag a line", only_regular=False))

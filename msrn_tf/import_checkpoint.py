@@ -14,7 +14,7 @@ import numpy as np
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.lists import read_lines
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, argument
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
 from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
 from msrn_tf.label_graph.validation import label_names
@@ -63,7 +63,7 @@ def main(config):
     if not config.output.endswith(".keras"):
         raise UserError(f"--output={config.output}: must end in .keras")
     _check_folder("output", config.output)
-    tensors = TensorFile(config.checkpoint, "--checkpoint")
+    tensors = TensorFile(config.checkpoint, "checkpoint")
     model, report = model_from_published(
         tensors, read_label_graph(config), config.head, config.image_size, config.graph_threshold
     )
@@ -97,10 +97,14 @@ def write_published(config):
     if not config.to_torch.endswith(".safetensors"):
         raise UserError(f"--to_torch={config.to_torch}: must end in .safetensors")
     _check_folder("to_torch", config.to_torch)
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     if not isinstance(model, MSRN):
         raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
-    state = published_state(model)
+    try:
+        state = published_state(model)
+    except UserError as error:
+        raise UserError(f"--to_torch: {error}") from error
     temporary = config.to_torch + ".tmp"
     try:
         save_file(state, temporary)

@@ -1,8 +1,6 @@
 """`python -m msrn_tf.predict`: names what is in photos, and shows where the model looked."""
 
-import csv
 import dataclasses
-import json
 import os
 import sys
 
@@ -13,10 +11,11 @@ from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError, printable
+from msrn_tf.errors import UserError, argument
 from msrn_tf.models.factory import load_model
+from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
-from msrn_tf.terminal import Table, print_table, say
+from msrn_tf.terminal import say
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmap_files import KINDS, HeatmapFiles, group_names
 
@@ -24,7 +23,6 @@ UNREADABLE_STATUS = 1
 SHEET_CELL = 220
 SHEET_COLUMNS = 6
 MOST_ON_SHEET = 240
-FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,25 +54,26 @@ def main(arguments, config):
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
     paths = find_photos(arguments, sys.stdin.buffer)
-    model = load_model(config.model)
+    with argument("model"):
+        model = load_model(config.model)
     if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
     if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
         raise UserError(f"--heatmaps_by=group: {config.model} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
-    rows = []
+    predictions = []
     with ProgressBar("predicting", len(paths), "photos") as bar:
-        for row in predicted_rows(model, paths, config.batch_size, heatmaps, bar.update):
-            rows.append(row)
+        for prediction in predict_files(model, paths, config.batch_size, heatmaps, bar.update):
+            predictions.append(prediction)
             if config.json:
-                print_rows([row], config)
+                print_json_of([prediction], config.top_k)
     if config.csv:
-        print_csv(rows, model.labels)
+        print_csv_of(predictions, model.labels)
     elif not config.json:
-        print_rows(rows, config)
-    if config.sheet and rows:
-        write_sheet(rows, config.sheet)
-    done = {row["photo"] for row in rows}
+        print_table_of(predictions, config.top_k)
+    if config.sheet and predictions:
+        write_sheet(predictions, config.sheet)
+    done = {prediction.photo for prediction in predictions}
     bad = [path for path in paths if path not in done]
     for path in bad:
         say(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", error=True)
@@ -82,8 +81,8 @@ def main(arguments, config):
         sys.exit(UNREADABLE_STATUS)
 
 
-def predicted_rows(model, paths, batch_size, heatmaps=None, progress=None):
-    """Rows of `predict_photos` for the photos that can be decoded, decoded while the model works.
+def predict_files(model, paths, batch_size, heatmaps=None, progress=None):
+    """A `Prediction` for each photo that can be decoded; they are decoded while the model works.
 
     Args:
         heatmaps: `HeatmapFiles` or None.
@@ -94,10 +93,12 @@ def predicted_rows(model, paths, batch_size, heatmaps=None, progress=None):
         # The last batch is filled up: the model is traced for one shape.
         padded = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
         scores, maps = _first(len(indices), forward(padded))
-        rows = _rows(model, [paths[index] for index in indices], scores)
-        if heatmaps:
-            _add_heatmaps(model, rows, maps, heatmaps)
-        yield from rows
+        for row, index in enumerate(indices):
+            prediction = _prediction(model, paths[index], scores[row])
+            if heatmaps:
+                written = _write_heatmaps(model, prediction, [scale[row] for scale in maps], heatmaps)
+                prediction = dataclasses.replace(prediction, heatmaps=written)
+            yield prediction
         if progress:
             progress(int(indices[-1]) + 1)
 
@@ -121,93 +122,44 @@ def _first(count, outputs):
 
 
 def predict_photos(model, photos):
-    """One row a photo: path, labels best first, their scores, and which are present.
+    """A `Prediction` for each photo whose pixels are at hand.
 
     Args:
         photos: list of (path, uint8 `[size, size, 3]`).
     """
-    return _rows(model, [path for path, _ in photos], model.probabilities(tf.stack([pixels for _, pixels in photos])))
+    scores = model.probabilities(tf.stack([pixels for _, pixels in photos]))
+    return [_prediction(model, path, row) for (path, _), row in zip(photos, scores, strict=True)]
 
 
-def _rows(model, paths, scores):
-    rows = []
-    for path, row in zip(paths, scores, strict=True):
-        order = np.argsort(-row, kind="stable")
-        rows.append(
-            {
-                "photo": path,
-                "labels": [model.labels[c] for c in order],
-                "scores": [round(float(row[c]), 6) for c in order],
-                "present": [model.labels[c] for c in order if row[c] >= model.thresholds[c]],
-            }
-        )
-    return rows
+def _prediction(model, path, scores):
+    order = np.argsort(-scores, kind="stable")
+    return Prediction.of(path, [(model.labels[c], scores[c], scores[c] >= model.thresholds[c]) for c in order])
 
 
-def _add_heatmaps(model, rows, maps, heatmaps):
-    """Writes heat-maps of a batch, and their files' paths into its rows."""
-    by_group = heatmaps.by == "group"
-    for index, row in enumerate(rows):
-        if by_group:
-            shown = dict(enumerate(group_names(model)))
-        else:
-            # A photo without a present label still gets one picture: where its best label looked.
-            shown = {model.labels.index(label): label for label in row["present"] or row["labels"][:1]}
-        photo = whole_photo(row["photo"])
-        chosen = {name: [scale[index, c] for scale in maps] for c, name in shown.items()}
-        row["heatmaps"] = heatmaps.write(row["photo"], photo, chosen)
+def _write_heatmaps(model, prediction, maps, heatmaps):
+    """Writes the heat-maps of one photo, a `[labels or groups, h, w]` for each scale; returns the files' paths."""
+    if heatmaps.by == "group":
+        shown = dict(enumerate(group_names(model)))
+    else:
+        shown = {model.labels.index(label): label for label in prediction.explained}
+    chosen = {name: [scale[c] for scale in maps] for c, name in shown.items()}
+    return heatmaps.write(prediction.photo, whole_photo(prediction.photo), chosen)
 
 
-def print_rows(rows, config):
-    """The table, or a JSON line a photo."""
-    if config.json:
-        for row in rows:
-            top = {key: row[key][: config.top_k] for key in ("labels", "scores")}
-            say(json.dumps(row | top))
-        return
-    table = Table("photo", f"best {config.top_k} labels (present ones marked *)")
-    for row in rows:
-        best = zip(row["labels"][: config.top_k], row["scores"], strict=False)
-        names = [f"{'*' if label in row['present'] else ''}{label} {score:.3f}" for label, score in best]
-        table.add_row(os.path.basename(row["photo"]), "  ".join(names))
-    print_table(table)
-
-
-def print_csv(rows, labels):
-    """A line a photo: its path, the present labels separated by `|`, and the score of each label.
-
-    What a spreadsheet would compute (`=`, `+`, `-`, `@` in front) gets a `'` before it, which there means "text";
-    control characters, and a `|` within a label, come as escapes.
-    """
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(csv_text, ["photo", "present", *labels]))
-    for row in rows:
-        scores = dict(zip(row["labels"], row["scores"], strict=True))
-        present = "|".join(label.replace("|", "\\|") for label in row["present"])
-        writer.writerow([csv_text(row["photo"]), csv_text(present), *(scores[label] for label in labels)])
-
-
-def csv_text(text):
-    """Other people's text as a cell that neither a spreadsheet nor a terminal obeys (OWASP, "CSV injection")."""
-    shown = printable(text)
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA_STARTS) else shown
-
-
-def write_sheet(rows, path):
+def write_sheet(predictions, path):
     """Many photos on one picture, each with its present labels."""
     cells = []
-    for row in rows[:MOST_ON_SHEET]:
-        photo = whole_photo(row["photo"])
+    for prediction in predictions[:MOST_ON_SHEET]:
+        photo, scores = whole_photo(prediction.photo), prediction.score_of
         photo.thumbnail((SHEET_CELL, SHEET_CELL))
-        scores = dict(zip(row["labels"], row["scores"], strict=True))
-        present = ", ".join(f"{label} {scores[label]:.2f}" for label in row["present"]) or "no label"
-        cells.append((photo, [present, os.path.basename(row["photo"])]))
+        present = ", ".join(f"{label} {scores[label]:.2f}" for label in prediction.present) or "no label"
+        cells.append((photo, [present, os.path.basename(prediction.photo)]))
     sheet = captioned_grid(cells, min(SHEET_COLUMNS, len(cells)), SHEET_CELL, lines=2)
     try:
         sheet.save(path)
     except (OSError, ValueError) as error:
         raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
-    left_out = f", the first of {len(rows)}" if len(rows) > len(cells) else ""
+    left_out = f", the first of {len(predictions)}" if len(predictions) > len(cells) else ""
     say(f"sheet of {len(cells)} photos{left_out}: {path}", error=True)
 
 

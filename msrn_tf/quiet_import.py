@@ -1,7 +1,7 @@
 """Imports TensorFlow without its native start-up messages (a missing GPU, CPU instructions): nothing to act on."""
 
 import contextlib
-import importlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -29,10 +29,28 @@ def captured_native_stderr():
             os.close(saved)
 
 
-def import_tensorflow():
-    """The tensorflow module. These messages come before TensorFlow reads `TF_CPP_MIN_LOG_LEVEL`."""
+class _QuietFinder:
+    """Finds TensorFlow, once, with a loader that holds back its messages. They come before it reads any setting."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(cls)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def quietly(module):
+                with captured_native_stderr():
+                    execute(module)
+
+            spec.loader.exec_module = quietly
+        return spec
+
+
+def quiet_tensorflow():
+    """Lets whoever imports TensorFlow first do so without its messages; imports nothing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    with captured_native_stderr():
-        return importlib.import_module("tensorflow")
+    if "tensorflow" not in sys.modules and _QuietFinder not in sys.meta_path:
+        sys.meta_path.insert(0, _QuietFinder)

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 
 from msrn_tf.arrays import array_header, check_archive, check_unpacked_size
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
@@ -33,15 +33,15 @@ class TensorFile(collections.abc.Mapping):
 
     Args:
         path: file; its ending says what it is.
-        flag: flag that names the file, for errors.
+        argument: the name of the argument that the file is, for errors.
 
     Raises:
         UserError: the file is missing, cut, of another kind, holds other Python objects, or would unpack to far more
             than it is.
     """
 
-    def __init__(self, path, flag):
-        self.path, self.flag, self.notes = str(path), flag, {}
+    def __init__(self, path, argument):
+        self.path, self.argument, self.notes = str(path), argument, {}
         if not os.path.isfile(self.path):
             raise self.error("no such file")
         if self.path.endswith(".npz"):
@@ -96,7 +96,7 @@ class TensorFile(collections.abc.Mapping):
 
     def error(self, sentence):
         """A `UserError` that names the file."""
-        return UserError(f"{self.flag}={self.path}: {sentence}")
+        return UserError(f"`{self.argument}`={self.path}: {sentence}")
 
     def _open_npz(self):
         try:
@@ -253,4 +253,4 @@ def _numpy_numbers():
 
 
 def _first_line(error):
-    return re.split(r"\. |\n", str(error).strip())[0][:200] or type(error).__name__
+    return first_line(error).split(". ")[0]

@@ -28,9 +28,14 @@ class Table(rich.table.Table):
         super().add_row(*map(_plain, cells), **options)
 
 
+class _Console(Console):
+    def on_broken_pipe(self):  # called where the error is handled; rich would end the process
+        raise
+
+
 def print_table(table):
     """To standard output; where that is no terminal, lines are as long as they need to be."""
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    _Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
 def _plain(cell):

@@ -17,6 +17,7 @@ from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
 from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import argument
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
@@ -92,7 +93,7 @@ def _train_on(strategy, configs, stop):
         print_start(configs, strategy, model, inputs.label_graph, inputs.training, inputs.validation or ())
         say_each("cache      ", cached)
         say_each("transfer   ", transferred)
-        say_each("warning: ", [*warnings, *damaged])
+        say_each("warning: ", [command_line.with_flags(warning, *configs) for warning in [*warnings, *damaged]])
         if path:
             say(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
     trainer = Trainer(train_step, checkpoints, run_log, optimization, run, data.bad_images == "skip", stop)
@@ -143,7 +144,11 @@ def read_inputs(configs, goes_on):
 
 def transfer_into(model, path):
     """Takes what fits from the model of `--init_from`, and returns sentences about it."""
-    return transfer_weights(load_model(path, "--init_from"), model).describe() if path else []
+    if not path:
+        return []
+    with argument("init_from"):
+        source = load_model(path)
+    return transfer_weights(source, model).describe()
 
 
 def open_sources(data, model, inputs):

@@ -169,7 +169,7 @@ def test_without_a_network_one_sentence_says_what_to_fetch(monkeypatch, name):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    with pytest.raises(UserError, match=r"--backbone_weights=imagenet: .* fetch https://\S+ .*--backbone_weights=FILE"):
+    with pytest.raises(UserError, match=r"`backbone_weights`=imagenet: .* fetch https://\S+ .*`backbone_weights`=FILE"):
         build_backbone(name, "imagenet")
     with pytest.raises(UserError, match="there are none"):
         build_backbone("resnet_tiny", "imagenet")
@@ -204,7 +204,7 @@ def test_code_in_a_keras_file_is_refused_and_does_not_run(tmp_path):
     keras.Model(inputs, code(inputs)).save(path)
     assert trace.exists()  # when it was made
     trace.unlink()
-    with pytest.raises(UserError, match=r"does not fit .*`Lambda` layer"):
+    with pytest.raises(UserError, match=r"does not fit .*'Lambda' layer"):
         build_backbone("resnet_tiny", path)
     assert not trace.exists()
 

@@ -157,9 +157,9 @@ def test_choices_that_cannot_work_are_named(change, flag):
 def test_a_batch_that_replicas_and_their_steps_cannot_share_is_refused():
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     check_batch_size(12, strategy, accumulation_steps=3)
-    with pytest.raises(UserError, match=r"--batch_size=9: is not divisible by 2 replicas; use a multiple of 2"):
+    with pytest.raises(UserError, match=r"`batch_size`=9: is not divisible by 2 replicas; use a multiple of 2"):
         check_batch_size(9, strategy)
-    with pytest.raises(UserError, match=r"--batch_size=8: .* 2 replicas × 3 accumulation steps; use a multiple of 6"):
+    with pytest.raises(UserError, match=r"`batch_size`=8: .* 2 replicas × 3 accumulation steps; use a multiple of 6"):
         check_batch_size(8, strategy, accumulation_steps=3)
 
 
@@ -183,9 +183,9 @@ def test_a_label_without_a_positive_is_named():
 def test_a_validation_split_that_shows_no_label_is_refused_and_labels_that_it_lacks_are_said():
     assert check_validation(["cat", "dog"], examples_of([[1, 0], [0, 1]]), "val") == []
     assert check_validation(["cat", "dog"], examples_of([[1, 0], [0, -1]]), "val") == [
-        "--val_split=val: no image shows dog"
+        "`val_split`=val: no image shows dog"
     ]
-    with pytest.raises(UserError, match="--val_split=val: no image shows any label"):
+    with pytest.raises(UserError, match="`val_split`=val: no image shows any label"):
         check_validation(["cat", "dog"], examples_of([[0, 0], [0, -1]]), "val")
 
 
@@ -223,13 +223,14 @@ import dataclasses, json, sys
 from absl import flags
 from absl.testing import flagsaver
 from msrn_tf import command_line, config
+from msrn_tf.flagfile import expanded
 concerns = (config.TrainingDataConfig, config.ModelConfig, config.OptimizationConfig, config.RunConfig)
 for concern in concerns:
     command_line.define_flags(concern)
 found = []
 for files in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
-        assert not flags.FLAGS(["train", "--workdir=w", *(f"--flagfile={file}" for file in files)])[1:]
+        assert not flags.FLAGS(expanded(["train", "--workdir=w", *(f"--flagfile={file}" for file in files)]))[1:]
         values = [command_line.from_flags(concern) for concern in concerns]
         config.check_training(*values)
         found.append({key: value for one in values for key, value in dataclasses.asdict(one).items()})

@@ -92,11 +92,11 @@ def test_thresholds_from_the_measured_photos_are_refused(evaluator):
     def measured(**choices):
         return measure(evaluator, examples, Protocol("demo", "test", "calibrated", **choices), reader)
 
-    with pytest.raises(UserError, match="--calibration_split=test holds 24 of the 24 photos"):
+    with pytest.raises(UserError, match="`calibration_split`=test holds 24 of the 24 photos"):
         measured(calibration_split="test")
-    with pytest.raises(UserError, match="--calibration_split is missing"):
+    with pytest.raises(UserError, match="`calibration_split` is missing"):
         measured()
-    optimistic = measured(calibration_split="test", may_be_optimistic=True).metrics
+    optimistic = measured(calibration_split="test", i_know_this_is_optimistic=True).metrics
     honest = measured(calibration_split="val").metrics
     assert "demo:val" in honest["protocol"]["thresholds"] and len(set(honest["thresholds"].values())) > 1
     assert optimistic["OF1"] != honest["OF1"]

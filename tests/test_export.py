@@ -96,11 +96,13 @@ def test_every_encoding_gets_the_scores_of_prediction(model, signatures):
     outputs = signatures["serving_default"](image_bytes=tf.constant([READABLE[name] for name in names]))
     assert outputs["valid"].all()
     photos = [(name, pixels_of(READABLE[name])) for name in names]
-    for index, row in enumerate(predict_photos(model, photos)):
-        assert [label.decode() for label in outputs["labels"][index]] == row["labels"], row["photo"]
-        np.testing.assert_allclose(outputs["scores"][index], row["scores"], atol=1e-5)
-        present = [label for label, there in zip(row["labels"], outputs["is_present"][index], strict=True) if there]
-        assert present == row["present"]
+    for index, expected in enumerate(predict_photos(model, photos)):
+        labels = [label.decode() for label in outputs["labels"][index]]
+        assert labels == expected.labels, expected.photo
+        np.testing.assert_allclose(outputs["scores"][index], expected.scores, atol=1e-5)
+        assert [label for label, there in zip(labels, outputs["is_present"][index], strict=True) if there] == list(
+            expected.present
+        )
     assert all(len(value) == len(names) for value in outputs.values())
 
 

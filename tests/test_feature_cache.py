@@ -170,7 +170,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, 
     try:
         usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1 << 40)
         monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
-        with pytest.raises(UserError, match=r"--cache_features=.*: cannot be written \(No space left on device\)"):
+        with pytest.raises(UserError, match=r"`cache_features`=.*: cannot be written \(No space left on device\)"):
             FeatureCache(str(tmp_path), model).open(examples, training=True)
         assert not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
     finally:
@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_no_bus_error(model, 
 def test_too_small_a_disk_is_told_before_anything_is_computed(model, examples, tmp_path, monkeypatch):
     usage = feature_cache.shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"--cache_features=.*: needs 0\.0 GB and 0\.0 are free; choose another folder"):
+    with pytest.raises(UserError, match=r"`cache_features`=.*: needs 0\.0 GB and 0\.0 are free; choose another folder"):
         FeatureCache(str(tmp_path), model).open(examples, augment="flip", training=True)
     assert not [name for name in os.listdir(tmp_path) if name.startswith("train")]
 

@@ -51,6 +51,24 @@ def test_a_flagfile_that_is_no_text_or_names_itself_is_refused(tmp_path, content
         expanded([f"--flagfile={path}"])
 
 
+def test_a_flagfile_finds_another_beside_it_then_in_the_working_directory(tmp_path, monkeypatch):
+    for name, text in {
+        "configs/a.cfg": "--flagfile=inner/b.cfg\n--flagfile=c.cfg\n--flagfile=d.cfg",
+        "configs/inner/b.cfg": "--flagfile=../c.cfg\n--b",
+        "configs/c.cfg": "--c=beside",
+        "elsewhere/c.cfg": "--c=here",
+        "elsewhere/d.cfg": "--d=here",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for path in ("../configs/a.cfg", str(tmp_path / "configs" / "a.cfg")):
+        assert expanded([f"--flagfile={path}"]) == ["--c=beside", "--b", "--c=beside", "--d=here"]
+    (tmp_path / "configs" / "inner" / "b.cfg").write_text("--flagfile=../inner/../a.cfg")
+    with pytest.raises(UserError, match=r"a\.cfg: names itself"):
+        expanded(["--flagfile=../configs/a.cfg"])
+
+
 def test_a_command_reads_a_flagfile_with_a_byte_order_mark_and_refuses_a_missing_one(tmp_path):
     (tmp_path / "a.cfg").write_bytes(codecs.BOM_UTF8 + b"--dataset=nosuch\n--model=m\n")
     assert_refused(command("msrn_tf.train", "--flagfile=a.cfg", "--workdir=w", cwd=tmp_path), "--model")

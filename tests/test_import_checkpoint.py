@@ -57,7 +57,7 @@ def test_a_published_checkpoint_of_every_form_gives_the_published_logits(shared,
         if ending == ".pth.tar" and importlib.util.find_spec("torch") is None:
             continue  # what is missing then is said by the small tests, which are skipped
         write_tensors(state, path, prefix="module.")
-        tensors = TensorFile(path, "--checkpoint")
+        tensors = TensorFile(path, "checkpoint")
         if model is None:
             model, report = model_from_published(tensors, graph)
         else:  # the same network, without building it again
@@ -152,7 +152,7 @@ def test_there_and_back_keeps_every_bit(small_state, tmp_path, ending, head):
     state |= {name: small_state[name] for name in small_state if state[name].shape == small_state[name].shape}
     path = str(tmp_path / f"checkpoint{ending}")
     write_tensors(state, path)
-    model, report = model_from_published(TensorFile(path, "--checkpoint"), small_graph(), head, image_size=64)
+    model, report = model_from_published(TensorFile(path, "checkpoint"), small_graph(), head, image_size=64)
     back = published_state(model)
     assert set(back) == set(state)
     for name in report.used:
@@ -173,7 +173,7 @@ def test_a_large_kernel_goes_over_in_blocks(small_state, tmp_path, monkeypatch):
             write_tensors(small_state, path)
         except pytest.skip.Exception:
             continue
-        model, _ = model_from_published(TensorFile(path, "--checkpoint"), small_graph(), image_size=64)
+        model, _ = model_from_published(TensorFile(path, "checkpoint"), small_graph(), image_size=64)
         for name, variable in published_variables(model).items():
             np.testing.assert_array_equal(to_published(name, np.asarray(variable)), small_state[name], err_msg=name)
     assert len(model.head.hidden._blocks()) > 1
@@ -209,7 +209,7 @@ def test_the_command_imports_and_writes_back(small_state, label_graph, tmp_path)
         ({"num_groups": 0}, "this model has none"),
         ({"tap_pooling": "none"}, "pools every feature map"),
         ({"tap_pooling": "auto"}, "pools every feature map"),
-        ({"encoder": "gcn"}, "has no --encoder=gcn"),
+        ({"encoder": "gcn"}, "has no `encoder`=gcn"),
         ({"mean": (127.5,) * 3}, "normalises pixels by ImageNet's"),
     ],
     ids=str,
@@ -249,14 +249,14 @@ def test_a_small_checkpoint_whose_shapes_ask_for_a_large_model_is_refused(small_
     large = {"fc1.bias": np.zeros(10**6, np.float32), "label_embed.layers.1.W": np.zeros((1, 10**6), np.float32)}
     write_tensors(small_state | large, str(tmp_path / "c.safetensors"))
     with pytest.raises(UserError, match="its shapes do not fit together"):
-        model_from_published(TensorFile(str(tmp_path / "c.safetensors"), "--checkpoint"), small_graph(), image_size=64)
+        model_from_published(TensorFile(str(tmp_path / "c.safetensors"), "checkpoint"), small_graph(), image_size=64)
 
 
 def test_a_tensor_that_repeats_what_is_stored_is_not_unpacked(tmp_path):
     torch = pytest.importorskip("torch", reason=NO_TORCH)
     torch.save({"fc1.bias": torch.zeros(1).expand(10**9)}, tmp_path / "c.pth")
     with pytest.raises(UserError, match="would unpack to 4,000 MB"):
-        TensorFile(str(tmp_path / "c.pth"), "--checkpoint")
+        TensorFile(str(tmp_path / "c.pth"), "checkpoint")
 
 
 def test_bad_checkpoints_are_refused_in_a_sentence(small_state, label_graph, tmp_path):
@@ -297,7 +297,7 @@ def test_numbers_that_changed_within_a_file_are_found_by_its_checksum(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(np.float32(1).tobytes() * 10) + 400] ^= 1
     path.write_bytes(content)
-    tensors = TensorFile(str(path), "--checkpoint")
+    tensors = TensorFile(str(path), "checkpoint")
     np.testing.assert_array_equal(tensors.read("a"), np.zeros(1000))
     for read in (tensors.read, lambda name: list(tensors.blocks(name))):
         with pytest.raises(UserError, match="b cannot be read; the file is damaged there"):
@@ -316,11 +316,11 @@ def test_a_file_of_tensors_of_random_bytes_is_read_or_refused(tmp_path, rng):
                 content[place] = rng.integers(0, 256)
             path.write_bytes(content[: rng.integers(1, len(content))] if index % 4 == 0 else content)
             try:
-                tensors = TensorFile(str(path), "--checkpoint")
+                tensors = TensorFile(str(path), "checkpoint")
                 for name in tensors:
                     assert tensors.read(name).dtype.kind in "fiu"
             except UserError as error:
-                assert str(error).startswith("--checkpoint=")
+                assert str(error).startswith("`checkpoint`=")
 
 
 def test_bfloat16_is_read_from_safetensors(tmp_path):
@@ -329,7 +329,7 @@ def test_bfloat16_is_read_from_safetensors(tmp_path):
     text = json.dumps(header).encode()
     upper_halves = (value.view(np.uint32) >> 16).astype(np.uint16)
     (tmp_path / "c.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + upper_halves.tobytes())
-    tensors = TensorFile(str(tmp_path / "c.safetensors"), "--checkpoint")
+    tensors = TensorFile(str(tmp_path / "c.safetensors"), "checkpoint")
     np.testing.assert_array_equal(tensors.read("a"), value)
     np.testing.assert_array_equal(np.concatenate([block for _, block in tensors.blocks("a")]), value)
 
@@ -380,7 +380,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(label_graph, tmp_path):
         with open(evil, "wb") as file:
             pickle.dump(content, file)
         with pytest.raises(UserError, match=r"is no pickle of NumPy arrays alone \(it names"):
-            read_array_pickle(evil, "--graph_pickle")
+            read_array_pickle(evil, "graph_pickle")
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(LABELS))
     run = command(
@@ -398,10 +398,10 @@ def test_a_malicious_checkpoint_is_refused_and_does_not_run(tmp_path):
         path = str(tmp_path / "evil.pth.tar")
         torch.save({"state_dict": {"W": Malice(trace)}}, path, _use_new_zipfile_serialization=not old)
         with pytest.raises(UserError, match="it could run commands"):
-            TensorFile(path, "--checkpoint")
+            TensorFile(path, "checkpoint")
     np.savez(tmp_path / "evil.npz", W=np.array([Malice(trace)], dtype=object))
     with pytest.raises(UserError, match="holds Python objects"):
-        TensorFile(str(tmp_path / "evil.npz"), "--checkpoint")
+        TensorFile(str(tmp_path / "evil.npz"), "checkpoint")
     assert not trace.exists()
 
 
@@ -410,7 +410,7 @@ def test_torch_files_of_older_forms_and_cut_ones(tmp_path):
     path, value = str(tmp_path / "old.pth.tar"), torch.arange(6.0).reshape(2, 3)
     state = {"module.a": value, "b": value.to(torch.bfloat16), "h": value.half()}
     torch.save({"state_dict": state, "best_score": np.float32(3)}, path, _use_new_zipfile_serialization=False)
-    tensors = TensorFile(path, "--checkpoint")
+    tensors = TensorFile(path, "checkpoint")
     for name in ("a", "b", "h"):
         np.testing.assert_array_equal(tensors[name].read(), value.numpy())
     assert tensors.notes == {} or tensors.notes["best_score"] == 3
@@ -421,7 +421,7 @@ def test_torch_files_of_older_forms_and_cut_ones(tmp_path):
         with open(path, "wb") as file:
             file.write(content[: len(content) // 2])
         with pytest.raises(UserError, match="is no whole PyTorch file"):
-            TensorFile(path, "--checkpoint")
+            TensorFile(path, "checkpoint")
 
 
 def test_without_torch_the_sentence_says_what_to_do(tmp_path, monkeypatch):
@@ -429,7 +429,7 @@ def test_without_torch_the_sentence_says_what_to_do(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"")
     with pytest.raises(UserError, match="PyTorch is needed to read it: pip install torch"):
-        TensorFile(str(tmp_path / "a.pth"), "--checkpoint")
+        TensorFile(str(tmp_path / "a.pth"), "checkpoint")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -454,7 +454,7 @@ def test_pickles_written_by_python_2_are_read(tmp_path):
         b"\xff\xff\xffK\x00tb\x89U\x10\x03\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00tbs."
     )
     (tmp_path / "old.pkl").write_bytes(content)
-    found = read_array_pickle(str(tmp_path / "old.pkl"), "--graph_pickle")
+    found = read_array_pickle(str(tmp_path / "old.pkl"), "graph_pickle")
     np.testing.assert_array_equal(found["nums"], [3, 5])
 
 
@@ -487,7 +487,7 @@ def test_random_bytes_are_no_pickle(tmp_path, rng):
         try:
             read_graph_pickle(path, LABELS)
         except UserError as error:
-            assert str(error).startswith("--graph_pickle=")
+            assert str(error).startswith("`graph_pickle`=")
 
 
 def test_text_is_encoded_only_as_arrays_need_it(tmp_path):
@@ -498,4 +498,4 @@ def test_text_is_encoded_only_as_arrays_need_it(tmp_path):
     with open(tmp_path / "x.pkl", "wb") as file:
         pickle.dump(Encoded(), file)
     with pytest.raises(UserError, match="rot13"):
-        read_array_pickle(str(tmp_path / "x.pkl"), "--graph_pickle")
+        read_array_pickle(str(tmp_path / "x.pkl"), "graph_pickle")

@@ -109,7 +109,7 @@ def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_pat
     ("dataset", "labels", "words"),
     [
         ("demo", "grass,boot", "has no label boot; did you mean boat"),
-        ("demo", "nosuch.txt", "--labels=nosuch.txt: is no file, and the data set has no label nosuch.txt"),
+        ("demo", "nosuch.txt", "`labels`=nosuch.txt: is no file, and the data set has no label nosuch.txt"),
         ("demo", "sky,grass,sky", "names sky twice"),
         ("demo", ",", "names no label"),
         ("csv", "yak,emu", "has no label yak, emu"),
@@ -134,7 +134,7 @@ def test_rare_labels_are_left_out_and_named_with_their_counts(table, capsys):
     assert "labels of fewer than 1 photos in split train: ox (0)" in capsys.readouterr().err
     assert open_dataset("csv", table(), min_photos=3).labels == ("cat",)
     assert open_dataset("csv", table(), "ox,dog,cat", 1, "val").labels == ("ox", "dog")
-    with pytest.raises(UserError, match="--min_photos=4: no label has as many photos in split"):
+    with pytest.raises(UserError, match="`min_photos`=4: no label has as many photos in split"):
         open_dataset("csv", table(), min_photos=4)
 
 

@@ -200,7 +200,7 @@ def test_the_labels_of_a_graph_are_compared_as_those_of_data_are(tmp_path):
 
     assert LabelGraph.load(save(np.array(["cafe\u0301", " a\u00a0b "]))).labels == ("café", "a b")
     for labels in (np.array(["a", "a\u200b"]), np.array(["a\nb"]), np.array([1, 2]), np.array(["a", "\u200b"])):
-        with pytest.raises(UserError, match=r"--label_graph=.*g\.npz"):
+        with pytest.raises(UserError, match=r"`label_graph`=.*g\.npz"):
             LabelGraph.load(save(labels))
 
 

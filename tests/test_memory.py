@@ -44,7 +44,7 @@ def test_the_published_head_of_many_labels_is_refused_before_it_is_made_and_the_
     config, optimization = ModelConfig(), OptimizationConfig()
     # 1,200 labels and 240 groups, 3 strides of 512 channels, 2048 units: 18.1 GB, thrice with gradient and momentum.
     kernel = 1440 * 1536 * 2048
-    with pytest.raises(UserError, match=r"--head=mlp: .*1,200 labels.*--head=elementwise") as refused:
+    with pytest.raises(UserError, match=r"`head`=mlp: .*1,200 labels.*`head`=elementwise") as refused:
         check_memory(config, optimization, ON_CPU, graph_of(1200), available=20e9)
     assert f"need {3 * 4 * kernel / 1e9:.0f}" in str(refused.value)
     assert "head/hidden/kernel is 2,211,840 × 2,048" in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_what_can_be_written_is_accepted_and_nothing_is_left_of_the_try(tmp_path
 def test_what_cannot_be_written_is_said_at_the_start(tmp_path, path, folder, words):
     (tmp_path / "text").write_text("a file")
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(UserError, match=f"^--output=.*{words}"):
+    with pytest.raises(UserError, match=f"^`output`=.*{words}"):
         check_output("output", str(tmp_path / path), folder)
 
 

@@ -118,7 +118,7 @@ def test_voc_2012_lies_as_2007_does(tmp_path):
     ("name", "folder"), [("nosuch", "."), ("voc2007", ""), ("voc2007", "missing"), ("voc2007", ".")]
 )
 def test_a_missing_data_set_is_named(tmp_path, name, folder):
-    with pytest.raises(UserError, match="--data"):
+    with pytest.raises(UserError, match="`data"):
         open_dataset(name, folder and str(tmp_path / folder))
 
 
@@ -795,7 +795,7 @@ def test_numbers_for_each_label_and_states_of_each_label_of_tensorflow_datasets(
     ],
 )
 def test_a_set_of_tensorflow_datasets_without_names_of_labels_is_refused(tfds_reader, features):
-    with pytest.raises(UserError, match="--dataset=tfds:x: has no"):
+    with pytest.raises(UserError, match="`dataset`=tfds:x: has no"):
         tfds_reader("x", features)
 
 

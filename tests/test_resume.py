@@ -206,7 +206,7 @@ def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_
 def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp_path):
     shutil.copy(undisturbed / "model.keras", tmp_path)
     assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
-    with pytest.raises(UserError, match=f"--workdir={tmp_path}: holds a model, and no flags.cfg"):
+    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, and no flags.cfg"):
         run_directory.is_started(tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_g
 def test_a_folder_is_held_by_one_and_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
     workdir = str(tmp_path / "new" / "run")
     with run_directory.held(workdir):
-        with pytest.raises(UserError, match=f"--workdir={workdir}: another command"), run_directory.held(workdir):
+        with pytest.raises(UserError, match=f"`workdir`={workdir}: another command"), run_directory.held(workdir):
             pass
         assert (tmp_path / "new" / "run").is_dir()
     assert list(tmp_path.iterdir()) == []

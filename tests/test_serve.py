@@ -189,12 +189,12 @@ def test_the_client_gives_what_prediction_gives_for_every_encoding(server, tmp_p
         (tmp_path / f"{index:03}.img").write_bytes(content)
     with Client(server[1], "msrn") as client:
         assert client.is_ready()
-        rows, bad = ask(client, paths)
+        predictions, bad = ask(client, paths)
     assert bad == []
     photos = [(path, pixels_of(content)) for path, content in zip(paths, READABLE.values(), strict=True)]
-    for row, there in zip(rows, predict_photos(exported_once()[0], photos), strict=True):
-        assert row["labels"] == there["labels"] and row["present"] == there["present"]
-        np.testing.assert_allclose(row["scores"], there["scores"], atol=1e-5)
+    for answered, there in zip(predictions, predict_photos(exported_once()[0], photos), strict=True):
+        assert answered.labels == there.labels and answered.present == there.present
+        np.testing.assert_allclose(answered.scores, there.scores, atol=1e-5)
 
 
 def test_a_bad_photo_is_named_and_the_others_are_answered(server, tmp_path):

@@ -15,12 +15,12 @@ from rich.table import Table as RichTable
 from serving import small_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from export.heatmap_files import write_heatmaps
 from msrn_tf import evaluate, predict, terminal
 from msrn_tf.data.demo import draw_example
 from msrn_tf.errors import UserError, printable
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import load_model, save_model
+from msrn_tf.predictions import csv_text
 from msrn_tf.progress import ProgressBar
 from msrn_tf.training.run_log import RunLog
 from msrn_tf.visualization.audit_page import audit_page
@@ -83,7 +83,7 @@ def test_csv_holds_no_formulas(model_path, photos, capsys, monkeypatch):
      ("＝x", "'＝x"), ("a=b", "a=b"), ("t-shirt", "t-shirt")],
 )  # fmt: skip
 def test_cells_that_a_spreadsheet_would_compute_become_text(text, cell):
-    assert predict.csv_text(text) == cell
+    assert csv_text(text) == cell
 
 
 def test_evaluate_and_bars_print_strange_labels_as_they_are(capsys, monkeypatch):
@@ -154,17 +154,17 @@ def test_heatmaps_of_servers_and_devices_are_kept_apart_too(tmp_path):
     for path in paths:
         path.parent.mkdir()
         Image.new("RGB", (8, 8)).save(path)
-        written += write_heatmaps(str(path), {"a b": np.ones((2, 2)), "a_b": np.zeros((2, 2))}, files)
+        written += files.write_combined(str(path), {"a b": np.ones((2, 2)), "a_b": np.zeros((2, 2))})
     assert len(set(written)) == 4 == len(list((tmp_path / "maps").iterdir()))
 
 
 def test_heatmaps_that_cannot_be_written_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--heatmaps=.*file: cannot be written \(File exists\)"):
+    with pytest.raises(UserError, match=r"`heatmaps`=.*file: cannot be written \(File exists\)"):
         HeatmapFiles(str(tmp_path / "file"))
     files = HeatmapFiles(str(tmp_path / "maps"))
     (tmp_path / "maps" / "a_b.jpg").mkdir()
-    with pytest.raises(UserError, match=r"--heatmaps=.*maps: cannot be written"):
+    with pytest.raises(UserError, match=r"`heatmaps`=.*maps: cannot be written"):
         files.save("a.jpg", {"b": Image.new("RGB", (8, 8))})
 
 

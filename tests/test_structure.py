@@ -1,7 +1,9 @@
 """The house's rules: imports go downwards only, layers know Keras alone, flags stay in the commands."""
 
 import ast
+import functools
 import pathlib
+import re
 
 import pytest
 
@@ -11,6 +13,7 @@ MODULES = sorted(ROOT.glob("msrn_tf/**/*.py")) + sorted(ROOT.glob("export/**/*.p
 # Who may import whom within msrn_tf: a package, and those it may use besides itself.
 ALLOWED = {
     "arrays": set(),
+    "choices": set(),
     "errors": set(),
     "files": {"errors"},
     "progress": {"errors"},
@@ -26,13 +29,24 @@ ALLOWED = {
     "validation": set(),
     "layers": {"compilation", "in_place", "validation"},
     "label_graph": {"arrays", "errors", "files", "progress", "text"},
-    "models": {"arrays", "hdf5", "layers", "label_graph", "errors", "in_place", "tensor_files", "validation"},
-    "data": {"arrays", "label_graph", "errors", "files", "progress", "terminal", "text"},
-    "evaluation": {"data", "models", "label_graph", "errors"},
+    "models": {
+        "arrays",
+        "choices",
+        "hdf5",
+        "layers",
+        "label_graph",
+        "errors",
+        "in_place",
+        "tensor_files",
+        "validation",
+    },
+    "data": {"arrays", "choices", "label_graph", "errors", "files", "progress", "terminal", "text"},
+    "evaluation": {"choices", "data", "models", "label_graph", "errors"},
     "visualization": {"models", "data", "errors"},
-    "report": {"visualization", "evaluation", "models", "data", "errors"},
+    "report": {"choices", "visualization", "evaluation", "models", "data", "errors"},
     "training": {
         "arrays",
+        "choices",
         "evaluation",
         "models",
         "data",
@@ -46,6 +60,9 @@ ALLOWED = {
     },
 }
 
+# Asked for GPUs by `command_line` in commands that have imported TensorFlow before, and in no other.
+SAYS_NO_GPU = {"msrn_tf.gpus"}
+
 
 def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -53,6 +70,42 @@ def imports_of(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in MODULES}
+COMMANDS = {name for name, path in PATHS.items() if "command_line.run(" in path.read_text()}
+
+
+@functools.cache
+def own_imports(name):
+    """Modules of this project that a module imports, anywhere in it, and the packages that this starts."""
+    imported = set()
+    for node in ast.walk(ast.parse(PATHS[name].read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    packages = {".".join(other.split(".")[:end]) for other in imported for end in range(1, other.count(".") + 1)}
+    return (imported | packages) & PATHS.keys()
+
+
+def reached_from(*names):
+    """All modules of this project that are imported when these are, followed to the end."""
+    reached, new = set(), set(names)
+    while new:
+        reached |= new
+        new = {other for name in new for other in own_imports(name)} - reached
+    return reached
+
+
+def others_of(names):
+    """The packages of others that some modules import."""
+    return {other.split(".")[0] for name in names for other in imports_of(PATHS[name])} - {"msrn_tf", "export"}
 
 
 def room(path):
@@ -71,6 +124,26 @@ def test_imports_go_downwards(path):
     assert not any(name.split(".")[0] == "export" for name in imports_of(path))
 
 
+def test_flags_and_exports_need_no_training():
+    for start in (["msrn_tf.config"], [name for name in PATHS if name.startswith("export")]):
+        assert not {name for name in reached_from(*start) if name.startswith("msrn_tf.training")}
+
+
+def test_flags_need_no_model():
+    assert not {name for name in reached_from("msrn_tf.config") if name.startswith("msrn_tf.models")}
+
+
+def test_devices_need_no_tensorflow():
+    reached = reached_from("export.ondevice", "export.device_classifier")
+    assert "msrn_tf.data.photos" in reached  # it is followed
+    assert not {"tensorflow", "keras", "tensorflow_serving"} & others_of(reached - SAYS_NO_GPU)
+
+
+def test_the_client_imports_no_command():
+    assert "msrn_tf.predict" in COMMANDS
+    assert reached_from("export.client") & COMMANDS == {"export.client"}
+
+
 @pytest.mark.parametrize("package", ["layers", "models"])
 def test_layers_and_models_run_on_any_keras_backend(package):
     for path in (ROOT / "msrn_tf" / package).glob("*.py"):
@@ -80,6 +153,27 @@ def test_layers_and_models_run_on_any_keras_backend(package):
 def test_flags_are_read_in_one_place():
     readers = [path.name for path in MODULES if any(name.split(".")[0] == "absl" for name in imports_of(path))]
     assert readers == ["command_line.py"]
+
+
+LIBRARY = {
+    name: path
+    for name, path in PATHS.items()
+    if name not in COMMANDS | {"msrn_tf.command_line", "msrn_tf.config", "msrn_tf.flagfile"}
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_errors_of_the_library_name_arguments_and_no_flags(name):
+    """Commands put their flags in the place of arguments: `command_line.with_flags`."""
+    tree = ast.parse(LIBRARY[name].read_text())
+    raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and "Error" in ast.unparse(node.func)]
+    found = [ast.unparse(node) for node in (*raised, *made) if re.search(r"--[a-z]", ast.unparse(node))]
+    returned = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr)
+    ]
+    found += [ast.unparse(node) for node in returned if re.search(r"(?<!\")--[a-z_]+[= ]", ast.unparse(node))]
+    assert found == []
 
 
 def test_commands_say_what_they_say_through_the_terminal():

@@ -294,13 +294,24 @@ def test_ondevice_runs_where_there_is_no_tensorflow(files, jpegs, tmp_path):
     assert run.returncode == 0 and "photo1.jpg" in run.stdout and "run ms" in run.stdout, run.stderr
 
 
+def test_ondevice_does_not_take_tensorflow_where_there_is_one(files, jpegs):
+    code = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_module('export.ondevice', run_name='__main__', alter_sys=True)\n"
+        "finally:\n    print({'tensorflow', 'keras', 'jax', 'torch'} & {*sys.modules} or 'light')"
+    )
+    arguments = ["-c", code, f"--model={files['int8']}", str(jpegs)]
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0 and "photo1.jpg" in run.stdout and run.stdout.endswith("light\n"), run.stderr
+
+
 def test_the_classifier_is_one_short_file_that_needs_litert_pillow_and_numpy_alone(files, jpegs, tmp_path):
     source = ROOT / "export" / "device_classifier.py"
     tree = ast.parse(source.read_text())
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names)
-    assert outside <= {"ai_edge_litert", "PIL", "numpy", "tensorflow", "pillow_heif"}  # the last two where they are
+    assert outside == {"ai_edge_litert", "PIL", "numpy", "pillow_heif"}  # the last one where it is
     assert len(source.read_text().splitlines()) < 200
     environment = without_tensorflow(tmp_path) | {"PYTHONPATH": str(tmp_path)}
     shutil.copy(source, tmp_path)
@@ -333,7 +344,7 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(files, model, tmp_p
     for reason, path in bad_files(files["none"], model, tmp_path):
         with pytest.raises(UserError, match=reason) as error:
             ondevice.open_classifier(path, 1)
-        assert str(error.value).startswith(f"--model={path}: ") and "\n" not in str(error.value)
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
         assert error.value.exit_status == 2
     with pytest.raises(UserError, match="no such file"):
         ondevice.open_classifier("missing.tflite", 1)
@@ -398,7 +409,7 @@ def test_every_fault_of_the_files_in_a_tflite_is_one_kind_of_error(files, tmp_pa
         ValueError, match=r"changed\.tflite: (holds no readable labels|has a label twice).*export it anew"
     ):
         DeviceClassifier(path)
-    with pytest.raises(UserError, match="--model="):
+    with pytest.raises(UserError, match=f"^{path}: "):
         ondevice.open_classifier(path, 1)
 
 
@@ -481,7 +492,7 @@ def test_int16x8_warns():
     [
         ({"model": "missing.keras"}, "missing.keras"),
         ({"output": "missing/model.tflite"}, "missing/model.tflite"),
-        ({"quantize": "int8", "calibration": "missing"}, "--calibration=missing"),
+        ({"quantize": "int8", "calibration": "missing"}, "`calibration`=missing"),
         ({"quantize": "int8", "calibration": "missing.tfrecord"}, "missing.tfrecord"),
         ({"quantize": "int8"}, "its labels are not those of the data set"),
         ({"quantize": "int8_full", "with_attention": True}, "--quantize=int8"),

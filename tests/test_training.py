@@ -144,7 +144,7 @@ def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twe
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
     trainer = make_trainer(str(tmp_path), model="gap", learning_rate=1e30)
-    with pytest.raises(DivergenceError, match=r"the loss became \S+ at step \d+; lower --learning_rate"):
+    with pytest.raises(DivergenceError, match=r"the loss became \S+ at step \d+; lower `learning_rate`"):
         trainer.fit(source(), source(10))
 
 

@@ -33,6 +33,7 @@ from absl.testing import flagsaver
 import study, variants
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
+from msrn_tf.flagfile import expanded
 
 concerns = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
 for concern in concerns:
@@ -42,7 +43,7 @@ for group in variants.GROUPS.values():
     assert len({{(variant.recipe, variant.name) for variant in group}}) == len(group)
     for variant in group:
         with flagsaver.flagsaver():
-            assert flags.FLAGS(["train", *study.train_flags(config, variant, 0)])[1:] == []
+            assert flags.FLAGS(expanded(["train", *study.train_flags(config, variant, 0)]))[1:] == []
             check_training(*[command_line.from_flags(concern) for concern in concerns])
 
 best = next(variant for variant in variants.GROUPS["best_finetuned"] if variant.name == variants.BEST)
@@ -50,7 +51,7 @@ runs = []
 studied = study.train_flags(study.StudyConfig(phase="final"), best, 0)
 for argv in (studied, ["--flagfile=configs/voc2007_mobilenet.cfg"]):
     with flagsaver.flagsaver():
-        flags.FLAGS(["train", *argv])
+        flags.FLAGS(expanded(["train", *argv]))
         runs.append([command_line.from_flags(concern) for concern in concerns])
 for once, again in zip(*runs):
     for field in dataclasses.fields(once):

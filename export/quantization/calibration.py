@@ -37,7 +37,7 @@ def calibration_examples(source, data, split, labels, count, seed):
     if source.endswith(".tfrecord"):
         return _from_records(source, len(labels), count, seed)
     if source and not os.path.isdir(source):
-        raise UserError(f"--calibration={source}: no such folder or .tfrecord file")
+        raise UserError(f"`calibration`={source}: no such folder or .tfrecord file")
     if source and os.path.isfile(os.path.join(source, DATASET_FILE)):
         reader = Prepared(source)
         examples = _of_the_same_labels(read_split(reader, split), reader, labels)
@@ -67,7 +67,7 @@ def calibration_photos(examples, image_size, max_pixels):
         ) from None
     if np.median([neighbour_correlation(photo[0]) for photo in photos]) < SMALLEST_CORRELATION:
         raise UserError(
-            "--calibration: most of its images are noise or of one colour; ranges measured on them would be wrong for "
+            "`calibration`: most of its images are noise or of one colour; ranges measured on them would be wrong for "
             "photos: give photos like those that the device will see"
         )
     return photos
@@ -86,14 +86,14 @@ def _of_data_set(data, split, labels):
     try:
         return _of_the_same_labels(examples, reader, labels)
     except UserError as error:
-        raise UserError(f"{error}; name the model's data set with --dataset, or photos with --calibration") from error
+        raise UserError(f"{error}; name the model's data set with `dataset`, or photos with `calibration`") from error
 
 
 def _of_the_same_labels(examples, reader, labels):
     """Photos of another data set than the model's, such as the default one, would be no calibration."""
     if set(reader.labels) != set(labels):
         raise UserError(
-            f"--model: its labels are not those of the data set; the model knows {shown(labels)}, the data "
+            f"`model`: its labels are not those of the data set; the model knows {shown(labels)}, the data "
             f"{shown(reader.labels)}"
         )
     return for_labels(examples, reader, labels)
@@ -101,16 +101,16 @@ def _of_the_same_labels(examples, reader, labels):
 
 def _from_records(path, num_labels, count, seed):
     if not os.path.isfile(path):
-        raise UserError(f"--calibration={path}: no such file")
+        raise UserError(f"`calibration`={path}: no such file")
     feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
     records = tf.data.TFRecordDataset(path).shuffle(SHUFFLED_RECORDS, seed=seed).take(count)
     try:
         check_records(path)
         encoded = [tf.io.parse_single_example(record, feature)["image/encoded"].numpy() for record in records]
     except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"--calibration={path}: holds no tf.Example with image/encoded, or is cut short") from error
+        raise UserError(f"`calibration`={path}: holds no tf.Example with image/encoded, or is cut short") from error
     if not encoded:
-        raise UserError(f"--calibration={path}: holds no record")
+        raise UserError(f"`calibration`={path}: holds no record")
     rows = (_unlabelled(num_labels, image_id=f"{path}, photo {i}", image_bytes=e) for i, e in enumerate(encoded))
     return Examples.of(rows, num_labels)
 

@@ -6,14 +6,14 @@ Fields, after TF-Serving's documentation: `server_key`, `server_cert`, `custom_c
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, first_line
 
 FIELDS = {"server_key": "TYPE_STRING", "server_cert": "TYPE_STRING", "custom_ca": "TYPE_STRING",
           "client_verify": "TYPE_BOOL"}  # fmt: skip
 
 
 def server_credentials(path):
-    """`grpc.ServerCredentials` from a file. Raises `UserError` that names `--ssl_config`."""
+    """`grpc.ServerCredentials` from a file. Raises `UserError` that names `ssl_config`."""
     file = descriptor_pb2.FileDescriptorProto(name="ssl_config.proto", package="msrn_tf", syntax="proto3")
     message = file.message_type.add(name="SSLConfig")
     for number, (name, kind) in enumerate(FIELDS.items(), 1):
@@ -26,13 +26,13 @@ def server_credentials(path):
         with open(path, encoding="utf-8-sig") as stream:
             text_format.Parse(stream.read(), config)
     except OSError as error:
-        raise UserError(f"--ssl_config={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"`ssl_config`={path}: cannot be read ({error.strerror})") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"--ssl_config={path}: is no SSLConfig text proto ({error})") from error
+        raise UserError(f"`ssl_config`={path}: is no SSLConfig text proto ({first_line(error)})") from error
     if not config.server_key or not config.server_cert:
-        raise UserError(f"--ssl_config={path}: needs server_key and server_cert, as PEM texts")
+        raise UserError(f"`ssl_config`={path}: needs server_key and server_cert, as PEM texts")
     if config.client_verify and not config.custom_ca:
-        raise UserError(f"--ssl_config={path}: client_verify needs custom_ca, the authority that signs the clients")
+        raise UserError(f"`ssl_config`={path}: client_verify needs custom_ca, the authority that signs the clients")
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,

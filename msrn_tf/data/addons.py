@@ -35,8 +35,8 @@ def import_addons_image():
         return importlib.import_module(f"{name}.image")
     except ImportError as error:
         raise UserError(
-            f"--augment=addons: tensorflow-addons cannot be imported ({error}); it needs Python 3.11 or older, with "
-            "tensorflow-addons and tf_keras installed; --augment=randaugment needs neither"
+            f"`augment`=addons: tensorflow-addons cannot be imported ({error}); it needs Python 3.11 or older, with "
+            "tensorflow-addons and tf_keras installed; `augment`=randaugment needs neither"
         ) from error
     finally:
         for stale in stand_ins:

@@ -19,9 +19,7 @@ _SCALE_PAIRS = np.array(
 
 NUM_CROP_CANDIDATES = len(_SCALE_PAIRS) * len(_CROP_POSITIONS)
 
-AUGMENTATIONS = ("none", "flip", "multi_scale_crop", "randaugment", "addons")
 CROPPED = ("multi_scale_crop", "randaugment", "addons")
-MIXES = ("none", "mixup", "cutmix")
 
 
 def crop_candidate(height, width, image_size, index):

@@ -34,7 +34,7 @@ def open_coco(data_dir, year):
     }
     found = {split: path for split, path in paths.items() if os.path.isfile(path)}
     if not found:
-        raise UserError(f"--data_dir={data_dir}: holds neither {' nor '.join(paths.values())}; unpack the annotations")
+        raise UserError(f"`data_dir`={data_dir}: holds neither {' nor '.join(paths.values())}; unpack the annotations")
     return Coco(data_dir, found, {split: f"{split}{year}" for split in found})
 
 
@@ -55,7 +55,7 @@ def open_coco_json(data_dir):
     if not found:
         for path in others:
             _parse(path)  # says what is wrong with it
-        raise UserError(f"--data_dir={data_dir}: holds no annotation file (SPLIT.json, annotations/SPLIT.json)")
+        raise UserError(f"`data_dir`={data_dir}: holds no annotation file (SPLIT.json, annotations/SPLIT.json)")
     for split, same in found.items():
         if len(same) > 1:
             raise UserError(f"{same[0]}: is of split {split!r}, and so is {same[1]}; leave one of them out")
@@ -113,7 +113,7 @@ class Coco:
     def read(self, split):
         path = self._annotations.get(split)
         if path is None:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         content = _parse(path)
         categories = _categories(content["categories"], _annotated_in(content), path)
         if set(categories.values()) != self._listed[split]:

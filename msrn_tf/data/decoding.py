@@ -8,11 +8,11 @@ Pillow (`pillow_decoding`), which a served model leaves out. What a header says 
 
 import tensorflow as tf
 
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.pillow_decoding import TOO_MANY_PIXELS, pixels_by_pillow
 
 SERVED_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 JPEG_EXIF = "Exif\0\0"
-MAX_PIXELS = 100_000_000
 HEADER_BYTES = 72
 
 _PNG, _GIF, _BMP, _OTHER = range(4)

@@ -116,7 +116,7 @@ def shown(names):
 
 
 def named_labels(text):
-    """The labels that `--labels` names: a text file with one a line, or names separated by commas.
+    """The labels that `labels` names: a text file with one a line, or names separated by commas.
 
     Raises:
         UserError: there is none, or one twice.
@@ -126,12 +126,12 @@ def named_labels(text):
     labels = [label for label in map(clean_label, names) if label]
     twice = [label for label, count in collections.Counter(labels).items() if count > 1]
     if twice or not labels:
-        raise UserError(f"--labels={text}: names {shown(twice) + ' twice' if twice else 'no label'}; name each once")
+        raise UserError(f"`labels`={text}: names {shown(twice) + ' twice' if twice else 'no label'}; name each once")
     return labels
 
 
 def with_named_labels(reader, text):
-    """The reader with the labels that `--labels` names, in that order.
+    """The reader with the labels that `labels` names, in that order.
 
     Raises:
         UserError: as `named_labels`, or the data set cannot have such a label.
@@ -142,7 +142,7 @@ def with_named_labels(reader, text):
     if unknown and (not shows or len(unknown) == len(wanted)):
         close = difflib.get_close_matches(unknown[0], reader.labels, 1)
         hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
-        raise UserError(f"--labels={text}: is no file, and the data set has no label {shown(unknown)}; {hint}")
+        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(unknown)}; {hint}")
     if unknown:
         say(f"warning: --labels: no photo of the data set shows {shown(unknown)}", error=True)
     columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
@@ -160,7 +160,7 @@ def with_frequent_labels(reader, split, min_photos):
     rare = [f"{label} ({count})" for label, count in zip(reader.labels, counts, strict=True) if count < min_photos]
     if len(rare) == len(reader.labels):
         raise UserError(
-            f"--min_photos={min_photos}: no label has as many photos in split {split!r}; give a smaller one"
+            f"`min_photos`={min_photos}: no label has as many photos in split {split!r}; give a smaller one"
         )
     if rare:
         say(f"left out   labels of fewer than {min_photos} photos in split {split}: {shown(rare)}", error=True)
@@ -187,7 +187,7 @@ def for_labels(examples, reader, labels):
     missing = [label for label, column in zip(labels, wanted, strict=True) if column is None]
     if len(missing) == len(labels):
         raise UserError(
-            f"--model: has no label of the data set; its labels are {shown(labels)}, those of the data "
+            f"`model`: has no label of the data set; its labels are {shown(labels)}, those of the data "
             f"{shown(reader.labels)}"
         )
     shows = getattr(reader, "names_what_is_shown", False)

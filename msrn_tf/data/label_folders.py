@@ -46,21 +46,21 @@ class LabelFolders:
         self._photos = self._found_photos()
         folders = sorted({os.path.basename(os.path.dirname(n)) for names in self._photos.values() for n in names})
         if not folders:
-            raise UserError(f"--data_dir={data_dir}: holds no folder named by labels, such as black_dress, with photos")
+            raise UserError(f"`data_dir`={data_dir}: holds no folder named by labels, such as black_dress, with photos")
         self._separator = "+" if any("+" in name for name in folders) else "_"
         named = {label for name in folders for label in self._labels_of(name)}
         if labels is not None and not named <= set(labels):
             unknown = ", ".join(sorted(named - set(labels)))
-            raise UserError(f"--data_dir={data_dir}: folders name {unknown}; known are {', '.join(labels)}")
+            raise UserError(f"`data_dir`={data_dir}: folders name {unknown}; known are {', '.join(labels)}")
         self.labels = tuple(labels or sorted(named))
         self.splits = self._split_folders or self._lists or list(fractions)
 
     def read(self, split):
         if split not in self.splits:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         names = self._names(split)
         if not names:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has no photo in it")
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has no photo in it")
         rows = (
             Example(name, self._target(name), image_path=path_on_disk(os.path.join(self.data_dir, name)))
             for name in names

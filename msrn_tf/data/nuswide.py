@@ -26,7 +26,7 @@ def open_nuswide(data_dir):
     if len(tables) == 1:
         return NusWideTable(data_dir, tables[0])
     raise UserError(
-        f"--data_dir={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; see docs/datasets.md"
+        f"`data_dir`={data_dir}: holds neither ConceptsList/Concepts81.txt nor one .csv file; see docs/datasets.md"
     )
 
 

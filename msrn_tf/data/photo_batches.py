@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.data.decoding import MAX_PIXELS, evaluation_pixels
+from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.examples import Example
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import PREFETCHED_BATCHES, decoded, why_not_decoded

@@ -12,8 +12,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
-from msrn_tf.data.decoding import MAX_PIXELS, decode, decode_crop, evaluation_pixels, resize
+from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, resize
 from msrn_tf.data.examples import UNKNOWN, Example, Examples
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
@@ -38,8 +39,8 @@ class InputPlan:
 
     Attributes:
         image_size: int. Height and width of the images.
-        augment: one of `augmentation.AUGMENTATIONS`.
-        mix: one of `augmentation.MIXES`.
+        augment: one of `choices.AUGMENTATIONS`.
+        mix: one of `choices.MIXES`.
         max_pixels: int. Larger photos are refused before they are decoded.
     """
 

@@ -70,7 +70,7 @@ def writing(output):
         yield
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"--output={output}: cannot be written ({error}); make room there or give another folder"
+            f"`output`={output}: cannot be written ({error}); make room there or give another folder"
         ) from error
 
 
@@ -99,14 +99,14 @@ def start(output, plan, name, labels, splits, last_flags=None):
         # A command that was not to skip bad photos has skipped none: one that is may go on.
         is_same = before in (description, description | {"skip_bad_images": False})
         if not is_same or (is_complete(output) and flags_before != last_flags):
-            raise UserError(f"--output={output}: was begun with other data or flags; give another folder, or delete it")
+            raise UserError(f"`output`={output}: was begun with other data or flags; give another folder, or delete it")
         if is_complete(output) and photos_before != photos:
             raise UserError(
-                f"--output={output}: photos were edited, added or taken away since it was written (the newest is "
+                f"`output`={output}: photos were edited, added or taken away since it was written (the newest is "
                 f"{_newest(splits)}); give another folder, or delete it to prepare them again"
             )
     elif os.path.isdir(output) and os.listdir(output):
-        raise UserError(f"--output={output}: is not empty and not of this command; give another folder")
+        raise UserError(f"`output`={output}: is not empty and not of this command; give another folder")
     os.makedirs(output, exist_ok=True)
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
@@ -169,7 +169,7 @@ def write_split(output, split, examples, plan, progress):
         number, reason = notes[0]["rejected"][0]
         raise UserError(
             f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: {reason}); "
-            "complete the data, or leave the split out by --splits"
+            "complete the data, or leave the split out by `splits`"
         )
     return notes
 
@@ -259,7 +259,7 @@ def _content(example):
 def _reject(example, photo, plan):
     if not plan.skip_bad_images:
         raise UserError(
-            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use --bad_images=skip"
+            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use `bad_images`=skip"
         )
 
 

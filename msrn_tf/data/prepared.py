@@ -70,7 +70,7 @@ class Prepared:
 
     def read(self, split):
         if split not in self.splits:
-            raise UserError(f"split {split!r}: --data_dir={self.data_dir} has {', '.join(self.splits)}")
+            raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         older = older_index_path(self.data_dir, split)
         path = older if os.path.exists(older) else column_path(self.data_dir, split, "image_id")
         try:

@@ -45,7 +45,7 @@ def open_dataset(name, data_dir, labels="", min_photos=0, split="train"):
     Raises:
         UserError: no such data set, folder or label, or a label that is no name.
     """
-    where = f"--dataset={name}" + (f" --data_dir={data_dir}" if data_dir else "")
+    where = f"`dataset`={name}" + (f" `data_dir`={data_dir}" if data_dir else "")
     reader = _open(name, data_dir)
     for its_split in reader.splits:
         check_split(its_split, where)
@@ -59,12 +59,12 @@ def _open(name, data_dir):
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in READERS:
-        raise UserError(f"--dataset={name}: no such data set; choose from {', '.join(DATASETS)}")
+        raise UserError(f"`dataset`={name}: no such data set; choose from {', '.join(DATASETS)}")
     if name not in WITHOUT_FILES:
         if not data_dir:
-            raise UserError(f"--data_dir is missing: --dataset={name} needs the folder where the data lie")
+            raise UserError(f"`data_dir` is missing: `dataset`={name} needs the folder where the data lie")
         if not os.path.isdir(data_dir):
-            raise UserError(f"--data_dir={data_dir}: no such folder")
+            raise UserError(f"`data_dir`={data_dir}: no such folder")
     return READERS[name](data_dir)
 
 

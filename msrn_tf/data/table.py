@@ -38,7 +38,7 @@ class LabelTable:
         paths = sorted(glob.glob(os.path.join(glob.escape(data_dir), "*.csv")))
         if len(paths) != 1:
             raise UserError(
-                f"--data_dir={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}"
+                f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]); it has {len(paths)}"
             )
         self.data_dir, self.path = data_dir, paths[0]
         rows = read_table(self.path, ("image", "labels"), ("split",))

@@ -40,11 +40,11 @@ class TFDSReader:
             self._builder = tfds.builder(name, data_dir=data_dir or None)
         except Exception as error:  # TFDS raises many kinds for names, versions and folders that it does not know
             raise UserError(
-                f"--dataset=tfds:{name}: TFDS does not know it ({str(error).splitlines()[0][:160]})"
+                f"`dataset`=tfds:{name}: TFDS does not know it ({str(error).splitlines()[0][:160]})"
             ) from error
         features = self._builder.info.features
         if "image" not in features or not isinstance(features["image"], tfds.features.Image):
-            raise UserError(f"--dataset=tfds:{name}: has no feature `image` of one photo")
+            raise UserError(f"`dataset`=tfds:{name}: has no feature `image` of one photo")
         found = {path: feature for path in LABEL_FEATURES if (feature := _feature(features, path)) is not None}
         coders = {path: _coder(feature, tfds.features, self._builder.name) for path, feature in found.items()}
         self._path = next((path for path, coder in coders.items() if coder), None)
@@ -52,7 +52,7 @@ class TFDSReader:
             kinds = ", ".join(f"{path} is {type(feature).__name__}" for path, feature in found.items())
             seen = f" ({kinds})" if kinds else ""
             raise UserError(
-                f"--dataset=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or "
+                f"`dataset`=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or "
                 f"1 a label, or a state a label{seen}"
             )
         self._coder = coders[self._path]
@@ -67,7 +67,7 @@ class TFDSReader:
             dataset = self._builder.as_dataset(split=split, decoders=decoders)
         except (AssertionError, ValueError, OSError) as error:
             raise UserError(
-                f"--dataset=tfds:{self.name}: is not prepared in {self._builder.data_dir}; "
+                f"`dataset`=tfds:{self.name}: is not prepared in {self._builder.data_dir}; "
                 f"`tfds build {self.name}` does that"
             ) from error
         rows = (self._example(index, split, item) for index, item in enumerate(dataset.as_numpy_iterator()))
@@ -81,7 +81,7 @@ class TFDSReader:
         target = self._coder.target(value)
         if target is None:
             raise UserError(
-                f"--dataset=tfds:{self.name}: photo {index} of split {split} has {self._path} = "
+                f"`dataset`=tfds:{self.name}: photo {index} of split {split} has {self._path} = "
                 f"{str(value.tolist())[:60]}, which {self._coder.what}"
             )
         name = item.get("image/filename")

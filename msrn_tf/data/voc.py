@@ -36,7 +36,7 @@ class VOC:
         self.root = self._find_root(data_dir, f"VOC{year}")
         main = os.path.join(self.root, "ImageSets", "Main")
         if not os.path.isdir(main):
-            raise UserError(f"--data_dir={data_dir}: {main} is missing; unpack the whole devkit")
+            raise UserError(f"`data_dir`={data_dir}: {main} is missing; unpack the whole devkit")
         # Besides the splits, Main holds one list a class: `aeroplane_train.txt`.
         names = [name for name in sorted(os.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
         self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
@@ -112,4 +112,4 @@ class VOC:
         for candidate in candidates:
             if os.path.isdir(os.path.join(candidate, "JPEGImages")):
                 return candidate
-        raise UserError(f"--data_dir={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")
+        raise UserError(f"`data_dir`={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.batch_source import PhotoSource
-from msrn_tf.data.decoding import MAX_PIXELS
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import read_split
@@ -48,7 +48,7 @@ class Protocol:
         thresholds: one of `THRESHOLDS`.
         calibration_split: where `calibrated` thresholds come from.
         image_sizes, flip: test-time augmentation, as in `Evaluator`.
-        may_be_optimistic: allow thresholds and calibration that were fitted to photos which are measured on.
+        i_know_this_is_optimistic: allow thresholds and calibration that were fitted to photos which are measured on.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class Protocol:
     calibration_split: str = ""
     image_sizes: tuple = ()
     flip: bool = False
-    may_be_optimistic: bool = False
+    i_know_this_is_optimistic: bool = False
 
     def describe(self, model):
         """Sentences that a table's caption needs: name → text."""
@@ -117,9 +117,9 @@ def _thresholds(evaluator, examples, protocol, reader, plan):
     model, split = evaluator.model, protocol.calibration_split
     if protocol.thresholds == "calibrated":
         if not split:
-            raise UserError("--calibration_split is missing: --thresholds=calibrated needs a split to find them on")
+            raise UserError("`calibration_split` is missing: `thresholds`=calibrated needs a split to find them on")
         others = read_split(reader, split, labels=model.labels)
-        _refuse_shared_photos(examples, others, protocol, f"--calibration_split={split}")
+        _refuse_shared_photos(examples, others, protocol, f"`calibration_split`={split}")
         scores = evaluator.scores(PhotoSource(others, plan))
         return fit_thresholds(scores, others.targets, ThresholdGoal()).values
     fitted = model.calibration
@@ -134,8 +134,8 @@ def _thresholds(evaluator, examples, protocol, reader, plan):
 
 def _refuse_shared_photos(examples, others, protocol, subject):
     shared = len(set(examples.ids) & set(others.ids))
-    if shared and not protocol.may_be_optimistic:
+    if shared and not protocol.i_know_this_is_optimistic:
         raise UserError(
-            f"{subject} holds {shared} of the {len(examples)} photos of --split={protocol.split}: the figures would be "
-            "better than the model is; use another split, or --i_know_this_is_optimistic"
+            f"{subject} holds {shared} of the {len(examples)} photos of `split`={protocol.split}: the figures would be "
+            "better than the model is; use another split, or `i_know_this_is_optimistic`"
         )

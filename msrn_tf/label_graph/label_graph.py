@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from msrn_tf.arrays import read_arrays
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.files import replacing
 from msrn_tf.label_graph.adjacency import DEFAULT_THRESHOLD, label_edges, normalized_adjacency
 from msrn_tf.label_graph.validation import counts, label_names, numbers
@@ -87,17 +87,17 @@ class LabelGraph:
         try:
             arrays = read_arrays(path)
         except FileNotFoundError as error:
-            raise UserError(f"--label_graph={path}: no such file") from error
+            raise UserError(f"`label_graph`={path}: no such file") from error
         except ValueError as error:
-            raise UserError(f"--label_graph={path}: is no label graph (.npz) file ({error})") from error
+            raise UserError(f"`label_graph`={path}: is no label graph (.npz) file ({first_line(error)})") from error
         names = {"counts": "nums", "cooccurrence": "adj", "word_vectors": "glove"}
         arrays = {ours: arrays.get(ours, arrays.get(published)) for ours, published in names.items()} | {
             key: arrays.get(key) for key in ("labels", "num_images")
         }
         missing = [key for key in ("labels", "counts", "cooccurrence") if arrays[key] is None]
         if missing:
-            raise UserError(f"--label_graph={path}: lacks {', '.join(missing)}; it is no label graph file")
-        what, vectors = f"--label_graph={path}:", arrays["word_vectors"]
+            raise UserError(f"`label_graph`={path}: lacks {', '.join(missing)}; it is no label graph file")
+        what, vectors = f"`label_graph`={path}:", arrays["word_vectors"]
         labels = label_names(arrays["labels"], what)
         size = len(labels)
         return cls(

@@ -10,7 +10,7 @@ import pickletools
 
 import numpy as np
 
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph.label_graph import LabelGraph
 from msrn_tf.label_graph.validation import counts, numbers
 
@@ -41,11 +41,11 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def read_array_pickle(path, flag):
+def read_array_pickle(path, argument):
     """What a pickle of NumPy arrays holds.
 
     Raises:
-        UserError: the file is missing, cut, or names anything but NumPy's arrays; `flag` names it.
+        UserError: the file is missing, cut, or names anything but NumPy's arrays; `argument` names it.
     """
     try:
         with open(path, "rb") as file:
@@ -53,10 +53,9 @@ def read_array_pickle(path, flag):
             file.seek(0)
             return _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
-        raise UserError(f"{flag}={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"`{argument}`={path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # bytes from a stranger: unpickling raises nearly anything
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UserError(f"{flag}={path}: is no pickle of NumPy arrays alone ({reason[0][:200]})") from error
+        raise UserError(f"`{argument}`={path}: is no pickle of NumPy arrays alone ({first_line(error)})") from error
 
 
 def read_graph_pickle(path, labels):
@@ -65,12 +64,12 @@ def read_graph_pickle(path, labels):
     Raises:
         UserError: as `read_array_pickle`, or it does not fit the labels.
     """
-    content = read_array_pickle(path, "--graph_pickle")
+    content = read_array_pickle(path, "graph_pickle")
     if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
-        raise UserError(f"--graph_pickle={path}: is no published graph; a dict with `adj` and `nums` is needed")
+        raise UserError(f"`graph_pickle`={path}: is no published graph; a dict with `adj` and `nums` is needed")
     size = len(labels)
     cooccurrence, nums = (
-        counts(_array(content[name], f"--graph_pickle={path}: {name}"), shape, f"--graph_pickle={path}: {name}")
+        counts(_array(content[name], f"`graph_pickle`={path}: {name}"), shape, f"`graph_pickle`={path}: {name}")
         for name, shape in (("adj", (size, size)), ("nums", (size,)))
     )
     return LabelGraph(tuple(labels), nums, cooccurrence, 0)
@@ -78,8 +77,8 @@ def read_graph_pickle(path, labels):
 
 def read_word_vector_pickle(path, labels):
     """Word vectors float32 `[C, V]`, a row a label. Raises `UserError` as `read_graph_pickle`."""
-    what = f"--word_vector_pickle={path}: it"
-    content = _array(read_array_pickle(path, "--word_vector_pickle"), what)
+    what = f"`word_vector_pickle`={path}: it"
+    content = _array(read_array_pickle(path, "word_vector_pickle"), what)
     return numbers(content, (len(labels), None), what).astype(np.float32)
 
 

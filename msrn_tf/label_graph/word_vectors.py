@@ -122,7 +122,7 @@ def _lines(path):
                     yield number, line, size
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
         raise UserError(
-            f"--word_vectors={path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+            f"`word_vectors`={path}: cannot be read ({getattr(error, 'strerror', None) or error})"
         ) from error
 
 
@@ -131,7 +131,7 @@ def _text_of(file, path):
     start = file.peek(8)
     for mark, what in _ARCHIVES.items():
         if start.startswith(mark):
-            raise UserError(f"--word_vectors={path}: is {what}; unpack it, and name one text file")
+            raise UserError(f"`word_vectors`={path}: is {what}; unpack it, and name one text file")
     stream = gzip.GzipFile(fileobj=file) if start.startswith(b"\x1f\x8b") else file
     buffered = stream if stream is file else io.BufferedReader(stream)
     return io.TextIOWrapper(buffered, encoding_of(buffered.peek(8)), errors="replace", newline="\n")
@@ -151,7 +151,7 @@ def _parsed(line, size):
 def _no_vectors(path, number, size):
     numbers = f"{size} numbers, as other lines have" if size > 0 else "numbers"
     return UserError(
-        f"--word_vectors={path}: line {number} is not a word and {numbers}; give a text file such as glove.6B.300d.txt"
+        f"`word_vectors`={path}: line {number} is not a word and {numbers}; give a text file such as glove.6B.300d.txt"
     )
 
 
@@ -179,7 +179,7 @@ def glove_word_vectors(path, labels):
         rows.append(np.mean(found, axis=0) if found else None)
     given = [row for row in rows if row is not None]
     if not given:
-        raise UserError(f"--word_vectors={path}: knows no word of any label; is it for another language?")
+        raise UserError(f"`word_vectors`={path}: knows no word of any label; is it for another language?")
     mean = np.mean(given, axis=0)
     return np.stack([mean if row is None else row for row in rows]).astype(np.float32), missing
 

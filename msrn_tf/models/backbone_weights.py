@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.hdf5 import count_numbers
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.normalization import PixelNormalization
@@ -41,7 +41,7 @@ def load_resnet_weights(network, name, source):
         _copy(_fetch_resnet(name), network, source)
         return None
     if source.endswith(SUFFIXES):
-        tensors = TensorFile(source, "--backbone_weights")
+        tensors = TensorFile(source, "backbone_weights")
         _assign_torchvision(network, name, tensors)
         return _timm_normalization(source)
     return _load_keras_file(network, source)
@@ -63,15 +63,15 @@ def _fetch_resnet(name):
 
     file = TORCHVISION_FILES.get(name)
     if file is None:
-        raise UserError(f"--backbone_weights=imagenet: there are none for --backbone={name}; leave the flag out")
-    advice = f"fetch https://download.pytorch.org/models/{file} elsewhere and give it by --backbone_weights=FILE"
+        raise UserError(f"`backbone_weights`=imagenet: there are none for `backbone`={name}; leave it out")
+    advice = f"fetch https://download.pytorch.org/models/{file} elsewhere and give it by `backbone_weights`=FILE"
     if name not in RESNET_PRESETS:
-        raise UserError(f"--backbone_weights=imagenet: KerasHub has none for {name}; {advice}")
+        raise UserError(f"`backbone_weights`=imagenet: KerasHub has none for {name}; {advice}")
     try:
         return ResNetBackbone.from_preset(RESNET_PRESETS[name])
     except Exception as error:  # no network, no disk, a library that a hub wants …
         raise UserError(
-            f"--backbone_weights=imagenet: KerasHub's {RESNET_PRESETS[name]} cannot be downloaded; {advice}"
+            f"`backbone_weights`=imagenet: KerasHub's {RESNET_PRESETS[name]} cannot be downloaded; {advice}"
         ) from error
 
 
@@ -82,8 +82,8 @@ def _fetch_application(application):
         address = re.search(r"https://\S+?\.h5", str(error))
         advice = f"fetch {address[0]} elsewhere and give it" if address else "give a file"
         raise UserError(
-            f"--backbone_weights=imagenet: weights of {application.__name__} cannot be downloaded; "
-            f"{advice} by --backbone_weights=FILE"
+            f"`backbone_weights`=imagenet: weights of {application.__name__} cannot be downloaded; "
+            f"{advice} by `backbone_weights`=FILE"
         ) from error
 
 
@@ -109,17 +109,17 @@ def _timm_normalization(path):
         return PixelNormalization.of_unit_range(mean, std)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--backbone_weights={path}: config.json beside it does not say mean and std as timm's does "
+            f"`backbone_weights`={path}: config.json beside it does not say mean and std as timm's does "
             "(pretrained_cfg); mend it or move it away"
         ) from error
 
 
 def _load_keras_file(network, path):
     if not os.path.isfile(path):
-        raise UserError(f"--backbone_weights={path}: no such file")
+        raise UserError(f"`backbone_weights`={path}: no such file")
     if not path.endswith((".keras", ".h5")):
         raise UserError(
-            f"--backbone_weights={path}: `imagenet` or a file is needed: .weights.h5, .h5 or .keras, "
+            f"`backbone_weights`={path}: `imagenet` or a file is needed: .weights.h5, .h5 or .keras, "
             f"for a ResNet also {', '.join(SUFFIXES)}"
         )
     try:
@@ -130,8 +130,7 @@ def _load_keras_file(network, path):
             count_numbers(path, os.path.getsize(path))
             network.load_weights(path)
     except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--backbone_weights={path}: does not fit {network.name} ({first_line[:200]})") from error
+        raise UserError(f"`backbone_weights`={path}: does not fit {network.name} ({first_line(error)})") from error
     if loaded is None:
         return None
     _copy(getattr(loaded, "backbone", loaded), network, path)
@@ -145,7 +144,7 @@ def _copy(source, network, name):
     found, needed = ([weight.shape for weight in model.weights] for model in (source, network))
     if found != needed:
         raise UserError(
-            f"--backbone_weights={name}: is not a {network.name} without its top: {len(found)} weights, "
+            f"`backbone_weights`={name}: is not a {network.name} without its top: {len(found)} weights, "
             f"and {len(needed)} are needed, or their shapes differ"
         )
     network.set_weights(source.get_weights())

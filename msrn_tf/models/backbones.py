@@ -5,10 +5,11 @@ A backbone here is a functional Keras model from normalised images to its taps (
 
 import keras
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbone_weights import load_application_weights, load_resnet_weights
 from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, UNCHANGED
-from msrn_tf.models.taps import STRIDES, layer_shapes, pyramid_taps, strided_taps
+from msrn_tf.models.taps import layer_shapes, pyramid_taps, strided_taps
 
 RESNET_BLOCKS = {
     "resnet18": ("basic_block", (2, 2, 2, 2)),
@@ -62,7 +63,7 @@ def build_backbone(name, weights="", dtype=None, strides=STRIDES):
             normalization = load_resnet_weights(network, name, weights) or normalization
         return pyramid_taps(network, strides), normalization
     if name not in APPLICATIONS:
-        raise UserError(f"--backbone={name}: no such backbone; choose from {', '.join(BACKBONES)}")
+        raise UserError(f"`backbone`={name}: no such backbone; choose from {', '.join(BACKBONES)}")
     function_name, normalization = APPLICATIONS[name]
     application = getattr(keras.applications, function_name)
     with _dtype_policy(dtype):

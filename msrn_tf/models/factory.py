@@ -9,13 +9,13 @@ import zipfile
 
 import keras
 
-from msrn_tf.errors import UserError
+from msrn_tf.choices import STRIDES
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.pooled import PooledClassifier
 from msrn_tf.models.reading import read_keras_file
-from msrn_tf.models.taps import STRIDES
 
 ARCHIVE = "model.zip"
 ROOM_BESIDE_WEIGHTS = 2**20  # bytes: the configuration and metadata
@@ -73,21 +73,21 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     return model
 
 
-def load_model(path, flag="--model"):
-    """A trained model (`model.keras`), restored whole. `flag` names it in errors.
+def load_model(path):
+    """A trained model (`model.keras`), restored whole.
 
     Raises:
         UserError: the file is missing, is no Keras model, holds another kind of model or arguments that no model can
             have, or would unpack to far more than it is.
     """
     if not os.path.isfile(path):
-        raise UserError(f"{flag}={path}: no such file; give a model.keras that msrn_tf.train wrote")
+        raise UserError(f"{path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
         model = read_keras_file(path)
     except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
-        raise UserError(f"{flag}={path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
+        raise UserError(f"{path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
     if not isinstance(model, MultiLabelClassifier):
-        raise UserError(f"{flag}={path}: is a {type(model).__name__}, not a model of msrn_tf")
+        raise UserError(f"{path}: is a {type(model).__name__}, not a model of msrn_tf")
     return model
 
 
@@ -96,8 +96,7 @@ def _reason(error):
     cause = error
     while cause is not None and "Received" not in str(cause).partition("\n")[0]:
         cause = cause.__cause__ or cause.__context__
-    lines = str(cause or error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return first_line(cause or error)
 
 
 def save_model(model, path):
@@ -127,7 +126,7 @@ def save_model(model, path):
                         archive.write(os.path.join(folder, member), member)
             os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # h5py raises both
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"{path}: the model cannot be written ({reason}); what had this name before is whole: make room, or choose "
             "another place"

@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.layers import ElementwiseHead, FeatureProjection, MLPHead, SemanticAttention
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.receptive_field import position_centre
 from msrn_tf.models.semantics import SemanticsEncoder
-from msrn_tf.models.taps import STRIDES, tap_shapes
+from msrn_tf.models.taps import tap_shapes
 
 MIN_POOLED_POSITIONS = 7
 """`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""

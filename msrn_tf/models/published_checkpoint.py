@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 
-from msrn_tf.errors import UserError
+from msrn_tf.choices import STRIDES
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.layers import MLPHead
 from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
 from msrn_tf.models.model_file import at_most_weights
 from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
-from msrn_tf.models.taps import STRIDES
 
 HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
 NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")
@@ -73,7 +73,7 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
         with at_most_weights(2 * numbers):  # a file that lacks a tensor is told so further on
             model.build((None, None, None, 3))
     except ValueError as error:
-        raise tensors.error(f"its shapes do not fit together ({error})") from error
+        raise tensors.error(f"its shapes do not fit together ({first_line(error)})") from error
     model.semantics.adjacency.assign(label_graph.adjacency(graph_threshold))
     model.semantics.word_vectors.assign(label_graph.word_vectors)
     return model, assign_published(model, tensors)
@@ -108,11 +108,11 @@ def published_state(model):
         UserError: the published network has no place for a part of the model.
     """
     if reason := _why_unpublishable(model):
-        raise UserError(f"--to_torch: {reason}")
+        raise UserError(reason)
     try:
         variables = published_variables(model)
     except KeyError as error:
-        raise UserError(f"--to_torch: the published code has no such backbone (layer {error}); use a ResNet") from error
+        raise UserError(f"the published code has no such backbone (layer {error}); use a ResNet") from error
     state = {
         name: np.ascontiguousarray(to_published(name, np.asarray(variable))) for name, variable in variables.items()
     }
@@ -149,14 +149,14 @@ def unpublished_sizes(model):
 def _why_unpublishable(model):
     """A sentence on a part of the model that the published network has not, or has otherwise; None: it has them all."""
     if model.semantics.graph_layer != "gat":
-        return f"the published code has no --encoder={model.semantics.graph_layer}; only gat can be written"
+        return f"the published code has no `encoder`={model.semantics.graph_layer}; only gat can be written"
     if model.projection.strides != STRIDES:
         strides = " and ".join(map(str, model.projection.strides))
         return f"the published code attends at strides 8, 16 and 32, and this model at {strides}"
     if not model.semantics.num_groups:
-        return "the published code has groups of labels, and this model has none (--pool_ratio=0)"
+        return "the published code has groups of labels, and this model has none (`pool_ratio`=0)"
     if not all(model.projection.pooled):
-        return "the published code pools every feature map, and this model not; train it with --tap_pooling=published"
+        return "the published code pools every feature map, and this model not; train it with `tap_pooling`=published"
     if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
         return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"
     return None

@@ -8,9 +8,8 @@ import math
 
 import keras
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
-
-STRIDES = (8, 16, 32)
 
 
 def pyramid_taps(backbone, strides=STRIDES):

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from msrn_tf.data.decoding import MAX_PIXELS
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.models.semantics import SemanticsEncoder
 from msrn_tf.report import findings, sections
 from msrn_tf.report.photos import PhotoShelf

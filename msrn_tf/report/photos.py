@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from msrn_tf.data.decoding import MAX_PIXELS, resize
+from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.data.decoding import resize
 from msrn_tf.data.pipeline import decoded, read_bytes
 from msrn_tf.visualization.heatmaps import combine_scales, overlay
 from msrn_tf.visualization.html import photo_uri

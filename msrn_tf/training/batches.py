@@ -27,7 +27,7 @@ def check_photos(examples, max_pixels):
 
 
 def _refusal(example, reason):
-    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use --bad_images=skip"
+    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use `bad_images`=skip"
 
 
 class TrainingBatches:

@@ -92,7 +92,7 @@ class RunCheckpoints:
             except AssertionError as error:
                 raise UserError(
                     f"{path}: holds other variables than this run's model ({reason_of(error)}); it is of another "
-                    "version of this program: go on with that one, or give another --workdir"
+                    "version of this program: go on with that one, or give another `workdir`"
                 ) from error
             except (tf.errors.OpError, ValueError, TypeError, OSError, LookupError, RuntimeError) as error:
                 # What a cut file gives is of many kinds, IndexError among them.

@@ -8,8 +8,6 @@ import tensorflow as tf
 from msrn_tf.errors import UserError
 from msrn_tf.gpus import find_gpus
 
-STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
-
 
 def make_strategy(name="auto", num_cpu_replicas=1):
     """A strategy over one device, over all of this machine, or over several machines.
@@ -17,7 +15,7 @@ def make_strategy(name="auto", num_cpu_replicas=1):
     Must be called before TensorFlow touches a device when `num_cpu_replicas` is above 1 or there are several workers.
 
     Args:
-        name: one of `STRATEGIES`. `multi_worker` reads the cluster from `TF_CONFIG`, or from Slurm's variables.
+        name: one of `choices.STRATEGIES`. `multi_worker` reads the cluster from `TF_CONFIG`, or from Slurm's variables.
         num_cpu_replicas: int. Above 1 the CPU is split into this many logical devices, and GPUs are left alone.
 
     Raises:
@@ -45,7 +43,7 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy, accumula
     if batch_size % (replicas * accumulation_steps):
         steps = f" × {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
         raise UserError(
-            f"--batch_size={batch_size}: is not divisible by {replicas} replicas{steps}; use a multiple of "
+            f"`batch_size`={batch_size}: is not divisible by {replicas} replicas{steps}; use a multiple of "
             f"{replicas * accumulation_steps}"
         )
 
@@ -80,7 +78,7 @@ def _split_cpu(num_devices):
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices)
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) < num_devices:
-            raise UserError(f"--num_cpu_replicas={num_devices}: TensorFlow is already running") from error
+            raise UserError(f"`num_cpu_replicas`={num_devices}: TensorFlow is already running") from error
 
 
 def read_cluster():
@@ -105,5 +103,5 @@ def read_cluster():
         )
         return tf.distribute.cluster_resolver.SlurmClusterResolver(**places)
     raise UserError(
-        "--strategy=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
+        "`strategy`=multi_worker: neither TF_CONFIG nor a Slurm step (srun) describes the workers; docs/distributed.md"
     )

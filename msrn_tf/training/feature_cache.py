@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from msrn_tf.arrays import map_array
+from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
-from msrn_tf.data.decoding import MAX_PIXELS, decode_crop, evaluation_pixels, resize
+from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
 from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
@@ -33,7 +34,6 @@ from msrn_tf.models.taps import tap_shapes
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
-CACHED_AUGMENTATIONS = ("none", "flip")
 IMAGES_AT_A_TIME = 32
 DESCRIPTION = "features.json"
 
@@ -47,7 +47,7 @@ class CachedFeatureMaps:
         maps: arrays `[N, variants, h, w, features]`, a scale each, mapped from a disk; a variant is the photo, and its
             mirror image.
         undecodable: rows without maps: their photos cannot be decoded, and fail the batches they are in.
-        augment: one of `CACHED_AUGMENTATIONS`.
+        augment: one of `choices.CACHED_AUGMENTATIONS`.
         image_size: int.
         max_pixels: int.
     """
@@ -136,7 +136,7 @@ class FeatureCache:
 
         Args:
             examples: `Examples`.
-            augment: one of `CACHED_AUGMENTATIONS`.
+            augment: one of `choices.CACHED_AUGMENTATIONS`.
             training: bool. Pixels as training resizes them, or as evaluation does.
 
         Returns:
@@ -162,7 +162,7 @@ class FeatureCache:
             except OSError as error:
                 shutil.rmtree(f"{path}.unfinished", ignore_errors=True)
                 raise UserError(
-                    f"--cache_features={self.folder}: cannot be written ({error.strerror}); make room, or choose "
+                    f"`cache_features`={self.folder}: cannot be written ({error.strerror}); make room, or choose "
                     "another folder"
                 ) from error
         maps, undecodable = self._read(path, shapes)
@@ -206,12 +206,12 @@ class FeatureCache:
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--cache_features={self.folder}: cannot be made ({error.strerror})") from error
+            raise UserError(f"`cache_features`={self.folder}: cannot be made ({error.strerror})") from error
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise UserError(
-                f"--cache_features={self.folder}: needs {size / 1e9:.1f} GB and {free / 1e9:.1f} are free; choose "
-                "another folder, a smaller --image_size or fewer --strides"
+                f"`cache_features`={self.folder}: needs {size / 1e9:.1f} GB and {free / 1e9:.1f} are free; choose "
+                "another folder, a smaller `image_size` or fewer `strides`"
             )
 
     def _write(self, path, shapes, examples, mirrored, training):

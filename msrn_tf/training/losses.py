@@ -7,8 +7,6 @@ import functools
 
 import tensorflow as tf
 
-LOSSES = ("bce", "asl", "focal")
-
 
 def make_loss(config):
     """The chosen loss, a function of (targets, logits). `config` is `msrn_tf.config.OptimizationConfig`."""

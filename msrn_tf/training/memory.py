@@ -66,7 +66,7 @@ def check_memory(config, optimization, strategy, label_graph, available=None):
     )
     if on_gpu:  # whose own memory is not known before TensorFlow takes it
         return [sentence]
-    raise UserError(f"--head={config.head}: {sentence}")
+    raise UserError(f"`head`={config.head}: {sentence}")
 
 
 def _needed(config, optimization, num_labels, word_vector_size):
@@ -87,8 +87,8 @@ def _what_helps(config, optimization, num_labels, word_vector_size):
     if config.head == "mlp":
         small = type(config)(**vars(config) | {"head": "elementwise"})
         needed, _ = _needed(small, optimization, num_labels, word_vector_size)
-        return f"use --head=elementwise ({needed / 1e9:,.2f} GB), or smaller --head_units or --channels"
-    return "use smaller --channels or fewer labels"
+        return f"use `head`=elementwise ({needed / 1e9:,.2f} GB), or smaller `head_units` or `channels`"
+    return "use smaller `channels` or fewer labels"
 
 
 def available_memory(root="/"):

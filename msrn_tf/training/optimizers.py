@@ -6,8 +6,6 @@
 import keras
 from keras import ops
 
-OPTIMIZERS = ("sgd", "adamw", "lion")
-
 
 class ParameterGroups:
     """Mixin for a Keras optimizer: a rate factor and a weight decay for each variable.

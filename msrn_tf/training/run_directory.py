@@ -28,10 +28,10 @@ def held(workdir):
         os.makedirs(workdir, exist_ok=True)
         lock = _lock(os.path.join(workdir, LOCK))
     except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}); give another folder") from error
+        raise UserError(f"`workdir`={workdir}: cannot be written ({error.strerror}); give another folder") from error
     if lock is None:
         raise UserError(
-            f"--workdir={workdir}: another command trains in it at this moment; wait, or give another folder"
+            f"`workdir`={workdir}: another command trains in it at this moment; wait, or give another folder"
         )
     with lock:
         try:
@@ -76,7 +76,7 @@ def is_started(workdir):
         return True
     if os.path.exists(os.path.join(workdir, MODEL)) or checkpoint_paths(workdir):
         raise UserError(
-            f"--workdir={workdir}: holds a model, and no {FLAGS} that says of which run; give another folder"
+            f"`workdir`={workdir}: holds a model, and no {FLAGS} that says of which run; give another folder"
         )
     return False
 
@@ -96,7 +96,7 @@ def check_same_flags(workdir, configs):
     if changed:
         differences = ", ".join(f"--{name}={now} (was {before})" for name, before, now in changed)
         raise UserError(
-            f"--workdir={workdir}: holds a run with other flags: {differences}; give another folder, or the flags of "
+            f"`workdir`={workdir}: holds a run with other flags: {differences}; give another folder, or the flags of "
             f"{os.path.join(workdir, FLAGS)}"
         )
 
@@ -109,13 +109,13 @@ def check_same_data(workdir, train_examples, labels):
             before = dict(json.load(file))
     except (ValueError, TypeError, OSError) as error:
         raise UserError(
-            f"{path}: says on which data the run was trained, and cannot be read ({error}); give another --workdir"
+            f"{path}: says on which data the run was trained, and cannot be read ({error}); give another `workdir`"
         ) from error
     now = _fingerprint(train_examples, labels)
     for name in now:
         if before.get(name) != now[name]:
             raise UserError(
-                f"--workdir={workdir}: was trained on data with other {name.replace('_', ' ')}; give another folder, "
+                f"`workdir`={workdir}: was trained on data with other {name.replace('_', ' ')}; give another folder, "
                 "or the data as they were"
             )
 

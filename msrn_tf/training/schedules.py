@@ -4,8 +4,6 @@ import math
 
 import keras
 
-SCHEDULES = ("constant", "step", "cosine", "one_cycle")
-
 ONE_CYCLE_RISE = 0.2
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4
 

@@ -19,8 +19,8 @@ def check_positives(labels, examples, split):
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"--train_split={split}: no image shows {', '.join(missing)}; leave out such labels by --min_photos=1, or "
-            "name those to train by --labels"
+            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels by `min_photos`=1, or "
+            "name those to train by `labels`"
         )
 
 
@@ -36,11 +36,11 @@ def check_validation(labels, examples, split):
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if len(missing) == len(labels):
         raise UserError(
-            f"--val_split={split}: no image shows any label, so that nothing can choose the best model; choose another "
-            "split, or --val_split= for none"
+            f"`val_split`={split}: no image shows any label, so that nothing can choose the best model; choose another "
+            "split, or `val_split`= for none"
         )
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-    return [f"--val_split={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
+    return [f"`val_split`={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
 
 
 def prepare_label_graph(config, labels, examples, seed):
@@ -64,7 +64,7 @@ def prepare_label_graph(config, labels, examples, seed):
         vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
     graph = dataclasses.replace(graph, word_vectors=vectors)
     if graph.isolated_labels(config.graph_threshold):
-        warnings.append("labels without a neighbour learn nothing from the graph; --graph_threshold makes it denser")
+        warnings.append("labels without a neighbour learn nothing from the graph; `graph_threshold` makes it denser")
     return graph, warnings
 
 
@@ -72,7 +72,7 @@ def in_order(graph, labels, path):
     """The graph with its labels in the order of `labels`. Raises `UserError` where one is missing."""
     missing = [label for label in labels if label not in graph.labels]
     if missing:
-        raise UserError(f"--label_graph={path}: does not know {', '.join(missing)}; make it from this data set")
+        raise UserError(f"`label_graph`={path}: does not know {', '.join(missing)}; make it from this data set")
     order = np.array([graph.labels.index(label) for label in labels])
     return LabelGraph(
         tuple(labels),

@@ -84,7 +84,7 @@ class Trainer:
 
     def _fit(self, training, validation):
         if len(training.examples) < self.batch_size:
-            raise UserError(f"--batch_size={self.batch_size}: more than the {len(training.examples)} training images")
+            raise UserError(f"`batch_size`={self.batch_size}: more than the {len(training.examples)} training images")
         self._check_same_position()
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
@@ -165,7 +165,7 @@ class Trainer:
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"the loss became {loss} at step {step - len(pending) + 1 + index}; "
-                    "lower --learning_rate, or set --clip_norm or --warmup_epochs"
+                    "lower `learning_rate`, or set `clip_norm` or `warmup_epochs`"
                 )
             for name in SUMMED:
                 value = float(scalars[name])
@@ -212,7 +212,7 @@ class Trainer:
         positions = of_all_workers(self.strategy, int(self.checkpoints.epoch), int(self.checkpoints.batch))
         if len(set(positions)) > 1:
             raise UserError(
-                f"--workdir={self.run.workdir}: the workers start in different places (epoch, step: "
+                f"`workdir`={self.run.workdir}: the workers start in different places (epoch, step: "
                 f"{', '.join(map(str, positions))}); give a folder that all share"
             )
 

@@ -6,9 +6,10 @@ import unicodedata
 
 import numpy as np
 
+from msrn_tf.data.pillow_decoding import open_photo
 from msrn_tf.errors import UserError
 from msrn_tf.visualization.captions import captioned_grid
-from msrn_tf.visualization.heatmaps import combine_scales, overlay
+from msrn_tf.visualization.heatmaps import combine_scales, enlarge, overlay
 
 KINDS = ("label", "scale", "group")
 STRIP_CELL = 320
@@ -57,6 +58,19 @@ class HeatmapFiles:
                 pictures[name] = scale_strip(photo, scales, pictures[name])
         return self.save(path, pictures)
 
+    def write_combined(self, path, maps):
+        """Writes the maps of one photo that are one for all scales already, as servers and devices give them.
+
+        Args:
+            path: of the photo.
+            maps: label → `[h, w]` in [0, 1].
+
+        Returns:
+            The files' paths.
+        """
+        photo = open_photo(path)
+        return self.save(path, {name: overlay(photo, enlarge(map_, photo.size)) for name, map_ in maps.items()})
+
     def save(self, path, pictures):
         """Writes pictures, label or group name → `PIL.Image`, of the photo `path`; returns the files' paths."""
         stem = _first_free(_safe(os.path.splitext(os.path.basename(path))[0]), self._photos)
@@ -72,7 +86,7 @@ class HeatmapFiles:
         try:
             yield
         except OSError as error:
-            raise UserError(f"--heatmaps={self.folder}: cannot be written ({error.strerror or error})") from error
+            raise UserError(f"`heatmaps`={self.folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _safe(name):

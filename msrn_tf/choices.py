@@ -1,0 +1,18 @@
+"""What can be chosen by name or number: the values that the flags allow and the code below them knows."""
+
+AUGMENTATIONS = ("none", "flip", "multi_scale_crop", "randaugment", "addons")
+CACHED_AUGMENTATIONS = ("none", "flip")
+"""Those with so few variants of a photo that the feature maps of each can be kept."""
+
+MIXES = ("none", "mixup", "cutmix")
+MAX_PIXELS = 100_000_000
+"""Of a photo, unless another limit is given: larger ones are refused before they are decoded."""
+
+STRIDES = (8, 16, 32)
+"""Of the backbone's feature maps, in pixels of the image."""
+
+ENCODERS = ("gat", "gcn")
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
+OPTIMIZERS = ("sgd", "adamw", "lion")
+LOSSES = ("bce", "asl", "focal")
+SCHEDULES = ("constant", "step", "cosine", "one_cycle")
