@@ -8,6 +8,7 @@ import io
 import random
 import sys
 import time
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
@@ -55,7 +56,15 @@ class Client:
     """
 
     def __init__(
-        self, address, model_name, version=0, label="", deadline=60.0, retries=5, max_message_mb=256, credentials=None
+        self,
+        address: str,
+        model_name: str,
+        version: int = 0,
+        label: str = "",
+        deadline: float = 60.0,
+        retries: int = 5,
+        max_message_mb: int = 256,
+        credentials: grpc.ChannelCredentials | None = None,
     ):
         size = max_message_mb << 20
         options = [("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
@@ -75,11 +84,11 @@ class Client:
     def __exit__(self, *exception):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Ends the connection."""
         self._channel.close()
 
-    def predict(self, photos, signature="serving_default"):
+    def predict(self, photos: Sequence[bytes], signature: str = "serving_default") -> dict[str, np.ndarray]:
         """Outputs of a signature for a list of photos' bytes: dict of arrays, the batch first.
 
         Raises:
@@ -90,7 +99,7 @@ class Client:
         response = self._call(self._predict, request)
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
-    def is_ready(self):
+    def is_ready(self) -> bool:
         """Whether the server serves the model: GetModelStatus says so, the health service does not."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self.model_name
@@ -148,7 +157,7 @@ class ClientConfig:
     )
 
 
-def main(arguments, config):
+def main(arguments: Sequence[str], config: ClientConfig) -> None:
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
     if config.json and config.csv:
         raise UserError("--csv: does not go with --json; leave one of them out")
@@ -189,7 +198,9 @@ def main(arguments, config):
         sys.exit(UserError.exit_status)
 
 
-def ask(client, paths, heatmaps=None):
+def ask(
+    client: Client, paths: Sequence[str], heatmaps: HeatmapFiles | None = None
+) -> tuple[list[Prediction], list[str]]:
     """`(predictions, bad)`: a `Prediction` for each photo, and the paths that are no photos.
 
     `heatmaps`: `HeatmapFiles`, where heat-maps are asked for too.
@@ -211,7 +222,7 @@ def ask(client, paths, heatmaps=None):
     return predictions, bad
 
 
-def read_photo(path):
+def read_photo(path: str) -> bytes:
     """A file's bytes, as PNG where servers do not decode its format (WebP, TIFF …); none where there is no file."""
     if why_not_a_photo_file(path):
         return b""

@@ -5,20 +5,25 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from export.device_classifier import DeviceClassifier
 from export.ondevice import open_classifier
 from export.quantization.arena import arena_bytes
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
 from msrn_tf.files import write_beside
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -52,7 +57,7 @@ class CompareConfig:
     output: str = option("", "file for the comparison (.json)", path="file")
 
 
-def main(data, config):
+def main(data: DataConfig, config: CompareConfig) -> None:
     """Compares as configured."""
     if not config.model or not config.tflite:
         raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
@@ -82,7 +87,7 @@ def main(data, config):
         raise AccuracyLost(f"mAP falls by more than --max_drop={config.max_drop:g} with {names}")
 
 
-def check_labels(path, classifier, model):
+def check_labels(path: str, classifier: DeviceClassifier, model: MultiLabelClassifier) -> None:
     """Refuses a .tflite of another model."""
     if len(classifier.labels) != len(model.labels):
         raise UserError(
@@ -99,14 +104,16 @@ def check_labels(path, classifier, model):
         )
 
 
-def model_scores(model, examples, config, data):
+def model_scores(
+    model: MultiLabelClassifier, examples: Examples, config: CompareConfig, data: DataConfig
+) -> np.ndarray:
     """Probabilities of the trained model `[images, C]`."""
     with ProgressBar("model.keras", len(examples)) as bar:
         source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))
         return Evaluator(model, config.batch_size).scores(source, bar.update)
 
 
-def device_scores(classifier, examples, max_pixels, name):
+def device_scores(classifier: DeviceClassifier, examples: Examples, max_pixels: int, name: str) -> np.ndarray:
     """Scores of a .tflite on the pixels that the model saw, `[images, C]`."""
     batches = evaluation_batches(examples, image_size=classifier.image_size, batch_size=1, max_pixels=max_pixels)
     scores = []
@@ -117,20 +124,28 @@ def device_scores(classifier, examples, max_pixels, name):
     return np.stack(scores)
 
 
-def describe_model(path, scores, targets, model):
+def describe_model(path: str, scores: np.ndarray, targets: np.ndarray, model: MultiLabelClassifier) -> dict[str, Any]:
     """The row of the trained model."""
     metrics = evaluate_scores(scores, targets, model.labels, model.thresholds)
     return {"file": path, "megabytes": os.path.getsize(path) / 1e6, **{name: metrics[name] for name in FIGURES}}
 
 
-def compare(path, classifier, found, expected, targets, model, config):
+def compare(
+    path: str,
+    classifier: DeviceClassifier,
+    found: np.ndarray,
+    expected: np.ndarray,
+    targets: np.ndarray,
+    model: MultiLabelClassifier,
+    config: CompareConfig,
+) -> dict[str, Any]:
     """The row of a .tflite: what it costs and what it lost."""
     before, after = (evaluate_scores(scores, targets, model.labels, model.thresholds) for scores in (expected, found))
     difference = np.abs(found - expected)
     lost = {
         label: before["AP"][label] - after["AP"][label] for label in model.labels if before["AP"][label] is not None
     }
-    worst = sorted(lost, key=lost.get, reverse=True)[:SHOWN_LABELS]
+    worst = sorted(lost, key=lambda label: lost[label], reverse=True)[:SHOWN_LABELS]
     agree = (top_k(found, config.top_k) & top_k(expected, config.top_k)).sum(axis=1)
     return {
         "file": path,
@@ -146,7 +161,7 @@ def compare(path, classifier, found, expected, targets, model, config):
     }
 
 
-def latency(classifier, runs):
+def latency(classifier: DeviceClassifier, runs: int) -> float:
     """Median milliseconds of a run, after one that does not count."""
     pixels = np.full((classifier.image_size, classifier.image_size, 3), 128, np.uint8)
     times = []
@@ -157,7 +172,7 @@ def latency(classifier, runs):
     return statistics.median(times[1:])
 
 
-def print_comparison(rows, config):
+def print_comparison(rows: Sequence[dict[str, Any]], config: CompareConfig) -> None:
     """A line a file, and the labels that lost most."""
     columns = ["file", "MB", "arena", "ms", *FIGURES, f"top-{config.top_k} %", "max diff", "mean"]
     table = Table(*columns, padding=(0, 0))
@@ -177,7 +192,7 @@ def print_comparison(rows, config):
         say(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
 
 
-def write_json(config, rows, num_images):
+def write_json(config: CompareConfig, rows: Sequence[dict[str, Any]], num_images: int) -> None:
     """The same as JSON, written beside and renamed."""
     content = {
         "model": rows[0],

@@ -12,6 +12,7 @@ import io
 import os
 import time
 import zipfile
+from typing import BinaryIO
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -46,7 +47,7 @@ class DeviceClassifier:
         ValueError: the file is no .tflite, is damaged in any way, or lacks what this class needs.
     """
 
-    def __init__(self, path, num_threads=2, content=None):
+    def __init__(self, path: str, num_threads: int = 2, content: bytes | None = None):
         if content is None:
             with open(path, "rb") as file:
                 content = file.read()
@@ -72,17 +73,17 @@ class DeviceClassifier:
         self.seconds = {}
 
     @property
-    def has_attention(self):
+    def has_attention(self) -> bool:
         """Whether the model was exported with heat-maps."""
         return self._attention is not None
 
-    def classify(self, photo):
+    def classify(self, photo: str | BinaryIO | Image.Image) -> list[tuple[str, float, bool]]:
         """`[(label, score, is present), …]`, best first, of a photo: path, file or `PIL.Image`."""
         scores = self.scores(self.pixels(photo))
         present = scores >= self.thresholds
         return [(self.labels[c], float(scores[c]), bool(present[c])) for c in np.argsort(-scores, kind="stable")]
 
-    def pixels(self, photo):
+    def pixels(self, photo: str | BinaryIO | Image.Image) -> np.ndarray:
         """uint8 `[size, size, 3]`: upright, RGB, warped to the model's size.
 
         Raises:
@@ -99,7 +100,7 @@ class DeviceClassifier:
         self.seconds["read"] = time.perf_counter() - started
         return np.asarray(resized)
 
-    def scores(self, pixels):
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
         """float32 `[labels]` of uint8 `[size, size, 3]`."""
         started = time.perf_counter()
         self._interpreter.set_tensor(self._input["index"], pixels[None])
@@ -108,7 +109,7 @@ class DeviceClassifier:
         self.seconds["run"] = time.perf_counter() - started
         return scores
 
-    def attention(self):
+    def attention(self) -> np.ndarray:
         """float32 `[labels, h, w]` in [0, 1]: where the model looked in the photo it saw last."""
         return self._output(self._attention)
 
@@ -139,7 +140,7 @@ def _is_photo(shape):
     return len(shape) == 4 and shape[0] == 1 and shape[3] == 3 and 1 <= shape[1] == shape[2] <= LARGEST_SIZE
 
 
-def read_labels(path, content):
+def read_labels(path: str, content: bytes) -> tuple[list[str], np.ndarray]:
     """Labels, and thresholds as an array, from the ZIP that follows the model's bytes.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def fold_batch_norms(network):
+def fold_batch_norms(network: keras.Model) -> keras.Model:
     """A copy of a functional model in which each batch norm that alone follows a linear convolution is gone into it.
 
     Args:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 
 from export.device_classifier import DeviceClassifier
 from msrn_tf import command_line
@@ -30,7 +31,7 @@ class OnDeviceConfig:
     heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention", path="folder")
 
 
-def main(arguments, config):
+def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
     """Classifies as configured. Photos that cannot be read are named at the end, and the exit status is then 2."""
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
@@ -62,7 +63,7 @@ def main(arguments, config):
         sys.exit(UserError.exit_status)
 
 
-def open_classifier(path, num_threads):
+def open_classifier(path: str, num_threads: int) -> DeviceClassifier:
     """The classifier of a .tflite; `UserError` where it cannot be used."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; export.tflite writes one")
@@ -75,7 +76,7 @@ def open_classifier(path, num_threads):
         raise UserError(str(error)) from error
 
 
-def classify(classifier, path, heatmaps=None):
+def classify(classifier: DeviceClassifier, path: str, heatmaps: HeatmapFiles | None = None) -> Prediction:
     """The `Prediction` of one photo, with milliseconds by stage. `heatmaps`: `HeatmapFiles`, where they are wanted."""
     prediction = Prediction.of(path, classifier.classify(path))
     milliseconds = {stage: round(1000 * classifier.seconds[stage], 2) for stage in STAGES}

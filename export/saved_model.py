@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,6 +26,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, argument
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import in_dtype, load_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
@@ -53,7 +56,7 @@ class SavedModelConfig:
     max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
 
 
-def main(config):
+def main(config: SavedModelConfig) -> None:
     """Exports as configured."""
     for flag in ("model", "output"):
         if not getattr(config, flag):
@@ -85,7 +88,7 @@ def main(config):
     say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
 
 
-def served_attention(model, device):
+def served_attention(model: MultiLabelClassifier, device: str) -> keras.layers.Layer | None:
     """What an `MSRN` attends with on a server's device; None: its own layer."""
     if device == "cpu" or not isinstance(model, MSRN):
         return None
@@ -94,7 +97,7 @@ def served_attention(model, device):
     )
 
 
-def write_saved_model(model, folder, name, max_pixels=MAX_PIXELS):
+def write_saved_model(model: MultiLabelClassifier, folder: str, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Writes the SavedModel of an inference model, with assets and warm-up requests."""
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -114,7 +117,7 @@ def write_saved_model(model, folder, name, max_pixels=MAX_PIXELS):
     write_warm_up_requests(folder, name, found, model.image_size)
 
 
-def model_card(model, found, max_pixels):
+def model_card(model: MultiLabelClassifier, found: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     """What a person who finds the model on a server wants to know."""
     return {
         "kind": "multi-label image classification",
@@ -134,13 +137,13 @@ def model_card(model, found, max_pixels):
     }
 
 
-def find_versions(folder):
+def find_versions(folder: str) -> list[int]:
     """The versions under a folder, ascending."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(int(name) for name in names if name.isdigit() and os.path.isdir(os.path.join(folder, name)))
 
 
-def choose_version(folder, wanted):
+def choose_version(folder: str, wanted: int) -> int:
     """The version to write; makes the folder. Raises `UserError` where it cannot be written."""
     try:
         os.makedirs(folder, exist_ok=True)
@@ -155,7 +158,7 @@ def choose_version(folder, wanted):
     return wanted or (versions[-1] + 1 if versions else 1)
 
 
-def largest_difference(model, folder, photos):
+def largest_difference(model: MultiLabelClassifier, folder: str, photos: Sequence[tuple[bytes, np.ndarray]]) -> float:
     """Largest difference of a score between the trained model and the SavedModel that was written.
 
     `photos`: of `read_photos`.
@@ -171,7 +174,7 @@ def largest_difference(model, folder, photos):
     return largest
 
 
-def read_photos(folder, image_size):
+def read_photos(folder: str, image_size: int) -> list[tuple[bytes, np.ndarray]]:
     """`(bytes, pixels as evaluation sees them)` of the first photos of a folder; of a drawn one without a folder."""
     pixels_of = tf.function(lambda encoded: evaluation_pixels(encoded, image_size), autograph=False)
     if folder:

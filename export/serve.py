@@ -71,7 +71,7 @@ class ServeConfig:
 class Server:
     """The embedded server. Args: `config`, a `ServeConfig`."""
 
-    def __init__(self, config):
+    def __init__(self, config: ServeConfig):
         self._config, self._stopping = config, threading.Event()
         options = BatchingOptions(
             config.max_batch_size, config.batch_timeout_ms / 1000, config.max_queued_requests, config.num_batch_threads
@@ -95,7 +95,7 @@ class Server:
         self._add_services()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    def start(self):
+    def start(self) -> int:
         """Loads the models and opens the port; returns its number.
 
         Raises:
@@ -125,7 +125,7 @@ class Server:
         logger.info("serving", extra={"address": f"{config.host}:{port}", "ready": self.manager.is_ready()})
         return port
 
-    def stop(self):
+    def stop(self) -> None:
         """Refuses new requests, answers those that were accepted, and ends."""
         self._stopping.set()
         self._health.enter_graceful_shutdown()
@@ -188,7 +188,7 @@ def _model_server_config(config):
     return result
 
 
-def main(config):
+def main(config: ServeConfig) -> None:
     """Serves until SIGTERM or SIGINT."""
     write_log(sys.stderr, config.log_requests)
     server = Server(config)

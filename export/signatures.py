@@ -4,16 +4,21 @@ Every output has the batch as its first axis. Each photo of a batch is decoded a
 are answered with `valid` false and leave their neighbours, perhaps of another client's request, alone.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.type_names import Tensor
 
 EXAMPLE_FEATURE = "image/encoded"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 
 
-def signatures(model, max_pixels=MAX_PIXELS):
+def signatures(model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS) -> dict[str, tuple[Callable[..., Any], Any]]:
     """The signatures of a model: name → (function, input specification).
 
     Args:
@@ -82,7 +87,9 @@ def _once(function, spec):
     return tf.function(function, input_signature=[spec], autograph=False)
 
 
-def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False):
+def decode_photos(
+    encoded: Tensor, image_size: int, max_pixels: int = MAX_PIXELS, are_examples: bool = False
+) -> tuple[Tensor, Tensor]:
     """Photos as evaluation sees them, decoded side by side.
 
     Args:
@@ -117,7 +124,7 @@ def decode_photos(encoded, image_size, max_pixels=MAX_PIXELS, are_examples=False
     return tf.gather(images, place), place < last
 
 
-def ranked_labels(model, logits, valid):
+def ranked_labels(model: MultiLabelClassifier, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The labels of each photo, best first, and their order `[batch, C]`; calibrated scores, 0 where not valid."""
     scores = model.calibrated(logits) * tf.cast(valid, tf.float32)[:, None]
     scores, order = tf.math.top_k(scores, k=len(model.labels))
@@ -132,7 +139,7 @@ def ranked_labels(model, logits, valid):
     return ranked, order
 
 
-def combined_maps(maps):
+def combined_maps(maps: Sequence[Tensor]) -> Tensor:
     """One attention map a label from those of three scales, in [0, 1]: `[batch, C, h, w]` of the finest scale.
 
     As `msrn_tf.visualization.heatmaps.combine_scales`: densities, enlarged and added.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.files import write_beside
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.progress import ProgressBar
@@ -47,7 +50,7 @@ class TFLiteConfig:
     seed: int = option(0, "of the choice among them", low=0)
 
 
-def main(data, config):
+def main(data: DataConfig, config: TFLiteConfig) -> None:
     """Exports as configured."""
     for flag in ("model", "output"):
         if not getattr(config, flag):
@@ -76,7 +79,7 @@ def main(data, config):
         f"{len(content) / 1e6:.2f} MB; its float32 weights take {4 * model_weights(model) / 1e6:.2f} MB")  # fmt: skip
 
 
-def check(model, config):
+def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
     """Refuses what cannot be exported."""
     if config.with_attention and not isinstance(model, MSRN):
         raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
@@ -89,7 +92,9 @@ def check(model, config):
         raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")
 
 
-def read_photos(model, data, config):
+def read_photos(
+    model: MultiLabelClassifier, data: DataConfig, config: TFLiteConfig
+) -> tuple[list[np.ndarray], np.ndarray | None]:
     """`(photos, targets)`: what to calibrate on and to compare on; a drawn photo where nothing is calibrated."""
     if not MODES[config.quantize].calibrated and not config.calibration:
         return [evaluation_pixels(example_photo(model.image_size), model.image_size)[None].numpy()], None
@@ -101,7 +106,9 @@ def read_photos(model, data, config):
     return calibration_photos(examples, model.image_size, data.max_pixels), examples.targets
 
 
-def tflite_bytes(model, mode, photos=(), with_attention=False):
+def tflite_bytes(
+    model: MultiLabelClassifier, mode: str, photos: Sequence[np.ndarray] = (), with_attention: bool = False
+) -> bytes:
     """The whole .tflite, with metadata."""
     description = (
         f"{model.name}, multi-label image classification with {len(model.labels)} labels "
@@ -120,7 +127,13 @@ class Differences:
     mean_precisions: tuple | None = None
 
     @classmethod
-    def measured(cls, model, classifier, photos, targets=None):
+    def measured(
+        cls,
+        model: MultiLabelClassifier,
+        classifier: DeviceClassifier,
+        photos: Sequence[np.ndarray],
+        targets: np.ndarray | None = None,
+    ) -> Self:
         expected, found = [], []
         with ProgressBar("comparing", len(photos), "photos") as bar:
             for start in range(0, len(photos), BATCH_SIZE):
@@ -131,11 +144,14 @@ class Differences:
         difference = np.abs(np.array(found) - np.array(expected))
         precisions = None
         if targets is not None and (targets == 1).any():
-            both = (evaluate_scores(scores, targets, model.labels)["mAP"] for scores in (expected, found))
+            both = (
+                evaluate_scores(scores, targets, model.labels)["mAP"]
+                for scores in (np.array(expected), np.array(found))
+            )
             precisions = tuple(both)
         return cls(float(difference.max()), float(difference.mean()), len(photos), precisions)
 
-    def sentence(self):
+    def sentence(self) -> str:
         """For a person."""
         text = f"scores differ by at most {self.largest:.1e}, on average {self.mean:.1e}, on {self.num_photos} photos"
         if self.mean_precisions:
@@ -144,7 +160,7 @@ class Differences:
         return text
 
 
-def model_weights(model):
+def model_weights(model: MultiLabelClassifier) -> int:
     """Numbers in a model's weights, without those over the label graph, which an export leaves out."""
     left_out = {v.path for v in model.semantics.variables} if isinstance(model, MSRN) else set()
     return sum(int(np.prod(v.shape)) for v in model.variables if v.path not in left_out)

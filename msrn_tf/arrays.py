@@ -16,7 +16,7 @@ LARGEST_RATIO = 50
 """Trained weights are packed 1 to 1.2 times, a label graph's counts about 20 times, zeros 1,000 times."""
 
 
-def check_unpacked_size(unpacked, packed):
+def check_unpacked_size(unpacked: int, packed: int) -> None:
     """Refuses what would unpack to far more than the file that it is in.
 
     Args:
@@ -32,7 +32,7 @@ def check_unpacked_size(unpacked, packed):
         )
 
 
-def check_archive(archive, packed):
+def check_archive(archive: zipfile.ZipFile, packed: int) -> None:
     """The same for all members of a `zipfile.ZipFile` together, by its directory: none is read beyond its size there.
 
     Raises:
@@ -41,7 +41,7 @@ def check_archive(archive, packed):
     check_unpacked_size(sum(member.file_size for member in archive.infolist()), packed)
 
 
-def array_header(archive, member):
+def array_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """`(shape, in Fortran order, dtype)` of an array in a `zipfile.ZipFile`.
 
     Raises:
@@ -59,7 +59,7 @@ def array_header(archive, member):
     return shape, fortran, dtype
 
 
-def read_arrays(path):
+def read_arrays(path: str) -> dict[str, np.ndarray]:
     """The arrays of a file by name.
 
     Raises:
@@ -79,7 +79,7 @@ def read_arrays(path):
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
 
 
-def map_array(path):
+def map_array(path: str) -> np.ndarray:
     """The array of a `.npy` file, mapped and not read; a small one is read.
 
     Raises:

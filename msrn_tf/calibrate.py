@@ -7,6 +7,8 @@ will be measured on.
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +19,12 @@ from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.calibration import METHODS
-from msrn_tf.evaluation.calibrator import calibrate
+from msrn_tf.evaluation.calibrator import CalibrationResult, calibrate
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.evaluation.thresholds import ThresholdGoal
 from msrn_tf.files import check_output, write_beside
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model, save_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -46,7 +49,7 @@ class CalibrationConfig:
     json: str = option("", "file for the figures (.json)", path="file")
 
 
-def main(data, config):
+def main(data: DataConfig, config: CalibrationConfig) -> None:
     """Calibrates as configured."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras to calibrate")
@@ -79,7 +82,7 @@ def main(data, config):
     say(f"written to {output}: thresholds and calibration of {len(examples)} photos of {data.dataset}:{config.split}")
 
 
-def print_result(labels, result):
+def print_result(labels: Sequence[str], result: CalibrationResult) -> None:
     """Threshold and F1 of each label, and the figures before and after."""
     table = Table("label", "photos", "threshold", "precision", "recall", "F1 at 0.5", "F1")
     for column in table.columns[1:]:
@@ -106,7 +109,7 @@ def print_result(labels, result):
         say(f"{title:7}" + "  ".join(f"{name} {figures[name]:.2f}" for name in FIGURES) + f"  {errors}")
 
 
-def as_json(model, result):
+def as_json(model: MultiLabelClassifier, result: CalibrationResult) -> dict[str, Any]:
     """The figures for a program: thresholds, calibration, before and after."""
     return {
         "thresholds": dict(zip(model.labels, model.thresholds, strict=True)),

@@ -34,7 +34,7 @@ class CheckConfig:
     output: str = option("", "file for the figures (.json)", path="file")
 
 
-def main(data, config):
+def main(data: DataConfig, config: CheckConfig) -> None:
     """Checks as configured."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras whose heat-maps to check")
@@ -71,7 +71,7 @@ def main(data, config):
         say(f"written to {config.output}")
 
 
-def print_curves(curves, num_photos):
+def print_curves(curves: faithfulness.FaithfulnessCurves, num_photos: int) -> None:
     """Areas under the curves by order, and how often the heat-map is the better order."""
     table = Table("pixels in the order of", "deletion area", "insertion area", "heat-map better in")
     for column in table.columns[1:]:
@@ -87,7 +87,7 @@ def print_curves(curves, num_photos):
         "deletion: lower is better, insertion: higher")  # fmt: skip
 
 
-def print_pointing(pointing):
+def print_pointing(pointing: dict[str, tuple[int, int]]) -> None:
     """Share of maps whose highest point lies on an object of the label."""
     hits, count = (sum(values) for values in zip(*pointing.values(), strict=True))
     labels = ", ".join(f"{label} {h}/{n}" for label, (h, n) in sorted(pointing.items()))

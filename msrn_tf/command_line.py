@@ -12,6 +12,8 @@ import re
 import select
 import sys
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from absl import flags, logging
 
@@ -24,7 +26,17 @@ NOBODY_READS_STATUS = 128 + 13  # as shells say it of a program that SIGPIPE end
 PATHS = ("input", "file", "folder")
 
 
-def option(default, help, *, choices=None, low=None, high=None, may_change=False, repeated=False, path=None):
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    may_change: bool = False,
+    repeated: bool = False,
+    path: str | None = None,
+) -> Any:
     """A dataclass field with what its flag needs: help text, allowed values, bounds (inclusive).
 
     `may_change`: whether a run that goes on from a checkpoint may have another value than before. `repeated`: the flag
@@ -45,7 +57,15 @@ def option(default, help, *, choices=None, low=None, high=None, may_change=False
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_devices=False):
+def run(
+    main: Callable[..., None],
+    *,
+    usage: str,
+    configs: Sequence[type] = (),
+    extra_flags: type | None = None,
+    positional: str | None = None,
+    chooses_devices: bool = False,
+) -> NoReturn:
     """Defines flags, parses the command line and calls `main`; does not return.
 
     Args:
@@ -115,10 +135,10 @@ def run(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_d
     sys.exit()
 
 
-def define_flags(subject):
+def define_flags(subject: type) -> None:
     """Defines an absl flag for each field of a dataclass, with its bounds and choices."""
     for field in dataclasses.fields(subject):
-        default = field.default
+        default: Any = field.default
         help_, choices = field.metadata["help"], field.metadata["choices"]
         low, high = field.metadata["low"], field.metadata["high"]
         if field.metadata["repeated"]:
@@ -139,11 +159,11 @@ def define_flags(subject):
             flags.DEFINE_string(field.name, default, help_)
 
 
-def from_flags(subject):
+def from_flags(subject: type) -> Any:
     """An instance of the dataclass with the flags' values. Raises `UserError` for a path that cannot be one."""
     values = {}
     for field in dataclasses.fields(subject):
-        value = flags.FLAGS[field.name].value
+        value: Any = flags.FLAGS[field.name].value
         if isinstance(value, list):
             value = tuple(value) if field.metadata["repeated"] else tuple(map(int, value))
         if field.metadata["path"]:
@@ -163,7 +183,7 @@ def _path(flag, text):
     return path
 
 
-def check_outputs(*instances):
+def check_outputs(*instances: Any) -> None:
     """Refuses paths to write to where that cannot be done. Raises `UserError`."""
     for instance in instances:
         for field in dataclasses.fields(instance):
@@ -173,13 +193,13 @@ def check_outputs(*instances):
                     check_output(field.name, path, folder=kind == "folder")
 
 
-def with_flags(sentence, *instances):
+def with_flags(sentence: str, *instances: Any) -> str:
     """A library's sentence with the flags of this command in place of the arguments that it names in backticks."""
     names = "|".join(field.name for instance in instances for field in dataclasses.fields(instance))
     return re.sub(rf"`({names})`", r"--\1", sentence)
 
 
-def memory_error(error, instances):
+def memory_error(error: BaseException, instances: Sequence[Any]) -> str:
     """The sentence for memory that ran out, with the flags of this command that help."""
     named = {
         field.name: getattr(instance, field.name) for instance in instances for field in dataclasses.fields(instance)
@@ -201,7 +221,7 @@ def memory_error(error, instances):
     return f"memory ran out ({first_line(error)}); what helps: {what}{goes_on}"
 
 
-def help_text(usage, subjects, positional=None):
+def help_text(usage: str, subjects: Sequence[type], positional: str | None = None) -> str:
     """`--help`: usage, then the flags of each subject with defaults, choices and bounds."""
     module = (
         sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
@@ -210,7 +230,7 @@ def help_text(usage, subjects, positional=None):
     for subject in subjects:
         lines += ["", f"{subject.__doc__}:"]
         for field in dataclasses.fields(subject):
-            default = field.default
+            default: Any = field.default
             value = ",".join(map(str, default)) if isinstance(default, tuple) else default
             value = str(value).lower() if isinstance(value, bool) else value
             note = field.metadata["help"]

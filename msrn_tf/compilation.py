@@ -1,9 +1,12 @@
 """Compiling a part of a layer by XLA: what `keras.ops` does not offer, for each backend."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 
-def has_accelerator():
+def has_accelerator() -> bool:
     """Whether the backend computes on something else than CPUs."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -17,7 +20,7 @@ def has_accelerator():
     return False
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of tensors compiled by XLA, once for each set of shapes. On other backends than these, as it is."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -147,7 +147,7 @@ class OptimizationConfig:
     decay_epochs: tuple[int, ...] = option((30,), "epochs after which the rate falls to a tenth, for --schedule=step")
 
     @property
-    def keeps_average(self):
+    def keeps_average(self) -> bool:
         """Whether a moving average of the weights is kept."""
         return bool(self.ema_decay or self.ema_share)
 
@@ -181,7 +181,9 @@ class RunConfig:
     profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
 
 
-def check_training(data, model, optimization, run):
+def check_training(
+    data: TrainingDataConfig, model: ModelConfig, optimization: OptimizationConfig, run: RunConfig
+) -> None:
     """Refuses combinations that cannot work. Raises `UserError`."""
     epochs, decay_epochs, profile = optimization.epochs, optimization.decay_epochs, run.profile_steps
     refusals = [

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 OF_FILES = (
     errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP,
@@ -17,7 +18,7 @@ OF_FILES = (
 """What a file system answers."""
 
 
-def printable(text):
+def printable(text: str) -> str:
     """`text` with escapes for what cannot be printed: a file's name may hold anything, also what steers a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -27,12 +28,12 @@ class UserError(Exception):
 
     exit_status = 2
 
-    def __init__(self, message):
+    def __init__(self, message: str):
         super().__init__(printable(message))
 
 
 @contextlib.contextmanager
-def argument(name):
+def argument(name: str) -> Iterator[None]:
     """Within it, a `UserError` about the value of an argument, which its sentence starts with, names that too."""
     try:
         yield
@@ -41,7 +42,7 @@ def argument(name):
         raise
 
 
-def first_line(error, most=200):
+def first_line(error: BaseException, most: int = 200) -> str:
     """What another library's error says, for a sentence of ours: its first line, and none of its own arguments."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:most].replace("`", "'")
@@ -59,7 +60,7 @@ class LostWorkerError(UserError):
     exit_status = 75
 
 
-def file_error(error):
+def file_error(error: BaseException) -> str | None:
     """A sentence for an error that a file system gave, `OSError` or TensorFlow's; None for any other error."""
     if isinstance(error, OSError) and error.errno in OF_FILES:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
@@ -76,7 +77,7 @@ def _file_sentence(name, reason):
     return f"{name or 'a file'}: cannot be read or written ({reason}); mend that, or give another place"
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, NumPy's or TensorFlow's, of a CPU or a GPU."""
     # By its name: a command that needs no TensorFlow must not import it to say so.
     if type(error).__name__ == "InternalError":  # what CUDA answers within XLA and libraries

@@ -4,16 +4,18 @@ import contextlib
 import dataclasses
 import json
 import os
+from typing import Any
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
+from msrn_tf.data.examples import Reader
 from msrn_tf.data.label_choice import for_labels
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
-from msrn_tf.evaluation.measurement import THRESHOLDS, Protocol, measure
+from msrn_tf.evaluation.measurement import THRESHOLDS, Measurement, Protocol, measure
 from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.files import write_beside
 from msrn_tf.models.factory import load_model
@@ -49,7 +51,7 @@ class EvaluationConfig:
     report_maps: int = option(24, "photos that the report checks heat-maps on; 0: none", low=0)
 
 
-def main(data, config):
+def main(data: DataConfig, config: EvaluationConfig) -> None:
     """Evaluates as configured."""
     check_flags(config)
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
@@ -107,7 +109,9 @@ def main(data, config):
         write_report(found, metrics, reader, data, config)
 
 
-def write_report(found, metrics, reader, data, config):
+def write_report(
+    found: Measurement, metrics: dict[str, Any], reader: Reader, data: DataConfig, config: EvaluationConfig
+) -> None:
     """Writes the page about a measurement."""
     checked = None
     pairs = found_pairs(found.scores, found.targets, found.thresholds, config.report_maps, config.seed)
@@ -131,7 +135,7 @@ def write_report(found, metrics, reader, data, config):
     say(f"report in {config.report}: {len(page) / 1e6:.1f} MB, opens without a network")
 
 
-def check_flags(config):
+def check_flags(config: EvaluationConfig) -> None:
     """Refuses what cannot work, before anything is loaded. Raises `UserError`."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras to evaluate")
@@ -141,7 +145,7 @@ def check_flags(config):
         raise UserError("--bootstrap=0: --baseline compares over resamples; leave one of them out")
 
 
-def print_metrics(metrics):
+def print_metrics(metrics: dict[str, Any]) -> None:
     """A table of average precision by label, and the summary figures, with 95 % intervals where there are."""
     intervals = metrics.get("intervals", {})
     table = Table("label", "photos", "AP %", *(["95 % interval"] if intervals else []))
@@ -173,7 +177,7 @@ def print_metrics(metrics):
         print_comparison(metrics["comparison"])
 
 
-def print_comparison(comparison):
+def print_comparison(comparison: dict[str, Any]) -> None:
     """The difference to the baseline and which labels are surely better or worse."""
     low, high = comparison["interval"]
     verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"

@@ -3,17 +3,19 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 from msrn_tf.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path, mode="w"):
+def replacing(path: str, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a file that gets the name `path` when the block ends; where the block raises, nothing has changed."""
     temporary = path if _is_device(path) else f"{path}.tmp"
     try:
         # A file's name need not be text: what is not is written as an escape.
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
         with open(temporary, mode, **text) as file:
             yield file
         if temporary != path:
@@ -25,7 +27,7 @@ def replacing(path, mode="w"):
         raise
 
 
-def write_beside(path, content):
+def write_beside(path: str, content: str | bytes) -> None:
     """Writes a result, text or bytes, to a file that a person named. Raises `UserError` where that cannot be done."""
     try:
         with replacing(path, "w" if isinstance(content, str) else "wb") as file:
@@ -34,7 +36,7 @@ def write_beside(path, content):
         raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
 
 
-def check_output(name, path, folder=False):
+def check_output(name: str, path: str, folder: bool = False) -> None:
     """Refuses at the start what cannot be written to at the end; leaves nothing behind.
 
     Args:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from msrn_tf.errors import UserError
 from msrn_tf.text import lines_of, read_text
 
 
-def expanded(arguments):
+def expanded(arguments: Sequence[str]) -> list[str]:
     """A command line with the lines of its flagfiles in their places, as absl expands it, in any encoding of `text_of`.
 
     A flagfile that another one names is looked for beside that, then in the working directory.
@@ -47,7 +49,7 @@ def _lines(path, around):
     return _expanded([line for line in lines if not line.startswith(("#", "//"))], (*around, path))
 
 
-def flagfile_text(*instances):
+def flagfile_text(*instances: Any) -> str:
     """Every field of some dataclass instances as a flag a line; `--flagfile=` of it repeats the run."""
     lines = []
     for instance in instances:
@@ -56,7 +58,7 @@ def flagfile_text(*instances):
     return "\n".join(lines) + "\n"
 
 
-def changed_flags(path, *instances):
+def changed_flags(path: str, *instances: Any) -> list[tuple[str, str, str]]:
     """Flags whose value differs from that of a flagfile, of those that decide what a run computes.
 
     Returns:

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import say
@@ -19,7 +21,7 @@ LOG_LINE = re.compile(r"^(?:[IWEF]\d{4} \S+ +\d+ |\S+ \S+ [IWEF] )\S+?\] (.*)$")
 ABOUT_GPUS = re.compile(r"cuda|cudnn|dlopen|dynamic library|GPU", re.IGNORECASE)
 
 
-def find_gpus(meant=True):
+def find_gpus(meant: bool = True) -> list[Any]:
     """TensorFlow's GPUs, a list; a warning on standard error where it does not find the machine's.
 
     It looks for them the first time that it is asked. Where there are none it calls that an error, which is held back.
@@ -36,7 +38,7 @@ def find_gpus(meant=True):
     return gpus
 
 
-def why_no_gpu(gpus):
+def why_no_gpu(gpus: Sequence[Any]) -> str | None:
     """A sentence where this machine has an NVIDIA GPU and TensorFlow found none; None otherwise.
 
     Args:
@@ -54,7 +56,7 @@ def why_no_gpu(gpus):
     )
 
 
-def has_nvidia_gpu(root="/"):
+def has_nvidia_gpu(root: str = "/") -> bool:
     """Whether NVIDIA's driver knows of a GPU: by its files, or by `nvidia-smi` (WSL has no files)."""
     driver = pathlib.Path(root, "proc/driver/nvidia")
     if driver.is_dir():
@@ -68,7 +70,7 @@ def has_nvidia_gpu(root="/"):
     return listed.stdout.startswith("GPU ")
 
 
-def words_of_tensorflow():
+def words_of_tensorflow() -> str:
     """What TensorFlow writes of its search for GPUs when it is let: a process of its own, since a log's level stays."""
     try:
         asked = subprocess.run(
@@ -81,7 +83,7 @@ def words_of_tensorflow():
     return asked.stderr
 
 
-def reason_in(text):
+def reason_in(text: str) -> str:
     """Of a log, what it says of GPUs, in one line."""
     lines = [match[1].strip() for line in text.splitlines() if (match := LOG_LINE.match(line))]
     found = list(dict.fromkeys(line for line in lines if ABOUT_GPUS.search(line)))

@@ -1,11 +1,13 @@
 """Files of weights in HDF5, Keras' `.weights.h5` and `.h5`: what they would unpack to, known from their headers."""
 
+from typing import BinaryIO
+
 import h5py
 
 from msrn_tf.arrays import check_unpacked_size
 
 
-def count_numbers(file, packed):
+def count_numbers(file: str | BinaryIO, packed: int) -> int:
     """How many numbers the data sets of a file hold.
 
     Args:

@@ -52,7 +52,7 @@ class ImportConfig:
     to_torch: str = option("", "file (.safetensors) to write --model to", path="file")
 
 
-def main(config):
+def main(config: ImportConfig) -> None:
     """Imports or writes back, as configured."""
     if config.to_torch or config.model:
         write_published(config)
@@ -85,7 +85,7 @@ def main(config):
     )
 
 
-def write_published(config):
+def write_published(config: ImportConfig) -> None:
     """`--model` → `--to_torch`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -120,7 +120,7 @@ def write_published(config):
         say("warning: the published code has no place for the model's thresholds and calibration; its scores are raw")
 
 
-def read_label_graph(config):
+def read_label_graph(config: ImportConfig) -> LabelGraph:
     """The `LabelGraph` with word vectors that the flags name."""
     if bool(config.label_graph) == bool(config.graph_pickle):
         raise UserError("--label_graph or --graph_pickle is needed, one of the two")
@@ -141,7 +141,7 @@ def read_label_graph(config):
     return graph
 
 
-def read_labels(path):
+def read_labels(path: str) -> tuple[str, ...]:
     """The lines of a text file."""
     if not path:
         raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")

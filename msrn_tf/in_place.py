@@ -1,10 +1,12 @@
 """Parts of a Keras variable, written and read without a second copy of the whole on the TensorFlow backend."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
 
-def assign_block(variable, starts, block):
+def assign_block(variable: keras.Variable, starts: Sequence[int], block: np.ndarray) -> None:
     """`variable[starts : starts + block.shape] = block`.
 
     Args:
@@ -26,7 +28,7 @@ def assign_block(variable, starts, block):
     )
 
 
-def read_rows(variable, start, stop):
+def read_rows(variable: keras.Variable, start: int, stop: int) -> np.ndarray:
     """`variable[start:stop]` as an array."""
     if keras.backend.backend() != "tensorflow":
         return keras.ops.convert_to_numpy(variable[start:stop])

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +13,12 @@ from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, argument
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+from msrn_tf.type_names import Progress
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmap_files import KINDS, HeatmapFiles, group_names
 
@@ -45,7 +48,7 @@ class PredictionConfig:
     batch_size: int = option(16, "photos at a time", low=1)
 
 
-def main(arguments, config):
+def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
     if not config.model:
         raise UserError("--model is missing: give the model.keras to predict with")
@@ -81,7 +84,13 @@ def main(arguments, config):
         sys.exit(UNREADABLE_STATUS)
 
 
-def predict_files(model, paths, batch_size, heatmaps=None, progress=None):
+def predict_files(
+    model: MultiLabelClassifier,
+    paths: Sequence[str],
+    batch_size: int,
+    heatmaps: HeatmapFiles | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Prediction]:
     """A `Prediction` for each photo that can be decoded; they are decoded while the model works.
 
     Args:
@@ -121,7 +130,7 @@ def _first(count, outputs):
     return tf.nest.map_structure(lambda tensor: tensor.numpy()[:count], outputs)
 
 
-def predict_photos(model, photos):
+def predict_photos(model: MultiLabelClassifier, photos: Sequence[tuple[str, np.ndarray]]) -> list[Prediction]:
     """A `Prediction` for each photo whose pixels are at hand.
 
     Args:
@@ -146,7 +155,7 @@ def _write_heatmaps(model, prediction, maps, heatmaps):
     return heatmaps.write(prediction.photo, whole_photo(prediction.photo), chosen)
 
 
-def write_sheet(predictions, path):
+def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
     """Many photos on one picture, each with its present labels."""
     cells = []
     for prediction in predictions[:MOST_ON_SHEET]:

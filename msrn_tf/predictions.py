@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msrn_tf.errors import printable
 from msrn_tf.terminal import Table, print_table, say
@@ -35,7 +36,7 @@ class Prediction:
     heatmaps: Sequence[str] | None = None
 
     @classmethod
-    def of(cls, photo: str, answer: Iterable[tuple[str, float, bool]], **more) -> "Prediction":
+    def of(cls, photo: str, answer: Iterable[tuple[str, float, bool]], **more: Any) -> "Prediction":
         """From `(label, score, is present)` of each label, best first, as `DeviceClassifier.classify` gives them."""
         labels, scores, are_present = zip(*answer, strict=True)
         present = [label for label, is_present in zip(labels, are_present, strict=True) if is_present]
@@ -64,7 +65,7 @@ def print_table_of(predictions: Sequence[Prediction], top_k: int) -> None:
     for prediction in predictions:
         best = zip(prediction.labels[:top_k], prediction.scores, strict=False)
         names = [f"{'*' if label in prediction.present else ''}{label} {score:.3f}" for label, score in best]
-        times = [f"{prediction.milliseconds[stage]:.1f}" for stage in stages]
+        times = [f"{(prediction.milliseconds or {})[stage]:.1f}" for stage in stages]
         table.add_row(os.path.basename(prediction.photo), "  ".join(names), *times)
     print_table(table)
 

@@ -6,11 +6,13 @@
 import dataclasses
 import json
 import os
+from typing import Any
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
 from msrn_tf.errors import UserError
@@ -37,7 +39,7 @@ class PreparationConfig:
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which the audit draws an edge", low=0.0, high=1.0)
 
 
-def main(data, config):
+def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
@@ -48,7 +50,7 @@ def main(data, config):
         max_side=config.max_side,
         shard_bytes=config.shard_megabytes << 20,
         skip_bad_images=config.bad_images == "skip",
-        num_threads=config.num_threads or os.cpu_count(),
+        num_threads=config.num_threads or os.cpu_count() or 1,
     )
     with preparation.writing(config.output):
         last_flags = {name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold")}
@@ -80,7 +82,7 @@ def _chosen_splits(reader, config):
     return names
 
 
-def write_label_graph(config, splits):
+def write_label_graph(config: PreparationConfig, splits: dict[str, Examples]) -> LabelGraph:
     """Writes `label_graph.npz` of what was kept of the training split, and returns it."""
     prepared = Prepared(config.output)
     examples = prepared.read(config.train_split)
@@ -94,7 +96,7 @@ def write_label_graph(config, splits):
     return graph
 
 
-def print_report(report, graph, config):
+def print_report(report: dict[str, Any], graph: LabelGraph, config: PreparationConfig) -> None:
     """The audit as a table, and what needs attention."""
     splits = report["splits"]
     table = Table("", *splits)

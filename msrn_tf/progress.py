@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import IO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -21,7 +22,9 @@ class ProgressBar:
         quiet: bool. Write nothing.
     """
 
-    def __init__(self, description, total, unit="images", stream=None, quiet=False):
+    def __init__(
+        self, description: str, total: int, unit: str = "images", stream: IO[str] | None = None, quiet: bool = False
+    ):
         self.description, self.total, self.unit = printable(description), total, unit
         self.stream, self.quiet = stream or sys.stderr, quiet
         self.done = 0
@@ -47,7 +50,7 @@ class ProgressBar:
         if self._bar:
             self._bar.stop()
 
-    def update(self, done, note=""):
+    def update(self, done: int, note: str = "") -> None:
         """Sets how much is done, with a short note such as the loss."""
         self.done, note = done, printable(note)
         now = time.monotonic()

@@ -5,13 +5,14 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def captured_native_stderr():
+def captured_native_stderr() -> Iterator[None]:
     """Holds back what native code writes to standard error; it is shown after all where the block raises."""
     try:
-        stderr = sys.__stderr__.fileno()
+        stderr = sys.__stderr__.fileno()  # type: ignore[union-attr]
     except (AttributeError, OSError, ValueError):  # no standard error of the operating system's: nothing to hold back
         yield
         return
@@ -49,7 +50,7 @@ class _QuietFinder:
         return spec
 
 
-def quiet_tensorflow():
+def quiet_tensorflow() -> None:
     """Lets whoever imports TensorFlow first do so without its messages; imports nothing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and _QuietFinder not in sys.meta_path:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 
 import ml_dtypes  # TensorFlow's; teaches NumPy the name bfloat16
 import numpy as np
@@ -40,7 +41,7 @@ class TensorFile(collections.abc.Mapping):
             than it is.
     """
 
-    def __init__(self, path, argument):
+    def __init__(self, path: str, argument: str):
         self.path, self.argument, self.notes = str(path), argument, {}
         if not os.path.isfile(self.path):
             raise self.error("no such file")
@@ -67,12 +68,12 @@ class TensorFile(collections.abc.Mapping):
     def __len__(self):
         return len(self._tensors)
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """The array of that name. Raises `UserError` where it holds no numbers, or the file is damaged there."""
         with self._reading(name):
             return self._checked(self[name].read(), name)
 
-    def blocks(self, name):
+    def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yields `(start, array)`: consecutive parts of about 64 MB along the first axis. Raises as `read`."""
         with self._reading(name):
             for start, block in self[name].blocks():
@@ -94,7 +95,7 @@ class TensorFile(collections.abc.Mapping):
             raise self.error(f"{name} holds NaN or infinite numbers; the file is damaged or its training diverged")
         return array
 
-    def error(self, sentence):
+    def error(self, sentence: str) -> UserError:
         """A `UserError` that names the file."""
         return UserError(f"`{self.argument}`={self.path}: {sentence}")
 
@@ -142,11 +143,11 @@ class StoredTensor:
     shape = ()
     size = 0
 
-    def read(self):
+    def read(self) -> np.ndarray:
         """The array."""
         raise NotImplementedError
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields `(start, array)`: consecutive parts of about 64 MB along the first axis."""
         raise NotImplementedError
 

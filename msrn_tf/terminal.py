@@ -5,6 +5,7 @@ can be seen.
 """
 
 import sys
+from typing import Any
 
 import rich.table
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.text import Text
 from msrn_tf.errors import printable
 
 
-def say(sentence, error=False):
+def say(sentence: str, error: bool = False) -> None:
     """Prints one line, at once: to standard output, or to standard error."""
     print(printable(str(sentence)), file=sys.stderr if error else sys.stdout, flush=True)
 
@@ -21,10 +22,12 @@ def say(sentence, error=False):
 class Table(rich.table.Table):
     """A table whose headers and cells are plain text."""
 
-    def add_column(self, header="", *arguments, **options):
+    def add_column(self, header: str = "", *arguments: Any, **options: Any) -> None:  # type: ignore[override]
+        """As `rich.table.Table.add_column`."""
         super().add_column(_plain(header), *arguments, **options)
 
-    def add_row(self, *cells, **options):
+    def add_row(self, *cells: str, **options: Any) -> None:  # type: ignore[override]
+        """As `rich.table.Table.add_row`."""
         super().add_row(*map(_plain, cells), **options)
 
 
@@ -33,7 +36,7 @@ class _Console(Console):
         raise
 
 
-def print_table(table):
+def print_table(table: Table) -> None:
     """To standard output; where that is no terminal, lines are as long as they need to be."""
     _Console(soft_wrap=not sys.stdout.isatty()).print(table)
 

@@ -23,12 +23,12 @@ _INVISIBLE = dict.fromkeys(
 _REFUSED = {"Cc": "a control character", "Zl": "a line break", "Zp": "a line break", "Cs": "half a character"}
 
 
-def encoding_of(start):
+def encoding_of(start: bytes) -> str:
     """The encoding of text that begins with these bytes: by its byte-order mark, else UTF-8."""
     return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8-sig")
 
 
-def text_of(content, errors="strict"):
+def text_of(content: bytes, errors: str = "strict") -> str:
     """The text of a file's bytes: UTF-8 with or without a byte-order mark, UTF-16 or UTF-32 with one.
 
     `errors`: as `bytes.decode`; `surrogateescape` keeps file names that are no UTF-8.
@@ -40,7 +40,7 @@ def text_of(content, errors="strict"):
     return content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
 
 
-def read_bytes(path, advice, only_regular=True):
+def read_bytes(path: str, advice: str, only_regular: bool = True) -> bytes:
     """The bytes of a file.
 
     `only_regular`: whether to refuse pipes and devices, which may never end; one that a person named may be meant.
@@ -59,7 +59,7 @@ def read_bytes(path, advice, only_regular=True):
         raise UserError(f"{path}: cannot be read ({error}); {advice}") from error
 
 
-def read_text(path, advice="save it as UTF-8", only_regular=True):
+def read_text(path: str, advice: str = "save it as UTF-8", only_regular: bool = True) -> str:
     """The text of a file, see `text_of`.
 
     Raises:
@@ -82,7 +82,7 @@ def _where(content, error):
     return f"line {number}" + (f", in Windows' encoding of Western Europe: {reading!r}" if reading else "")
 
 
-def lines_of(text):
+def lines_of(text: str) -> list[str]:
     """The lines of a text as editors count them, without what surrounds them, empty ones left out.
 
     Not `str.splitlines`, which breaks lines at letters that a name may hold, such as U+2028.
@@ -90,20 +90,20 @@ def lines_of(text):
     return [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
 
 
-def clean_label(label):
+def clean_label(label: str) -> str:
     """A label in the form that is compared: letters composed (NFC), blanks of any kind one blank, nothing invisible."""
     text = unicodedata.normalize("NFC", str(label).translate(_INVISIBLE))
     text = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in text)
     return re.sub(" +", " ", text.strip())
 
 
-def what_is_wrong_with(label):
+def what_is_wrong_with(label: str) -> str | None:
     """What a cleaned label holds that no list with a label a line can, in a few words; None for a good one."""
     if not label:
         return "no letter"
     return next((_REFUSED[c] for letter in label if (c := unicodedata.category(letter)) in _REFUSED), None)
 
 
-def look_alike(label):
+def look_alike(label: str) -> str:
     """A key that labels share which differ by case, width or what joins their words alone."""
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", label).casefold())

@@ -6,19 +6,23 @@ A run that was interrupted or killed goes on when the same command is given agai
 import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data.addons import import_addons_image
-from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.batch_source import BatchSource, PhotoSource
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import argument
 from msrn_tf.label_graph import LabelGraph
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.models.transfer import transfer_weights
 from msrn_tf.terminal import say
@@ -38,7 +42,7 @@ from msrn_tf.visualization.heatmaps import contact_sheet
 SAMPLE_PICTURES = 6
 
 
-def main(data, model_config, optimization, run):
+def main(data: TrainingDataConfig, model_config: ModelConfig, optimization: OptimizationConfig, run: RunConfig) -> None:
     """Trains as configured; the dataclasses are those of `msrn_tf.config`."""
     check_training(data, model_config, optimization, run)
     with StopSignals() as stop:
@@ -114,15 +118,15 @@ class TrainingInputs:
         warnings: sentences for a person.
     """
 
-    labels: tuple
-    splits: list
+    labels: Sequence[str]
+    splits: Sequence[str]
     training: Examples
     validation: Examples | None
     label_graph: LabelGraph
-    warnings: list
+    warnings: list[str]
 
 
-def read_inputs(configs, goes_on):
+def read_inputs(configs: Sequence[Any], goes_on: bool) -> TrainingInputs:
     """`TrainingInputs`, checked: what can be known at the start to be wrong is said before anything is computed."""
     data, model_config, _, run = configs
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
@@ -142,7 +146,7 @@ def read_inputs(configs, goes_on):
     return TrainingInputs(reader.labels, reader.splits, training, validation, label_graph, warnings + more)
 
 
-def transfer_into(model, path):
+def transfer_into(model: MultiLabelClassifier, path: str) -> list[str]:
     """Takes what fits from the model of `--init_from`, and returns sentences about it."""
     if not path:
         return []
@@ -151,7 +155,9 @@ def transfer_into(model, path):
     return transfer_weights(source, model).describe()
 
 
-def open_sources(data, model, inputs):
+def open_sources(
+    data: TrainingDataConfig, model: MultiLabelClassifier, inputs: TrainingInputs
+) -> tuple[BatchSource, BatchSource | None, list[str]]:
     """`(training, validation, sentences)`: the sources of batches, and what a cache of feature maps says of itself."""
     if not data.cache_features:
         plan = InputPlan(model.image_size, data.augment, data.mix, data.max_pixels)
@@ -161,17 +167,19 @@ def open_sources(data, model, inputs):
     training, sentence = cache.open(inputs.training, augment=data.augment, training=True)
     if not inputs.validation:
         return training, None, [sentence]
-    validation, another = cache.open(inputs.validation, training=False)
-    return training, validation, [sentence, another]
+    held_out, another = cache.open(inputs.validation, training=False)
+    return training, held_out, [sentence, another]
 
 
-def say_each(beginning, sentences):
+def say_each(beginning: str, sentences: Iterable[str]) -> None:
     """A line for each."""
     for sentence in sentences:
         say(f"{beginning}{sentence}")
 
 
-def sample_pictures(model, examples):
+def sample_pictures(
+    model: MultiLabelClassifier, examples: Examples | None
+) -> Callable[[], dict[str, np.ndarray]] | None:
     """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
     if not model.explains or not examples:
         return None

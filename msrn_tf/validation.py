@@ -2,13 +2,14 @@
 
 import math
 import numbers
+from typing import Any
 
 LARGEST_DROPOUT = 0.999
 LARGEST_WIDTH = 2**20
 SMALLEST_STD = 1e-6
 
 
-def checked_labels(labels):
+def checked_labels(labels: Any) -> tuple[str, ...]:
     """A tuple of distinct names. Raises `ValueError` for anything else."""
     names = () if isinstance(labels, str) else tuple(labels)
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
@@ -18,7 +19,9 @@ def checked_labels(labels):
     return tuple(map(str, names))
 
 
-def checked_numbers(name, values, count, low=-math.inf, high=math.inf):
+def checked_numbers(
+    name: str, values: Any, count: int, low: float = -math.inf, high: float = math.inf
+) -> tuple[float, ...]:
     """A tuple of `count` finite floats in [low, high]. Raises `ValueError` for anything else."""
     given = tuple(values)
     if len(given) != count:
@@ -29,9 +32,9 @@ def checked_numbers(name, values, count, low=-math.inf, high=math.inf):
     return tuple(map(float, given))
 
 
-def checked_whole(name, value, low, high):
+def checked_whole(name: str, value: Any, low: float, high: float) -> int:
     """An int in [low, high]. Raises `ValueError` for anything else."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= int(value) <= high:
         raise ValueError(f"`{name}` must be a whole number from {low} to {high}. Received: {_shortened(value)}")
     return int(value)
 

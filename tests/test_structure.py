@@ -25,6 +25,7 @@ ALLOWED = {
     "in_place": set(),
     "tensor_files": {"arrays", "errors"},
     "terminal": {"errors"},
+    "type_names": set(),  # for all
     "text": {"errors"},
     "validation": set(),
     "layers": {"compilation", "in_place", "validation"},
@@ -42,7 +43,7 @@ ALLOWED = {
     },
     "data": {"arrays", "choices", "label_graph", "errors", "files", "progress", "terminal", "text"},
     "evaluation": {"choices", "data", "models", "label_graph", "errors"},
-    "visualization": {"models", "data", "errors"},
+    "visualization": {"models", "data", "label_graph", "errors"},
     "report": {"choices", "visualization", "evaluation", "models", "data", "errors"},
     "training": {
         "arrays",
@@ -120,7 +121,7 @@ def test_imports_go_downwards(path):
     if room(path) not in ALLOWED:  # commands, and what they share
         return
     used = {name.split(".")[1] for name in imports_of(path) if name.startswith("msrn_tf.")}
-    assert used <= ALLOWED[room(path)] | {room(path)}
+    assert used <= ALLOWED[room(path)] | {room(path), "type_names"}
     assert not any(name.split(".")[0] == "export" for name in imports_of(path))
 
 
@@ -196,3 +197,38 @@ def test_nothing_is_unpickled():
             continue
         assert not {"pickle", "dill", "joblib", "marshal"} & set(imports_of(path)), path
         assert "allow_pickle=True" not in path.read_text(), path
+
+
+def unannotated(path):
+    """Public functions and methods of a module, constructors among them, that leave an argument or the result open."""
+
+    def public(name):
+        return not name.startswith("_") or name in ("__init__", "__call__")
+
+    def visit(body, owner=""):
+        for node in body:
+            if isinstance(node, ast.ClassDef) and public(node.name):
+                yield from visit(node.body, f"{node.name}.")
+            elif isinstance(node, ast.FunctionDef) and public(node.name):
+                arguments = [*node.args.posonlyargs, *node.args.args]
+                if owner and "staticmethod" not in map(ast.unparse, node.decorator_list):
+                    arguments = arguments[1:]
+                arguments += [*node.args.kwonlyargs, *filter(None, (node.args.vararg, node.args.kwarg))]
+                if not all(each.annotation for each in arguments) or not (node.returns or node.name == "__init__"):
+                    yield owner + node.name
+
+    return list(visit(ast.parse(path.read_text()).body))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_functions_have_type_hints(path):
+    assert unannotated(path) == []
+
+
+def test_missing_type_hints_are_found(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        "def open_(a: int, *, b) -> int: ...\ndef whole(a: int) -> int: ...\ndef no_result(a: int): ...\n"
+        "class Public:\n    def __init__(self, a): ...\n    def method(self, *a) -> None: ...\n    def _own(self, a): ...\n"
+    )
+    assert unannotated(module) == ["open_", "no_result", "Public.__init__", "Public.method"]

@@ -9,5 +9,6 @@ prepare_environment requirements-dev.txt
   echo "no CPU build of PyTorch to be had: tests of .pth files are skipped"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/mypy
 # A file's tests stay in one process: they share what is slow to make.
 exec .venv/bin/python -m pytest -n 2 --dist=loadfile --durations=10 "$@"

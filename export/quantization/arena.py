@@ -5,7 +5,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from msrn_tf.quiet_import import captured_native_stderr
 
 
-def arena_bytes(path):
+def arena_bytes(path: str) -> int:
     """Bytes that tensors other than weights take at the worst moment, as TFLite lays them out: they share places.
 
     Without XNNPACK, which would hide its own values from the plan. Scratch memory of kernels counts where it lies

@@ -2,6 +2,8 @@
 
 import os
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +22,7 @@ SMALLEST_CORRELATION = 0.5
 """Of neighbouring pixels: photos have 0.9 and more, noise has 0, and about 0.3 when it was made smaller."""
 
 
-def calibration_examples(source, data, split, labels, count, seed):
+def calibration_examples(source: str, data: Any, split: str, labels: Sequence[str], count: int, seed: int) -> Examples:
     """`count` examples drawn by a seed.
 
     Args:
@@ -50,7 +52,7 @@ def calibration_examples(source, data, split, labels, count, seed):
     return examples.take(np.array(chosen, int))
 
 
-def calibration_photos(examples, image_size, max_pixels):
+def calibration_photos(examples: Examples, image_size: int, max_pixels: int) -> list[np.ndarray]:
     """The photos as evaluation sees them: list of uint8 `[1, size, size, 3]`.
 
     Raises:
@@ -73,7 +75,7 @@ def calibration_photos(examples, image_size, max_pixels):
     return photos
 
 
-def neighbour_correlation(pixels):
+def neighbour_correlation(pixels: np.ndarray) -> float:
     """Correlation of brightness between pixels side by side, in [−1, 1]; 0 for a picture of one colour."""
     grey = np.asarray(pixels, np.float64).mean(axis=-1)
     left, right = grey[:, :-1] - grey.mean(), grey[:, 1:] - grey.mean()

@@ -3,7 +3,10 @@
 import contextlib
 import io
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from litert_quantizer import calibrator, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
@@ -11,6 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from export.quantization.device_model import DeviceModel
 from export.quantization.recipes import MODES, recipe
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
 
@@ -18,7 +22,9 @@ SIGNATURE = "serving_default"
 CALIBRATION_THREADS = 2
 
 
-def convert(model, mode, photos=(), with_attention=False):
+def convert(
+    model: MultiLabelClassifier, mode: str, photos: Sequence[np.ndarray] = (), with_attention: bool = False
+) -> bytes:
     """The bytes of a quantized model, whose operations are all built in.
 
     Args:
@@ -35,7 +41,12 @@ def convert(model, mode, photos=(), with_attention=False):
     return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
 
 
-def quantize(content, recipe, photos=(), update_ranges=qsv_utils.min_max_update):
+def quantize(
+    content: bytes,
+    recipe: Any,
+    photos: Sequence[np.ndarray] = (),
+    update_ranges: Callable[..., Any] = qsv_utils.min_max_update,
+) -> bytes:
     """A float model's bytes, quantized by a recipe of litert-quantizer.
 
     `update_ranges`: how the ranges of activations of several photos become one: by default from the smallest value of
@@ -48,7 +59,12 @@ def quantize(content, recipe, photos=(), update_ranges=qsv_utils.min_max_update)
     return bytes(result.quantized_model)
 
 
-def measured_ranges(content, recipe, photos, update_ranges=qsv_utils.min_max_update):
+def measured_ranges(
+    content: bytes,
+    recipe: Any,
+    photos: Sequence[np.ndarray],
+    update_ranges: Callable[..., Any] = qsv_utils.min_max_update,
+) -> dict[str, Any]:
     """What the float model's activations are on photos, as litert-quantizer takes it."""
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(recipe)

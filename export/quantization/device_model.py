@@ -10,6 +10,8 @@ over positions: what XNNPACK computes with vector instructions, without a transp
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +21,9 @@ from export.inference_model import inference_model
 from export.signatures import combined_maps
 from msrn_tf.layers import SemanticAttention, moment_attention
 from msrn_tf.layers.semantic_attention import largest_range
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import MSRN
+from msrn_tf.type_names import Shape, Tensor
 
 ROOM = 2.0
 """Exponents that an exported model has room for, of the largest that the calibration photos have."""
@@ -46,20 +50,20 @@ class UnrolledAttention(keras.layers.Layer):
         in_integers: bool. Keeps Σₙ w from rounding to 0 in int8.
     """
 
-    def __init__(self, in_integers=False, **kwargs):
+    def __init__(self, in_integers: bool = False, **kwargs: Any):
         super().__init__(**kwargs | {"dtype": "float32"})
         self.in_integers = in_integers
 
-    def build(self, positions_shape, semantics_shape):
+    def build(self, positions_shape: Shape, semantics_shape: Shape) -> None:
         pass
 
-    def call(self, positions, semantics):
+    def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
         """`[1, K, D]` of positions `[1, N, D]` and the semantics `[K, D]`."""
         extremes = _extremes(positions)
         parts = [self._aggregate(positions, block, extremes) for block in _blocks(semantics, positions)]
         return tf.expand_dims(tf.concat(parts, axis=0), 0)
 
-    def evidence_maps(self, positions, semantics, gradients):
+    def evidence_maps(self, positions: Tensor, semantics: Tensor, gradients: Tensor) -> Tensor:
         """`SemanticAttention.evidence_maps`: `[1, K, N]`.
 
         The weights are computed anew around the mean: TFLite would keep those of every label from the first pass to
@@ -83,7 +87,7 @@ class UnrolledAttention(keras.layers.Layer):
             sums = tf.maximum(sums, SMALLEST_SUM * positions.shape[1])
         return tf.reduce_sum(weights * positions, axis=1) / sums
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "in_integers": self.in_integers}
 
 
@@ -103,7 +107,7 @@ def _weights(positions, block, extremes):
     return tf.exp(positions * block - largest)
 
 
-def device_attention(model, in_integers, photos):
+def device_attention(model: MSRN, in_integers: bool, photos: Sequence[np.ndarray]) -> keras.layers.Layer:
     """What an `MSRN` attends with on a device: by moments where photos tell how many segments are needed."""
     semantics = np.asarray(model.semantics().vectors)
     if len(photos) and not in_integers:
@@ -115,7 +119,7 @@ def device_attention(model, in_integers, photos):
     return UnrolledAttention(in_integers, name="attention")
 
 
-def largest_exponent(model, semantics, photos):
+def largest_exponent(model: MSRN, semantics: Tensor, photos: Sequence[np.ndarray]) -> float:
     """Half the range of a channel's positions times the largest |e|, the largest of all photos, scales and channels."""
 
     @tf.function(autograph=False)
@@ -137,7 +141,13 @@ class DeviceModel(tf.Module):
         photos: list of uint8 `[1, size, size, 3]`, like those that the device will see; may be empty.
     """
 
-    def __init__(self, model, with_attention=False, in_integers=False, photos=()):
+    def __init__(
+        self,
+        model: MultiLabelClassifier,
+        with_attention: bool = False,
+        in_integers: bool = False,
+        photos: Sequence[np.ndarray] = (),
+    ):
         super().__init__()
         attention = device_attention(model, in_integers, photos) if isinstance(model, MSRN) else None
         self.model = inference_model(model, attention)

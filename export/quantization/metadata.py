@@ -14,6 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from msrn_tf.models.classifier import MultiLabelClassifier
+
 METADATA_NAME = b"TFLITE_METADATA"
 IDENTIFIER = b"M001"
 LABELS_FILE = "labels.txt"
@@ -33,7 +35,7 @@ SCORES_DESCRIPTION = (
 ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: a map a label"
 
 
-def with_metadata(content, model, description, with_attention=False):
+def with_metadata(content: bytes, model: MultiLabelClassifier, description: str, with_attention: bool = False) -> bytes:
     """The bytes of a .tflite with metadata, and with the files that it names.
 
     All of the model's buffers come to lie in its FlatBuffer: litert-quantizer puts them behind it, where MediaPipe does

@@ -6,6 +6,7 @@ attention and what follows it stay in float: TFLite's integer softmax has a step
 """
 
 import dataclasses
+from typing import Any
 
 from litert_quantizer import algorithm_manager, qtyping, recipe_manager
 
@@ -52,7 +53,7 @@ MODES = {
 }
 
 
-def recipe(mode):
+def recipe(mode: str) -> Any:
     """The recipe of a mode that litert-quantizer carries out: all but `none` and `int8_full`."""
     manager = recipe_manager.RecipeManager()
     if mode == "dynamic":

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 import grpc
 
@@ -20,7 +21,7 @@ class Admission:
         self._left = threading.Condition()
 
     @contextlib.contextmanager
-    def request(self):
+    def request(self) -> Iterator[None]:
         """Around the work on a request. Raises `ServingError`: UNAVAILABLE, after `close`."""
         with self._left:
             if self._is_closed:
@@ -33,7 +34,7 @@ class Admission:
                 self._inside -= 1
                 self._left.notify_all()
 
-    def close(self, seconds):
+    def close(self, seconds: float) -> None:
         """Refuses new requests and waits, at most `seconds`, for those inside."""
         with self._left:
             self._is_closed = True

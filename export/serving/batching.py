@@ -5,6 +5,8 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -47,7 +49,12 @@ class Batcher:
         observe_batch: called with the number of rows of each batch that runs.
     """
 
-    def __init__(self, function, options, observe_batch=lambda size: None):
+    def __init__(
+        self,
+        function: Callable[[dict[str, Any]], dict[str, Any]],
+        options: BatchingOptions,
+        observe_batch: Callable[[int], None] = lambda size: None,
+    ):
         self._function, self._options, self._observe_batch = function, options, observe_batch
         self._tasks = collections.deque()
         self._changed = threading.Condition()
@@ -59,7 +66,7 @@ class Batcher:
     def __len__(self):
         return len(self._tasks)
 
-    def run(self, inputs, seconds=None):
+    def run(self, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
         """The outputs for one request.
 
         Args:
@@ -89,7 +96,7 @@ class Batcher:
             task.future.cancel()
             raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
 
-    def close(self):
+    def close(self) -> None:
         """Ends the threads when what is queued has been answered."""
         with self._changed:
             self._closed = True

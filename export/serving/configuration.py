@@ -5,6 +5,7 @@ monitoring configuration are not in `tensorflow-serving-api`; theirs are templat
 """
 
 import os
+from collections.abc import Sequence
 
 from google.protobuf import text_format
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
@@ -30,7 +31,9 @@ prometheus_config {
 """
 
 
-def model_server_config(name, base_path, versions):
+def model_server_config(
+    name: str, base_path: str, versions: Sequence[int]
+) -> model_server_config_pb2.ModelServerConfig:
     """`ModelServerConfig` of one model: the newest version is `canary`, the one before `stable`, a single one both."""
     policy = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
     served = sorted(versions)[-2:]
@@ -44,7 +47,14 @@ def model_server_config(name, base_path, versions):
     return model_server_config_pb2.ModelServerConfig(model_config_list={"config": [model]})
 
 
-def write_configuration(folder, name, base_path, versions, max_batch_size=16, threads=None):
+def write_configuration(
+    folder: str,
+    name: str,
+    base_path: str,
+    versions: Sequence[int],
+    max_batch_size: int = 16,
+    threads: int | None = None,
+) -> None:
     """Writes `models.config`, `batching.config` and `monitoring.config` into a folder, each beside and then renamed."""
     sizes = [2**power for power in range(20) if 2**power < max_batch_size] + [max_batch_size]
     batching = BATCHING.format(

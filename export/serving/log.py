@@ -3,11 +3,12 @@
 import json
 import logging
 import time
+from typing import TextIO
 
 STANDARD_FIELDS = set(vars(logging.makeLogRecord({})))
 
 
-def write_log(stream, with_requests):
+def write_log(stream: TextIO, with_requests: bool) -> None:
     """Lets `export.serve` log to a stream, single requests only where asked."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
@@ -22,7 +23,7 @@ def write_log(stream, with_requests):
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, event, and what the event is about."""
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
         line = {"time": round(time.time(), 3), "level": record.levelname, "event": record.getMessage()} | extra
         if record.exc_info:

@@ -1,12 +1,15 @@
 """What Prometheus reads from the embedded server."""
 
+from collections.abc import Callable
+from typing import Any
+
 import prometheus_client
 
 
 class ServerMetrics:
     """Counters of one server, in a registry of its own."""
 
-    def __init__(self, queue_length):
+    def __init__(self, queue_length: Callable[[], int]):
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter(
             "msrn_requests", "Requests by method and status code", ["method", "code"], registry=self.registry
@@ -20,15 +23,15 @@ class ServerMetrics:
         waiting = prometheus_client.Gauge("msrn_queue_length", "Requests that wait", registry=self.registry)
         waiting.set_function(queue_length)
 
-    def observe_request(self, method, code, seconds):
+    def observe_request(self, method: str, code: str, seconds: float) -> None:
         """A request was answered."""
         self._requests.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
 
-    def observe_batch(self, size):
+    def observe_batch(self, size: int) -> None:
         """A batch runs."""
         self._batches.observe(size)
 
-    def serve(self, port):
+    def serve(self, port: int) -> tuple[Any, Any]:
         """Starts to answer Prometheus; returns (server, thread)."""
         return prometheus_client.start_http_server(port, registry=self.registry)

@@ -1,9 +1,13 @@
 """What a request holds, checked against a signature, with TF-Serving's messages where it is wrong."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import model_pb2
 
 from export.serving.errors import ServingError, invalid
 from export.signatures import CLASSIFY_METHOD
@@ -13,7 +17,7 @@ MAX_ELEMENTS = 1 << 28
 """A `TensorProto` of a few bytes may ask for any number of equal elements; more than these are refused."""
 
 
-def predict_signature(signature_defs, spec):
+def predict_signature(signature_defs: Mapping[str, Any], spec: model_pb2.ModelSpec) -> tuple[str, Any]:
     """`(name, SignatureDef)` that a `ModelSpec` asks Predict for."""
     name = spec.signature_name or DEFAULT_SIGNATURE
     if name not in signature_defs:
@@ -21,7 +25,7 @@ def predict_signature(signature_defs, spec):
     return name, signature_defs[name]
 
 
-def classify_signature(signature_defs, spec):
+def classify_signature(signature_defs: Mapping[str, Any], spec: model_pb2.ModelSpec) -> tuple[str, Any]:
     """`(name, SignatureDef)` that a `ModelSpec` asks Classify for."""
     name = spec.signature_name or DEFAULT_SIGNATURE
     if name not in signature_defs:
@@ -32,7 +36,7 @@ def classify_signature(signature_defs, spec):
     return name, signature_defs[name]
 
 
-def tensor_inputs(signature, given):
+def tensor_inputs(signature: Any, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays by alias of a map of `TensorProto`s."""
     if len(given) != len(signature.inputs):
         sent, known = sorted(given), sorted(signature.inputs)
@@ -59,7 +63,7 @@ def tensor_inputs(signature, given):
     return arrays
 
 
-def example_inputs(signature, given):
+def example_inputs(signature: Any, given: Any) -> dict[str, np.ndarray]:
     """The array by alias of serialised examples that an `Input` stands for, each with the context, if there is one."""
     kind = given.WhichOneof("kind")
     context = given.example_list_with_context.context.SerializeToString() if kind != "example_list" else b""
@@ -71,7 +75,7 @@ def example_inputs(signature, given):
     return {next(iter(signature.inputs)): np.array(serialised, object)}
 
 
-def output_names(signature, output_filter):
+def output_names(signature: Any, output_filter: Sequence[str]) -> list[str]:
     """The outputs that are asked for; all where the filter is empty."""
     names = list(output_filter)
     for alias in names:

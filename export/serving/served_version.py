@@ -4,12 +4,14 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
-from export.serving.batching import Batcher
+from export.serving.batching import Batcher, BatchingOptions
 
 State = get_model_status_pb2.ModelVersionStatus.State
 logger = logging.getLogger("export.serve")
@@ -23,14 +25,16 @@ class ServedVersion:
         signature_defs: `SignatureDef`s by name, as `GetModelMetadata` gives them.
     """
 
-    def __init__(self, name, version, folder, options, observe_batch):
+    def __init__(
+        self, name: str, version: int, folder: str, options: BatchingOptions, observe_batch: Callable[[int], None]
+    ):
         self.name, self.version, self.folder = name, version, folder
         self._options, self._observe_batch = options, observe_batch
         self.state, self.error = State.START, ""
         self._model, self._batchers = None, {}
         self._users, self._changed = 0, threading.Condition()
 
-    def load(self, warm_up):
+    def load(self, warm_up: "Callable[['ServedVersion'], None]") -> None:
         """Loads and warms up; afterwards the state is AVAILABLE, or END with `error`."""
         self.state, self._stamp = State.LOADING, self._newest_change()
         try:
@@ -53,11 +57,11 @@ class ServedVersion:
                 "version cannot be loaded", extra={"model": self.name, "version": self.version, "error": self.error}
             )
 
-    def may_load_again(self):
+    def may_load_again(self) -> bool:
         """Whether it was unloaded, or failed while its files were still being copied: they have changed since."""
         return self.state == State.END and (not self.error or self._stamp != self._newest_change())
 
-    def unload(self):
+    def unload(self) -> None:
         """Waits until nobody uses the version, and forgets it."""
         with self._changed:
             self.state = State.UNLOADING
@@ -66,7 +70,7 @@ class ServedVersion:
         self.state = State.END
         logger.info("version unloaded", extra={"model": self.name, "version": self.version})
 
-    def acquire(self):
+    def acquire(self) -> bool:
         """Keeps the version loaded until `release`; False where it is leaving, or is not there yet."""
         with self._changed:
             if self.state != State.AVAILABLE:
@@ -74,17 +78,17 @@ class ServedVersion:
             self._users += 1
             return True
 
-    def release(self):
+    def release(self) -> None:
         """Ends what `acquire` began."""
         with self._changed:
             self._users -= 1
             self._changed.notify_all()
 
-    def run(self, signature, inputs, seconds=None):
+    def run(self, signature: str, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
         """Outputs of a signature, by name."""
         return self._batchers[signature].run(inputs, seconds)
 
-    def queue_length(self):
+    def queue_length(self) -> int:
         """Requests that wait."""
         return sum(len(batcher) for batcher in self._batchers.values()) if self.state == State.AVAILABLE else 0
 

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import logging
 import time
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import grpc
 import tensorflow as tf
@@ -17,13 +19,17 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from export.serving.admission import Admission
 from export.serving.errors import ServingError, invalid
 from export.serving.requests import classify_signature, example_inputs, output_names, predict_signature, tensor_inputs
+from export.serving.versions import ModelManager
 
 logger = logging.getLogger("export.serve")
 
 
-def predict(manager, request, seconds=None):
+def predict(
+    manager: ModelManager, request: predict_pb2.PredictRequest, seconds: float | None = None
+) -> predict_pb2.PredictResponse:
     """The `PredictResponse` to a `PredictRequest`. Raises `ServingError`."""
     with _version(manager, request) as served:
         name, signature = predict_signature(served.signature_defs, request.model_spec)
@@ -37,7 +43,9 @@ def predict(manager, request, seconds=None):
         return response
 
 
-def classify(manager, request, seconds=None):
+def classify(
+    manager: ModelManager, request: classification_pb2.ClassificationRequest, seconds: float | None = None
+) -> classification_pb2.ClassificationResponse:
     """The `ClassificationResponse` to a `ClassificationRequest`: every label with its score, best first."""
     with _version(manager, request) as served:
         name, signature = classify_signature(served.signature_defs, request.model_spec)
@@ -51,7 +59,9 @@ def classify(manager, request, seconds=None):
         return response
 
 
-def metadata(manager, request):
+def metadata(
+    manager: ModelManager, request: get_model_metadata_pb2.GetModelMetadataRequest
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """The `GetModelMetadataResponse`: signatures."""
     _check_spec(request)
     if not request.metadata_field:
@@ -69,7 +79,9 @@ def metadata(manager, request):
         return response
 
 
-def model_status(manager, request):
+def model_status(
+    manager: ModelManager, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
     """The `GetModelStatusResponse`: versions with their states."""
     _check_spec(request)
     response = get_model_status_pb2.GetModelStatusResponse()
@@ -80,7 +92,9 @@ def model_status(manager, request):
     return response
 
 
-def reload(manager, request):
+def reload(
+    manager: ModelManager, request: model_management_pb2.ReloadConfigRequest
+) -> model_management_pb2.ReloadConfigResponse:
     """Applies a `ModelServerConfig`; answers when its models are served, or fails with why they are not."""
     missing = manager.apply(request.config)
     if missing:
@@ -91,27 +105,33 @@ def reload(manager, request):
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """gRPC's side of `predict`, `classify` and `metadata`."""
 
-    def __init__(self, manager, admission, observe):
+    def __init__(self, manager: ModelManager, admission: Admission, observe: Callable[..., Any]):
         self._manager = manager
         self._answering = functools.partial(_answering, admission, observe)
 
-    def Predict(self, request, context):
+    def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         with self._answering(context, "Predict", request.model_spec):
             return predict(self._manager, request, context.time_remaining())
 
-    def Classify(self, request, context):
+    def Classify(
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
         with self._answering(context, "Classify", request.model_spec):
             return classify(self._manager, request, context.time_remaining())
 
-    def GetModelMetadata(self, request, context):
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         with self._answering(context, "GetModelMetadata", request.model_spec):
             return metadata(self._manager, request)
 
-    def Regress(self, request, context):
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         with self._answering(context, "Regress", request.model_spec):
             raise _unimplemented("Regress: this model says which labels a photo shows; use Predict or Classify")
 
-    def MultiInference(self, request, context):
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         with self._answering(context, "MultiInference", None):
             raise _unimplemented("MultiInference: use Predict, or Classify, once for each signature")
 
@@ -119,15 +139,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """gRPC's side of `model_status` and `reload`."""
 
-    def __init__(self, manager, admission, observe):
+    def __init__(self, manager: ModelManager, admission: Admission, observe: Callable[..., Any]):
         self._manager = manager
         self._answering = functools.partial(_answering, admission, observe)
 
-    def GetModelStatus(self, request, context):
+    def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         with self._answering(context, "GetModelStatus", request.model_spec):
             return model_status(self._manager, request)
 
-    def HandleReloadConfigRequest(self, request, context):
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
         with self._answering(context, "HandleReloadConfigRequest", None):
             return reload(self._manager, request)
 

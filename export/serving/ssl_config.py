@@ -12,7 +12,7 @@ FIELDS = {"server_key": "TYPE_STRING", "server_cert": "TYPE_STRING", "custom_ca"
           "client_verify": "TYPE_BOOL"}  # fmt: skip
 
 
-def server_credentials(path):
+def server_credentials(path: str) -> grpc.ServerCredentials:
     """`grpc.ServerCredentials` from a file. Raises `UserError` that names `ssl_config`."""
     file = descriptor_pb2.FileDescriptorProto(name="ssl_config.proto", package="msrn_tf", syntax="proto3")
     message = file.message_type.add(name="SSLConfig")

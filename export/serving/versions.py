@@ -3,9 +3,14 @@
 import dataclasses
 import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import grpc
+from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
+from export.serving.batching import BatchingOptions
 from export.serving.errors import ServingError, invalid, not_found
 from export.serving.served_version import ServedVersion, State
 
@@ -16,11 +21,11 @@ class ServedModel:
 
     name: str
     base_path: str
-    policy: object
+    policy: Any
     labels: dict
     versions: dict = dataclasses.field(default_factory=dict)
 
-    def wanted(self):
+    def wanted(self) -> list[int]:
         """Versions that the policy asks for, of those on disk."""
         names = os.listdir(self.base_path) if os.path.isdir(self.base_path) else []
         there = sorted(int(name) for name in names if name.isdigit())
@@ -32,7 +37,7 @@ class ServedModel:
         count = self.policy.latest.num_versions or 1
         return there[-count:]
 
-    def available(self):
+    def available(self) -> list[int]:
         """Available versions, ascending."""
         return sorted(version for version, served in self.versions.items() if served.state == State.AVAILABLE)
 
@@ -46,12 +51,17 @@ class ModelManager:
         observe_batch: called with the rows of each batch.
     """
 
-    def __init__(self, options, warm_up, observe_batch=lambda size: None):
+    def __init__(
+        self,
+        options: BatchingOptions,
+        warm_up: Callable[[ServedVersion], None],
+        observe_batch: Callable[[int], None] = lambda size: None,
+    ):
         self._options, self._warm_up, self._observe_batch = options, warm_up, observe_batch
         self._models = {}
         self._lock = threading.RLock()  # held while versions are loaded and unloaded, never by a request
 
-    def apply(self, config):
+    def apply(self, config: model_server_config_pb2.ModelServerConfig) -> list[str]:
         """Serves what a `ModelServerConfig` names, and nothing else.
 
         Returns:
@@ -80,18 +90,18 @@ class ModelManager:
                 _unload_unwanted(model)
             return sorted(name for name in new if not models[name].available())
 
-    def poll(self):
+    def poll(self) -> None:
         """Loads versions that are new on disk, then unloads those that are wanted no more."""
         with self._lock:
             for model in self._models.values():
                 self._load_wanted(model)
                 _unload_unwanted(model)
 
-    def resolve(self, spec):
+    def resolve(self, spec: model_pb2.ModelSpec) -> ServedVersion:
         """The available `ServedVersion` that a `ModelSpec` names."""
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        model = self._models.get(spec.name)
+        model: Any = self._models.get(spec.name)
         available = model.available() if model else []
         choice = spec.WhichOneof("version_choice")
         if choice is None:
@@ -107,7 +117,7 @@ class ModelManager:
             raise not_found(f"Servable not found for request: Specific({spec.name}, {version})")
         return model.versions[version]
 
-    def statuses(self, spec):
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[ServedVersion]:
         """`ServedVersion`s that a `ModelSpec` names, newest first. As in TF-Serving, a label chooses none."""
         model = self._models.get(spec.name)
         versions = model.versions if model else {}
@@ -119,15 +129,15 @@ class ModelManager:
             raise not_found(f"Could not find any versions of model {spec.name}")
         return [versions[version] for version in sorted(versions, reverse=True)]
 
-    def is_ready(self):
+    def is_ready(self) -> bool:
         """Whether every model has a version that is served."""
         return bool(self._models) and all(model.available() for model in self._models.values())
 
-    def queue_length(self):
+    def queue_length(self) -> int:
         """Requests that wait, over all versions."""
         return sum(served.queue_length() for served in _versions_of(self._models))
 
-    def close(self):
+    def close(self) -> None:
         """Unloads everything."""
         with self._lock:
             _unload(_versions_of(self._models))

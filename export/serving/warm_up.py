@@ -2,19 +2,22 @@
 
 import io
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, input_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
 from export.serving.requests import classify_signature, example_inputs, predict_signature, tensor_inputs
+from export.serving.served_version import ServedVersion
 from export.signatures import EXAMPLE_FEATURE
 from msrn_tf.data.records import check_records
 
 WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
-def example_photo(size):
+def example_photo(size: int) -> bytes:
     """JPEG bytes of a smooth picture of `size`×`size` pixels: something to decode."""
     from PIL import Image
 
@@ -27,7 +30,7 @@ def example_photo(size):
     return stream.getvalue()
 
 
-def predict_request(model_name, signature, inputs):
+def predict_request(model_name: str, signature: str, inputs: dict[str, Any]) -> predict_pb2.PredictRequest:
     """A `PredictRequest` with tensors by name."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model_name
@@ -37,13 +40,13 @@ def predict_request(model_name, signature, inputs):
     return request
 
 
-def example_of(photo):
+def example_of(photo: bytes) -> tf.train.Example:
     """A `tf.train.Example` that holds a photo's bytes."""
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[photo]))
     return tf.train.Example(features=tf.train.Features(feature={EXAMPLE_FEATURE: feature}))
 
 
-def classification_request(model_name, photos):
+def classification_request(model_name: str, photos: Sequence[bytes]) -> classification_pb2.ClassificationRequest:
     """A `ClassificationRequest` for photos' bytes."""
     examples = input_pb2.ExampleList(examples=[example_of(photo) for photo in photos])
     return classification_pb2.ClassificationRequest(
@@ -52,7 +55,7 @@ def classification_request(model_name, photos):
     )
 
 
-def write_warm_up_requests(folder, model_name, signatures, image_size):
+def write_warm_up_requests(folder: str, model_name: str, signatures: dict[str, Any], image_size: int) -> None:
     """Writes a `PredictionLog` for each signature into a SavedModel's folder."""
     photo = example_photo(image_size)
     logs = []
@@ -71,7 +74,7 @@ def write_warm_up_requests(folder, model_name, signatures, image_size):
             writer.write(log.SerializeToString())
 
 
-def read_warm_up_requests(folder):
+def read_warm_up_requests(folder: str) -> list[Any]:
     """The requests of a SavedModel's folder; none where it has no such file. Raises `ValueError` for damaged ones."""
     path = os.path.join(folder, WARM_UP_FILE)
     if not os.path.isfile(path):
@@ -86,7 +89,7 @@ def read_warm_up_requests(folder):
     return requests
 
 
-def warm_up(version):
+def warm_up(version: ServedVersion) -> None:
     """Sends a `ServedVersion` its own warm-up requests; one that fails keeps it from being served."""
     for request in read_warm_up_requests(version.folder):
         if isinstance(request, predict_pb2.PredictRequest):

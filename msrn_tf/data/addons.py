@@ -8,13 +8,14 @@ import importlib
 import importlib.util
 import sys
 import types
+from types import ModuleType
 
 from msrn_tf.errors import UserError
 
 STALE_MODULES = ("keras.src.engine", "keras.src.engine.keras_tensor")
 
 
-def import_addons_image():
+def import_addons_image() -> ModuleType:
     """The module `tensorflow_addons.image`.
 
     Raises:
@@ -29,7 +30,7 @@ def import_addons_image():
         if found is None:
             raise ImportError("it is not installed")
         package = types.ModuleType(name)
-        package.__path__ = list(found.submodule_search_locations)
+        package.__path__ = list(found.submodule_search_locations or ())
         stand_ins = {stale: importlib.import_module(f"tf_{stale}") for stale in STALE_MODULES}
         sys.modules.update(stand_ins | {name: package})
         return importlib.import_module(f"{name}.image")

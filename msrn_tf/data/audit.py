@@ -2,15 +2,17 @@
 
 import collections
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from msrn_tf.data.examples import PRESENT, UNKNOWN, name_of
+from msrn_tf.data.examples import PRESENT, UNKNOWN, Examples, name_of
 
 LISTED = 100
 
 
-def audit(labels, splits, notes):
+def audit(labels: Sequence[str], splits: dict[str, Examples], notes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """A report on prepared splits.
 
     Args:
@@ -23,7 +25,7 @@ def audit(labels, splits, notes):
         counts and labels without positives; the rejected images with reasons; the splits that share photos (VOC's
         `trainval` is made of two others); groups of different photos with the same bytes.
     """
-    report = {"splits": {}, "rejected": []}
+    report: dict[str, Any] = {"splits": {}, "rejected": []}
     by_digest = collections.defaultdict(lambda: collections.defaultdict(list))
     for split, examples in splits.items():
         rows = [row for note in notes[split] for row in note["rows"]]

@@ -1,9 +1,12 @@
 """Training augmentation in the tf.data pipeline: flips, the published multi-scale crops, policies."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from msrn_tf.data.policies import RandAugment, addons_policy
+from msrn_tf.type_names import Tensor
 
 SCALES = (1.0, 0.9, 0.8, 0.7, 0.6)
 MAX_DISTORTION = 2
@@ -22,7 +25,7 @@ NUM_CROP_CANDIDATES = len(_SCALE_PAIRS) * len(_CROP_POSITIONS)
 CROPPED = ("multi_scale_crop", "randaugment", "addons")
 
 
-def crop_candidate(height, width, image_size, index):
+def crop_candidate(height: Tensor, width: Tensor, image_size: int, index: Tensor) -> Tensor:
     """Crop number `index` of the published multi-scale crop: int32 `[top, left, crop_height, crop_width]`.
 
     Heights and widths are the shorter side times one of five scales, at most two steps apart; each pair has 13 places.
@@ -44,13 +47,13 @@ def crop_candidate(height, width, image_size, index):
     return tf.concat([(extent - size) // 4 * position, size], axis=0)
 
 
-def random_crop_box(height, width, image_size, seed):
+def random_crop_box(height: Tensor, width: Tensor, image_size: int, seed: Tensor) -> Tensor:
     """A random candidate of `crop_candidate`; `seed` is int `[2]`."""
     index = tf.random.stateless_uniform([], seed, 0, NUM_CROP_CANDIDATES, tf.int32)
     return crop_candidate(height, width, image_size, index)
 
 
-def make_augmentation(augment):
+def make_augmentation(augment: str) -> Callable[[Tensor, Tensor], Tensor]:
     """A function of a photo of its final size and a seed, int `[2]`, that changes it as `augment` says.
 
     All but `none` flip; `randaugment` and `addons` change colour and geometry too. (Crops come before, at decoding.)
@@ -67,6 +70,6 @@ def make_augmentation(augment):
     return change
 
 
-def random_flip(image, seed):
+def random_flip(image: Tensor, seed: Tensor) -> Tensor:
     """Mirrors left and right in half of all cases; `seed` is int `[2]`."""
     return tf.image.stateless_random_flip_left_right(image, seed)

@@ -14,7 +14,9 @@ from msrn_tf.data.pipeline import InputPlan, evaluation_batches, training_batche
 class BatchSource(Protocol):
     """Batches of some examples, as functions of their arguments alone: a run can go on in the middle of an epoch."""
 
-    examples: Examples
+    @property
+    def examples(self) -> Examples:
+        """What the batches are of."""
 
     def training_batches(
         self,

@@ -27,7 +27,7 @@ LISTS = ("images", "annotations", "categories")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")
 
 
-def open_coco(data_dir, year):
+def open_coco(data_dir: str, year: int) -> "Coco":
     """COCO as it is unpacked: `annotations/instances_{train,val}{year}.json`, `train{year}/`, `val{year}/`."""
     paths = {
         split: os.path.join(data_dir, "annotations", f"instances_{split}{year}.json") for split in ("train", "val")
@@ -38,7 +38,7 @@ def open_coco(data_dir, year):
     return Coco(data_dir, found, {split: f"{split}{year}" for split in found})
 
 
-def open_coco_json(data_dir):
+def open_coco_json(data_dir: str) -> "Coco":
     """Files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`.
 
     Other JSON files are left out, and named.
@@ -98,7 +98,7 @@ class Coco:
         folders: dict of split → its folder of images, below `data_dir` or `data_dir/images`.
     """
 
-    def __init__(self, data_dir, annotations, folders):
+    def __init__(self, data_dir: str, annotations: dict[str, str], folders: dict[str, str]):
         self.data_dir, self._annotations, self._folders = data_dir, annotations, folders
         self.splits = sorted(annotations)
         self._listed = {split: set(_listed_categories(path).values()) for split, path in annotations.items()}
@@ -110,7 +110,7 @@ class Coco:
                     error=True,
                 )
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         path = self._annotations.get(split)
         if path is None:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")

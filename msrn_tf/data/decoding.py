@@ -6,10 +6,13 @@ GIF and usual BMP are decoded by TensorFlow's operations, so that this can be pa
 Pillow (`pillow_decoding`), which a served model leaves out. What a header says of the size is checked first.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.pillow_decoding import TOO_MANY_PIXELS, pixels_by_pillow
+from msrn_tf.type_names import Tensor
 
 SERVED_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 JPEG_EXIF = "Exif\0\0"
@@ -22,7 +25,7 @@ _EXIF_SEARCH_BYTES = 1 << 16  # the largest segment of a JPEG
 _TIFF_BYTES = 1 << 12  # the directory with the orientation lies at its start
 
 
-def decode(encoded, max_pixels=MAX_PIXELS, as_served=False):
+def decode(encoded: Tensor, max_pixels: int = MAX_PIXELS, as_served: bool = False) -> Tensor:
     """Upright RGB uint8 `[height, width, 3]` of a photo's bytes.
 
     `as_served`: only `SERVED_FORMATS`, by TensorFlow's operations alone.
@@ -34,7 +37,12 @@ def decode(encoded, max_pixels=MAX_PIXELS, as_served=False):
     return decode_crop(encoded, None, max_pixels, as_served)
 
 
-def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, as_served=False):
+def decode_crop(
+    encoded: Tensor,
+    choose_box: Callable[[Tensor, Tensor], Tensor] | None,
+    max_pixels: int = MAX_PIXELS,
+    as_served: bool = False,
+) -> Tensor:
     """A crop of the upright photo; of a JPEG, only the crop is decoded.
 
     Args:
@@ -62,7 +70,7 @@ def decode_crop(encoded, choose_box, max_pixels=MAX_PIXELS, as_served=False):
     )
 
 
-def resize(image, image_size, antialias=True):
+def resize(image: Tensor, image_size: int, antialias: bool = True) -> Tensor:
     """Warps uint8 `[height, width, 3]` to uint8 `[image_size, image_size, 3]`, bilinear, as published.
 
     With `antialias` a shrunken image equals Pillow's; without it is twice as fast.
@@ -71,7 +79,9 @@ def resize(image, image_size, antialias=True):
     return tf.cast(image + 0.5, tf.uint8)  # rounds; a mean of pixels is never beyond their range
 
 
-def evaluation_pixels(encoded, image_size, max_pixels=MAX_PIXELS, as_served=False):
+def evaluation_pixels(
+    encoded: Tensor, image_size: int, max_pixels: int = MAX_PIXELS, as_served: bool = False
+) -> Tensor:
     """What a model sees of a photo outside training: uint8 `[image_size, image_size, 3]`."""
     return resize(decode(encoded, max_pixels, as_served), image_size)
 
@@ -237,12 +247,12 @@ def _checked(size, max_pixels):
         return tf.identity(size)
 
 
-def exif_orientation(encoded, marker, skipped=0):
+def exif_orientation(encoded: Tensor, marker: str | bytes, skipped: int = 0) -> Tensor:
     """The EXIF tag of that name, int32 of 1 to 8; 1 where there is none. (CIPA DC-008, TIFF 6.0.)
 
     Args:
         encoded: string scalar.
-        marker: bytes after which the TIFF header comes.
+        marker: str | bytes after which the TIFF header comes.
         skipped: int, bytes between the marker and the header.
     """
     parts = tf.strings.split(encoded, marker, 1)

@@ -27,12 +27,12 @@ class Demo:
     labels = DEMO_LABELS
     splits = tuple(SPLIT_SIZES)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in SPLIT_SIZES:
             raise UserError(f"split {split!r}: the demo set has {', '.join(SPLIT_SIZES)}")
         return Examples.of((draw_example(split, number) for number in range(SPLIT_SIZES[split])), len(DEMO_LABELS))
 
-    def places(self, example, size):
+    def places(self, example: Example, size: int) -> dict[str, np.ndarray]:
         """Where objects are in the picture warped to `size`×`size`: label → bool `[size, size]`."""
         split, number = example.image_id.split("_")
         cells = (np.arange(size) + 0.5) * IMAGE_SIZE / size
@@ -40,7 +40,7 @@ class Demo:
         return {label: place[nearest] for label, place in object_places(split, int(number)).items()}
 
 
-def draw_example(split, number):
+def draw_example(split: str, number: int) -> Example:
     """Example `number` of a split, a JPEG; the same bytes each time."""
     image, present = draw_scene(_example_rng(split, number))
     target = np.array([label in present for label in DEMO_LABELS], np.int8)
@@ -49,7 +49,7 @@ def draw_example(split, number):
     return Example(f"{split}_{number:05d}", target, image_bytes=encoded.getvalue())
 
 
-def object_places(split, number):
+def object_places(split: str, number: int) -> dict[str, np.ndarray]:
     """Where in the picture of `draw_example(split, number)` each label is: label → bool `[96, 96]`.
 
     The boxes around what is visible of its things, as detection sets give them.
@@ -59,7 +59,7 @@ def object_places(split, number):
     return scene.places()
 
 
-def draw_scene(rng):
+def draw_scene(rng: np.random.Generator) -> tuple[Image.Image, set[str]]:
     """One landscape: an RGB `PIL.Image` of 96×96 pixels and the set of labels in it."""
     scene = _Scene(rng)
     _draw(scene)

@@ -49,13 +49,14 @@ class Examples(Sequence):
         self,
         ids: np.ndarray,
         targets: "np.ndarray | CompressedTargets",
-        paths: np.ndarray | None = None,
+        paths: Sequence[str] | np.ndarray | None = None,
         path_index: np.ndarray | None = None,
         offsets: np.ndarray | None = None,
         contents: np.ndarray | None = None,
     ):
         self._ids, self._targets = ids, targets
-        self._paths, self._path_index, self._offsets, self._contents = paths, path_index, offsets, contents
+        self._path_index, self._offsets, self._contents = path_index, offsets, contents
+        self._paths: Any = paths
 
     @classmethod
     def of(cls, rows: Iterable[Example], num_labels: int) -> "Examples":
@@ -221,7 +222,7 @@ class Examples(Sequence):
         name = self._ids[n]
         return os.fsdecode(bytes(name)) if isinstance(name, bytes) else str(name)
 
-    def _path(self, n: int) -> str | None:
+    def _path(self, n: int) -> Any:
         return self._paths[n if self._path_index is None else self._path_index[n]]
 
 
@@ -233,8 +234,13 @@ class Reader(Protocol):
     bool `[size, size]`.
     """
 
-    labels: Sequence[str]
-    splits: Sequence[str]
+    @property
+    def labels(self) -> Sequence[str]:
+        """C names."""
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """The names that `read` takes."""
 
     def read(self, split: str) -> Examples:
         """All examples of a split. Raises `UserError` for missing or wrong files."""

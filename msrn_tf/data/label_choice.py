@@ -4,10 +4,11 @@ import collections
 import difflib
 import os
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from msrn_tf.data.examples import Examples
+from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
@@ -28,14 +29,21 @@ class ChosenLabels:
         examples: dict of split → `Examples` of the reader, for splits that have been read.
     """
 
-    def __init__(self, reader, columns, missing=UNKNOWN, names_what_is_shown=False, examples=None):
+    def __init__(
+        self,
+        reader: Reader,
+        columns: dict[str, list[int]],
+        missing: int = UNKNOWN,
+        names_what_is_shown: bool = False,
+        examples: dict[str, Examples] | None = None,
+    ):
         self.labels, self.splits, self.names_what_is_shown = tuple(columns), reader.splits, names_what_is_shown
         self._reader, self._columns, self._missing = reader, columns, missing
         self._examples = dict(examples or {})
         if hasattr(reader, "places"):
             self.places = reader.places
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         examples = self._examples.pop(split) if split in self._examples else self._reader.read(split)
         return with_columns(examples, list(self._columns.values()), self._missing)
 
@@ -61,7 +69,7 @@ def _chosen(old, columns, missing):
     return targets
 
 
-def with_clean_labels(reader, where):
+def with_clean_labels(reader: Reader, where: str) -> Reader:
     """The reader with `clean_label` of its labels; warns of labels that may be meant to be one, or to be several.
 
     Args:
@@ -103,19 +111,19 @@ def _doubtful(labels):
         yield f"labels made of other labels are labels of their own here, not several: {shown(map(repr, joined))}"
 
 
-def parts_of(label):
+def parts_of(label: str) -> list[str]:
     """The keys (`look_alike`) of what a label would be if it were several, joined by blanks or punctuation."""
     return [look_alike(part) for part in _JOINTS.split(label) if look_alike(part)]
 
 
-def shown(names):
+def shown(names: Iterable[str]) -> str:
     """The first of some names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def named_labels(text):
+def named_labels(text: str) -> list[str]:
     """The labels that `labels` names: a text file with one a line, or names separated by commas.
 
     Raises:
@@ -130,7 +138,7 @@ def named_labels(text):
     return labels
 
 
-def with_named_labels(reader, text):
+def with_named_labels(reader: Reader, text: str) -> Reader:
     """The reader with the labels that `labels` names, in that order.
 
     Raises:
@@ -149,7 +157,7 @@ def with_named_labels(reader, text):
     return ChosenLabels(reader, columns, missing=ABSENT)
 
 
-def with_frequent_labels(reader, split, min_photos):
+def with_frequent_labels(reader: Reader, split: str, min_photos: int) -> Reader:
     """The reader without labels that fewer than `min_photos` photos of a split show; says which.
 
     Raises:
@@ -168,7 +176,7 @@ def with_frequent_labels(reader, split, min_photos):
     return ChosenLabels(reader, columns, examples={split: examples})
 
 
-def for_labels(examples, reader, labels):
+def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Examples:
     """Examples with their targets in the order of a model's labels, and a word about what does not fit.
 
     A label that the data set does not know is unknown in all of its photos; in a data set that names just what its

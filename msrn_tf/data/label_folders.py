@@ -4,6 +4,7 @@ import collections
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,7 +36,9 @@ class LabelFolders:
         fractions: dict of split → share, for splits by content.
     """
 
-    def __init__(self, data_dir, labels=None, fractions=DEFAULT_FRACTIONS):
+    def __init__(
+        self, data_dir: str, labels: Sequence[str] | None = None, fractions: dict[str, float] = DEFAULT_FRACTIONS
+    ):
         self.data_dir, self._fractions = data_dir, fractions
         self.names_what_is_shown = labels is None
         # A folder of trains' photos may be called train: one around label folders holds folders.
@@ -55,7 +58,7 @@ class LabelFolders:
         self.labels = tuple(labels or sorted(named))
         self.splits = self._split_folders or self._lists or list(fractions)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         names = self._names(split)

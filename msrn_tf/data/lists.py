@@ -7,7 +7,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.text import lines_of, read_text, text_of
 
 
-def read_lines(path, advice):
+def read_lines(path: str, advice: str) -> list[str]:
     """The lines of a text file (see `text_of`) without what surrounds them, empty ones left out.
 
     Raises:
@@ -16,7 +16,7 @@ def read_lines(path, advice):
     return lines_of(read_text(path, advice))
 
 
-def paths_listed(content):
+def paths_listed(content: bytes) -> list[str]:
     """The paths of a list with one a line, of its bytes; what is no text in them stays what it is on the disk.
 
     Raises:
@@ -29,7 +29,7 @@ def paths_listed(content):
     return [path_on_disk(line) for line in (line.rstrip("\r") for line in lines) if line.strip()]
 
 
-def path_on_disk(path):
+def path_on_disk(path: str) -> str:
     """`path`; where no such file is, what a list from elsewhere meant by it, if that is there.
 
     Such lists separate folders by backslashes (Windows), compose accents otherwise (macOS), or are not in the encoding

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from msrn_tf.data.examples import PRESENT, Example, Examples
+from msrn_tf.data.examples import PRESENT, Example, Examples, Reader
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.splits import check_split_names
@@ -17,7 +17,7 @@ from msrn_tf.text import clean_label
 ADVICE = "unpack the whole of NUS-WIDE's lists"
 
 
-def open_nuswide(data_dir):
+def open_nuswide(data_dir: str) -> Reader:
     """The official files where `Concepts81.txt` is there, else the CSV."""
     for folder in (data_dir, os.path.join(data_dir, "ConceptsList")):
         if os.path.isfile(os.path.join(folder, "Concepts81.txt")):
@@ -38,7 +38,7 @@ class NusWideOfficial:
 
     splits = ("train", "test")
 
-    def __init__(self, data_dir, concepts):
+    def __init__(self, data_dir: str, concepts: str):
         self.data_dir = data_dir
         self.labels = tuple(read_lines(concepts, ADVICE))
         if len(set(self.labels)) < len(self.labels) or not self.labels:
@@ -49,7 +49,7 @@ class NusWideOfficial:
         names = {split: read_lines(path, ADVICE) for split, path in listings.items() if os.path.isfile(path)}
         warn_of_shared({split: map(photo_name, lines) for split, lines in names.items()}, data_dir)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in self.splits:
             raise UserError(f"split {split!r}: NUS-WIDE has {', '.join(self.splits)}")
         part, listing = split.capitalize(), self._listing(split)
@@ -82,7 +82,7 @@ class NusWideTable:
 
     names_what_is_shown = True
 
-    def __init__(self, data_dir, path):
+    def __init__(self, data_dir: str, path: str):
         self.data_dir, self.path = data_dir, path
         self._rows = [self._parse(row, line) for line, row in read_table(path, ("filepath", "label", "split_name"))]
         self.labels = tuple(sorted({label for _, labels, _ in self._rows for label in labels}))
@@ -91,7 +91,7 @@ class NusWideTable:
         check_split_names(splits, self.labels, path)
         self.splits = sorted(splits)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in self.splits:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}

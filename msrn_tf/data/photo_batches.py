@@ -1,6 +1,7 @@
 """A person's photos decoded in batches, while a model works on those before."""
 
 import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,7 @@ from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import PREFETCHED_BATCHES, decoded, why_not_decoded
 
 
-def decoded_batches(paths, image_size, batch_size):
+def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of the photos that can be read and decoded, in their order, read ahead on all processors.
 
     Yields:
@@ -32,12 +33,12 @@ def decoded_batches(paths, image_size, batch_size):
         yield indices.numpy(), images.numpy()
 
 
-def whole_photo(path):
+def whole_photo(path: str) -> Image.Image:
     """A photo of any size, upright, as a `PIL.Image`. Raises `tf.errors.OpError` where it cannot be decoded."""
     return Image.fromarray(decoded(tf.io.read_file(os.fsencode(path)), MAX_PIXELS).numpy())
 
 
-def why_unreadable(path):
+def why_unreadable(path: str) -> str:
     """Why a photo cannot be read or decoded, in a few words."""
     reason = why_not_a_photo_file(path)
     return reason or why_not_decoded(Example(path, np.zeros(1, np.int8), image_path=path)) or "it can be decoded here"

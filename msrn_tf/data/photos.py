@@ -5,6 +5,8 @@ import fnmatch
 import glob
 import os
 import stat
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 from msrn_tf.data.lists import paths_listed
 from msrn_tf.errors import UserError
@@ -30,17 +32,17 @@ _KINDS = (
 )
 
 
-def is_ignored_name(name):
+def is_ignored_name(name: str) -> bool:
     """Whether a file or folder of this name holds no photo and names no label: hidden, or a system's own."""
     return name.startswith(".") or name in IGNORED_NAMES
 
 
-def is_photo_name(name):
+def is_photo_name(name: str) -> bool:
     """Whether a file of this name is taken for a photo: by its suffix, and not where `is_ignored_name`."""
     return name.lower().endswith(PHOTO_SUFFIXES) and not is_ignored_name(name)
 
 
-def why_not_a_photo_file(path):
+def why_not_a_photo_file(path: str | bytes) -> str | None:
     """Why a path cannot be read as a photo, in a few words, without opening it; None for a regular file.
 
     To open a pipe would wait for ever, and to read a device would never end.
@@ -57,7 +59,7 @@ def why_not_a_photo_file(path):
     return None
 
 
-def walk(folder):
+def walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
     """As `os.walk`, sorted, through links to folders too, each folder once, and without what `is_ignored_name`."""
     seen = set()
     for inner, folders, names in os.walk(folder, followlinks=True):
@@ -70,7 +72,7 @@ def walk(folder):
         yield inner, folders, sorted(name for name in names if not is_ignored_name(name))
 
 
-def photos_in(folder):
+def photos_in(folder: str) -> tuple[list[str], dict[str, str]]:
     """The photos in a folder and those below it, and what was left out.
 
     Returns:
@@ -89,13 +91,13 @@ def photos_in(folder):
     return paths, left_out
 
 
-def left_out_sentence(left_out):
+def left_out_sentence(left_out: dict[str, str]) -> str:
     """What a person is told of what `photos_in` left out."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in collections.Counter(left_out.values()).most_common(8))
     return f"left out   {len(left_out)} files that are no photos by their names ({kinds})"
 
 
-def find_photos(arguments, listed=None):
+def find_photos(arguments: Sequence[str], listed: BinaryIO | None = None) -> list[str]:
     """Paths of photos, each once: files as they are named, what lies in folders, what matches patterns.
 
     What lies in folders and is no photo by its name is counted on standard error.

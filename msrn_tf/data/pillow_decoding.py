@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import warnings
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
@@ -17,13 +18,13 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
-def open_photo(path):
+def open_photo(path: str | IO[bytes]) -> Image.Image:
     """A photo's file as people see it: RGB `PIL.Image`, upright. Raises what Pillow does where it is none."""
     with Image.open(path, formats=("JPEG", "PNG", "GIF", *_readable())) as image:
         return Image.fromarray(_upright_rgb(image))
 
 
-def pixels_by_pillow(encoded, max_pixels):
+def pixels_by_pillow(encoded: bytes, max_pixels: int) -> tuple[np.ndarray, bytes]:
     """Upright RGB of a photo's bytes.
 
     Returns:

@@ -8,6 +8,8 @@ import dataclasses
 import functools
 import os
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,7 @@ from msrn_tf.data.examples import UNKNOWN, Example, Examples
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
 from msrn_tf.data.records import are_whole
+from msrn_tf.type_names import Tensor
 
 PREFETCHED_BATCHES = 2
 ROWS_AT_A_TIME = 256
@@ -50,7 +53,17 @@ class InputPlan:
     max_pixels: int = MAX_PIXELS
 
 
-def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1), sources=None):
+def training_batches(
+    examples: Examples,
+    plan: InputPlan,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_batch: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    sources: np.ndarray | None = None,
+) -> tf.data.Dataset:
     """One epoch of shuffled, augmented, full batches.
 
     The last `len(examples) % batch_size` images of the epoch's order are left out: a replica with an empty batch would
@@ -78,7 +91,9 @@ def training_batches(examples, plan, *, batch_size, seed, epoch, first_batch=0, 
     dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
     if plan.mix != "none":
         dataset = dataset.enumerate(first_batch).map(
-            lambda number, batch: mixed(*batch, _stateless_seed(seed, epoch, number, 2 + shard[0]), plan.mix),
+            lambda number, batch: mixed(
+                batch[0], batch[1], _stateless_seed(seed, epoch, number, 2 + shard[0]), plan.mix
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     return prefetched(dataset)
@@ -109,7 +124,7 @@ def _evaluation_load(image_size, max_pixels, read):
     return tf.function(lambda row: (evaluation_pixels(read(row), image_size, max_pixels), row["target"]))
 
 
-def prefetched(dataset):
+def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The last step of every dataset of batches.
 
     Parallel calls are as many as cores, not tuned while it runs (see `distributed`).
@@ -119,7 +134,9 @@ def prefetched(dataset):
     return dataset.prefetch(PREFETCHED_BATCHES).with_options(options)
 
 
-def distributed(strategy, of_shard):
+def distributed(
+    strategy: tf.distribute.Strategy, of_shard: Callable[[tuple[int, int]], tf.data.Dataset]
+) -> Iterator[Any]:
     """Batches for the replicas of this worker.
 
     Read by an iterator of tf.data, not by one of `tf.distribute` (TensorFlow 2.21). That one's copies to the devices
@@ -152,7 +169,9 @@ def _per_replica(strategy, *tensors):
     )
 
 
-def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):
+def epoch_order(
+    num_examples: int, batch_size: int, seed: int, epoch: int, shard: tuple[int, int] = (0, 1)
+) -> tuple[np.ndarray, np.ndarray]:
     """The order of an epoch, and which positions of it a worker loads.
 
     Returns:
@@ -162,13 +181,20 @@ def epoch_order(num_examples, batch_size, seed, epoch, shard=(0, 1)):
     return order, shard_positions(num_examples // batch_size, batch_size, shard)
 
 
-def shard_positions(num_batches, batch_size, shard):
+def shard_positions(num_batches: int, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
     """The positions of an epoch's order that a worker loads, int64 `[batches, batch size / workers]`."""
     index, count = shard
     return np.arange(num_batches * batch_size).reshape(num_batches, count, batch_size // count)[:, index]
 
 
-def evaluation_batches(examples, *, image_size, batch_size, shard=(0, 1), max_pixels=MAX_PIXELS):
+def evaluation_batches(
+    examples: Examples,
+    *,
+    image_size: int,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
+    max_pixels: int = MAX_PIXELS,
+) -> tf.data.Dataset:
     """All examples in their order, as in `training_batches`.
 
     The last batch is filled up with black images whose labels are all unknown: every replica has work, the model is
@@ -203,12 +229,12 @@ def why_not_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> str | Non
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
-def decoded(encoded, max_pixels):
+def decoded(encoded: Tensor, max_pixels: int) -> Tensor:
     """`decode`, traced once for all photos that are looked at one by one."""
     return decode(encoded, max_pixels)
 
 
-def reason_of_refusal(error):
+def reason_of_refusal(error: tf.errors.OpError) -> str:
     """What a reading or decoding error says to a person: TensorFlow's message without its operations' names."""
     if isinstance(error, tf.errors.DataLossError):
         return DAMAGED_RECORD
@@ -224,7 +250,7 @@ def in_memory(examples: Examples) -> Examples:
     return examples.with_contents(read_bytes(examples))
 
 
-def read_bytes(examples):
+def read_bytes(examples: Examples) -> Iterator[bytes]:
     """The encoded bytes of each example, one after the other; none where they cannot be read."""
     rows, read = _rows(examples, np.arange(len(examples)))
     contents = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
@@ -235,10 +261,11 @@ def read_bytes(examples):
             yield b""
 
 
-def read_encoded(example):
+def read_encoded(example: Example) -> Tensor:
     """The encoded bytes of one example, a string scalar. Raises `tf.errors.OpError` where they cannot be read."""
     if example.image_bytes is not None:
         return tf.constant(example.image_bytes)
+    assert example.image_path is not None
     path = os.fsencode(example.image_path)
     if example.record_offset < 0:
         return _read_file({"path": path})
@@ -317,7 +344,7 @@ def _read_record(row):
     return tf.io.parse_single_example(record, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})["image/encoded"]
 
 
-def augmentation_seed(seed, epoch, position):
+def augmentation_seed(seed: int, epoch: Any, position: Any) -> Tensor:
     """What decides how the photo at a position of an epoch is augmented, int `[2]`."""
     return _stateless_seed(seed, epoch, position, 1)
 

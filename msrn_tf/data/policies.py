@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from msrn_tf.data.addons import import_addons_image
+from msrn_tf.type_names import Tensor
 
 OPERATIONS_PER_IMAGE = 2
 ERASED_HALF_SIDE = 0.25
@@ -19,10 +20,10 @@ ERASED_HALF_SIDE = 0.25
 class StatelessSeeds(keras.random.SeedGenerator):
     """Hands Keras' random layers seeds that follow from one stateless seed, int `[2]`, instead of a variable's."""
 
-    def __init__(self, seed):  # no super().__init__: it would make a variable, which a pipeline cannot
+    def __init__(self, seed: Tensor):  # no super().__init__: it would make a variable, which a pipeline cannot
         self._next_seed = seed
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> Tensor:
         seed, self._next_seed = tf.unstack(tf.random.split(self._next_seed, 2))
         return tf.bitcast(seed, tf.uint32)[:, 0]  # the lower halves
 
@@ -52,7 +53,7 @@ class RandAugment:
         ]
         self.erasing = layers.RandomErasing(factor=(0.5, 0.5), **pixels)
 
-    def __call__(self, image, seed):
+    def __call__(self, image: Tensor, seed: Tensor) -> Tensor:
         seeds = tf.random.split(seed, OPERATIONS_PER_IMAGE + 2)
         which = tf.random.stateless_uniform([OPERATIONS_PER_IMAGE], seeds[-1], 0, len(self.operations), tf.int32)
         changed = tf.cast(image, tf.float32)
@@ -62,7 +63,7 @@ class RandAugment:
         return _to_uint8(_apply(self.erasing, changed, seeds[-2]))
 
 
-def addons_policy(image, seed):
+def addons_policy(image: Tensor, seed: Tensor) -> Tensor:
     """Rotation, translation or shear, then sharpness or equalisation, then cutout, by `tensorflow_addons.image`."""
     addons = import_addons_image()
     size = image.shape[0]
@@ -84,7 +85,7 @@ def addons_policy(image, seed):
     return tf.ensure_shape(tf.where(draws[7] > 0, erased, coloured), image.shape)
 
 
-def mixed(images, targets, seed, how):
+def mixed(images: Tensor, targets: Tensor, seed: Tensor, how: str) -> tuple[Tensor, Tensor]:
     """A batch mixed with itself in reverse order, by one weight drawn from Beta(1, 1).
 
     `mixup` adds pixels (Zhang et al., arXiv 1710.09412), `cutmix` sets a rectangle in (Yun et al., arXiv 1905.04899).

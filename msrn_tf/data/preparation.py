@@ -15,18 +15,21 @@ import io
 import json
 import os
 import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.data.examples import name_of
+from msrn_tf.data.examples import Examples, name_of
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
+from msrn_tf.type_names import Progress
 
 PLAN_FILE = "prepare.json"
 PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
@@ -64,7 +67,7 @@ class Checked:
 
 
 @contextlib.contextmanager
-def writing(output):
+def writing(output: str) -> Iterator[None]:
     """Makes a sentence of what a disk raises that is full or not to be written on."""
     try:
         yield
@@ -74,7 +77,14 @@ def writing(output):
         ) from error
 
 
-def start(output, plan, name, labels, splits, last_flags=None):
+def start(
+    output: str,
+    plan: PreparationPlan,
+    name: str,
+    labels: Sequence[str],
+    splits: dict[str, Examples],
+    last_flags: dict[str, Any] | None = None,
+) -> None:
     """Makes the folder, or recognises it as begun by the same command.
 
     Args:
@@ -111,7 +121,7 @@ def start(output, plan, name, labels, splits, last_flags=None):
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
 
-def is_complete(output):
+def is_complete(output: str) -> bool:
     """Whether a folder is written to its end: `remove_notes` was the last step."""
     names = os.listdir(output)
     return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
@@ -125,7 +135,9 @@ def _plan_before(path):
         return {}
 
 
-def write_split(output, split, examples, plan, progress):
+def write_split(
+    output: str, split: str, examples: Examples, plan: PreparationPlan, progress: Progress
+) -> list[dict[str, Any]]:
     """Writes the shards of a split that are not there yet.
 
     Args:
@@ -174,13 +186,15 @@ def write_split(output, split, examples, plan, progress):
     return notes
 
 
-def finish(output, labels, splits, notes):
+def finish(
+    output: str, labels: Sequence[str], splits: dict[str, Examples], notes: dict[str, list[dict[str, Any]]]
+) -> None:
     """Writes the index of each split and `dataset.json`, and removes the notes: the folder is then complete.
 
     Args:
         splits, notes: dicts by split: the examples, and what `write_split` returned.
     """
-    description = {"labels": list(labels), "splits": {}}
+    description: dict[str, Any] = {"labels": list(labels), "splits": {}}
     for split, examples in splits.items():
         rows = [(shard, *row) for shard, note in enumerate(notes[split]) for row in note["rows"]]
         kept = examples.take(np.array([row[1] for row in rows], int))
@@ -196,13 +210,13 @@ def finish(output, labels, splits, notes):
     write_text(os.path.join(output, DATASET_FILE), json.dumps(description, indent=2))
 
 
-def remove_notes(output):
+def remove_notes(output: str) -> None:
     """The last step: without notes the folder says that it is complete."""
     for path in glob.glob(os.path.join(glob.escape(output), "*.tfrecord.json")):
         os.remove(path)
 
 
-def check(content, plan):
+def check(content: bytes, plan: PreparationPlan) -> Checked:
     """Decodes a photo's bytes as training will, and shrinks it where the plan says so. Returns `Checked`."""
     try:
         pixels = decoded(content, plan.max_pixels)
@@ -331,7 +345,7 @@ def _status(example):
         return None
 
 
-def write_text(path, text):
+def write_text(path: str, text: str) -> None:
     """Writes a text file that is whole or not there."""
     with replacing(path) as file:
         file.write(text)

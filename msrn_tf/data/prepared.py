@@ -6,6 +6,8 @@ middle without reading what came before.
 
 import json
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +24,17 @@ COMPRESSED_TARGETS = ("target_data", "target_indices", "target_indptr", "target_
 MOST_SHARDS = 99_999  # five digits in their names
 
 
-def column_path(folder, split, name):
+def column_path(folder: str, split: str, name: str) -> str:
     """A column of a split's index, a `.npy` that is mapped and not read."""
     return os.path.join(folder, f"{split}.{name}.npy")
 
 
-def older_index_path(folder, split):
+def older_index_path(folder: str, split: str) -> str:
     """The index of a split as version 0.1 wrote it: all columns in one archive."""
     return os.path.join(folder, f"{split}.index.npz")
 
 
-def index_columns(examples, shards, offsets):
+def index_columns(examples: Examples, shards: Sequence[int], offsets: Sequence[int]) -> dict[str, np.ndarray]:
     """The columns of a split's index: name → array.
 
     Args:
@@ -40,7 +42,11 @@ def index_columns(examples, shards, offsets):
         shards, offsets: ints `[N]`: the number of each one's shard, and where in it the record starts.
     """
     ids = np.array([os.fsencode(name) for name in examples.ids], np.bytes_)
-    columns = {"image_id": ids, "shard": np.asarray(shards, np.int32), "offset": np.asarray(offsets, np.int64)}
+    columns: dict[str, Any] = {
+        "image_id": ids,
+        "shard": np.asarray(shards, np.int32),
+        "offset": np.asarray(offsets, np.int64),
+    }
     if examples.num_labels <= MOST_DENSE_LABELS:
         return columns | {"target": examples.targets}
     kept = examples.compressed_targets()
@@ -48,7 +54,7 @@ def index_columns(examples, shards, offsets):
     return columns | dict(zip(COMPRESSED_TARGETS, arrays, strict=True))
 
 
-def shard_path(folder, split, number):
+def shard_path(folder: str, split: str, number: int) -> str:
     """Shard number `number` of a split."""
     return os.path.join(folder, f"{split}-{number:05d}.tfrecord")
 
@@ -56,7 +62,7 @@ def shard_path(folder, split, number):
 class Prepared:
     """Reads the folder that `msrn_tf.prepare` wrote. What its files say is checked before it is used."""
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir: str):
         self.data_dir = data_dir
         path = os.path.join(data_dir, DATASET_FILE)
         if not os.path.lexists(path):
@@ -68,7 +74,7 @@ class Prepared:
             raise UserError(f"{path}: cannot be used ({error}); prepare the data again") from error
         self.splits = list(self._num_shards)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         older = older_index_path(self.data_dir, split)

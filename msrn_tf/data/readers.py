@@ -1,9 +1,11 @@
 """The registry of dataset readers: a new data set is one file and one line here."""
 
 import os
+from collections.abc import Sequence
 
 from msrn_tf.data.coco import open_coco, open_coco_json
 from msrn_tf.data.demo import Demo
+from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
 from msrn_tf.data.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
 from msrn_tf.data.nuswide import open_nuswide
@@ -32,7 +34,7 @@ TFDS = "tfds:"
 DATASETS = (*sorted(READERS), f"{TFDS}NAME")
 
 
-def open_dataset(name, data_dir, labels="", min_photos=0, split="train"):
+def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0, split: str = "train") -> Reader:
     """The reader of a data set.
 
     Args:
@@ -68,7 +70,7 @@ def _open(name, data_dir):
     return READERS[name](data_dir)
 
 
-def read_examples(reader, split, drop_unlabelled=False):
+def read_examples(reader: Reader, split: str, drop_unlabelled: bool = False) -> Examples:
     """The examples of a split.
 
     Args:
@@ -87,7 +89,9 @@ def read_examples(reader, split, drop_unlabelled=False):
     return examples
 
 
-def read_split(reader, split, drop_unlabelled=False, labels=None):
+def read_split(
+    reader: Reader, split: str, drop_unlabelled: bool = False, labels: Sequence[str] | None = None
+) -> Examples:
     """As `read_examples`, and all of their files are there.
 
     Args:

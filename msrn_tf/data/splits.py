@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import heapq
+from collections.abc import Iterable, Sequence
 
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
@@ -14,7 +15,9 @@ USUAL_NAMES = frozenset(
 )
 
 
-def stratified_splits(contents, label_sets, fractions):
+def stratified_splits(
+    contents: Sequence[bytes], label_sets: Sequence[Iterable[str]], fractions: dict[str, float]
+) -> list[str]:
     """The split of each of some photos: every label's photos are divided in the same shares, rare ones first.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, algorithm 1). Its draws are hashes, and
@@ -72,7 +75,7 @@ def _largest(candidates, values):
     return [candidate for candidate in candidates if values[candidate] == most]
 
 
-def check_split_names(counts, labels, where):
+def check_split_names(counts: dict[str, int], labels: Sequence[str], where: str) -> None:
     """Refuses names that a slip put into a list's column of splits, and warns of unusual ones.
 
     Args:
@@ -97,7 +100,7 @@ def check_split_names(counts, labels, where):
             say(f"warning: {where}: has a split {name!r} of {counts[name]} photos; is it a label?", error=True)
 
 
-def check_split(name, where):
+def check_split(name: str, where: str) -> None:
     """Refuses a split's name that cannot be part of a file's. Raises `UserError`."""
     if what_is_wrong_with(name) or "/" in name or "\\" in name or name.startswith("."):
         raise UserError(f"{where}: has a split {name[:60]!r}; give it a name of letters and digits")

@@ -4,6 +4,7 @@ import collections
 import glob
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class LabelTable:
 
     names_what_is_shown = True
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir: str):
         paths = sorted(glob.glob(os.path.join(glob.escape(data_dir), "*.csv")))
         if len(paths) != 1:
             raise UserError(
@@ -54,7 +55,7 @@ class LabelTable:
         self._splits = self._filled([clean_label(row.get("split", "")) for _, row in rows])
         self.splits = sorted(set(self._splits))
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if split not in self.splits:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}
@@ -100,7 +101,7 @@ class LabelTable:
         return splits
 
 
-def separator_of(fields, where):
+def separator_of(fields: Sequence[str], where: str) -> str:
     """What separates labels in a table's fields: `|`, or `;` or commas where no field has a `|`; says which.
 
     Raises:

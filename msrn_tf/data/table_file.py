@@ -5,6 +5,7 @@ import collections
 import csv
 import io
 import re
+from collections.abc import Sequence
 
 from msrn_tf.data.label_choice import shown
 from msrn_tf.errors import UserError
@@ -14,7 +15,7 @@ from msrn_tf.text import clean_label, read_text
 DELIMITERS = ",;\t"
 
 
-def read_table(path, needed, optional=()):
+def read_table(path: str, needed: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file, and the numbers of the lines that they end in.
 
     Args:
@@ -69,7 +70,7 @@ def _header(text, needed):
     return None, None
 
 
-def labels_in_list(text):
+def labels_in_list(text: str) -> list[str] | None:
     """The labels of a list as Python or JSON writes it, `['cat', 'dog']`; None for anything else."""
     if not re.fullmatch(r"\s*[\[({].*[\])}]\s*", text, re.DOTALL) or re.search(r"['\"]\s+['\"]", text):
         return None  # the second: NumPy's way, without commas, which Python reads as one word

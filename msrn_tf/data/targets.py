@@ -84,15 +84,16 @@ class CompressedTargets:
         together = np.zeros(self.num_labels**2, np.int64)
         for first in range(0, len(self), ROWS_AT_A_TIME):
             _add_pairs(self[first : first + ROWS_AT_A_TIME], together)
-        together = together.reshape(self.num_labels, self.num_labels)
-        return together + np.triu(together, 1).T
+        pairs = together.reshape(self.num_labels, self.num_labels)
+        return pairs + np.triu(pairs, 1).T
 
     def checksum(self) -> int:
         """Of all."""
         state = self.default & 0xFF
         for array, kind in ((self.values, np.int8), (self.columns, np.int32), (self.starts, np.int64)):
             for first in range(0, len(array), ENTRIES_AT_A_TIME):
-                state = zlib.crc32(np.ascontiguousarray(array[first : first + ENTRIES_AT_A_TIME], kind), state)
+                entries: Any = np.ascontiguousarray(array[first : first + ENTRIES_AT_A_TIME], kind)
+                state = zlib.crc32(entries, state)
         return state
 
 

@@ -32,7 +32,7 @@ class TFDSReader:
         data_dir: TFDS' data folder; empty: its default.
     """
 
-    def __init__(self, name, data_dir=""):
+    def __init__(self, name: str, data_dir: str = ""):
         import tensorflow_datasets as tfds  # takes seconds, and only this reader needs it
 
         self._tfds, self.name = tfds, name
@@ -59,7 +59,7 @@ class TFDSReader:
         self.labels = self._coder.labels
         self.splits = sorted(self._builder.info.splits)
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         if self.splits and split not in self.splits:
             raise UserError(f"split {split!r}: tfds:{self.name} has {', '.join(self.splits)}")
         decoders = {"image": self._tfds.decode.SkipDecoding()}

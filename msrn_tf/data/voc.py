@@ -32,7 +32,7 @@ class VOC:
 
     labels = VOC_LABELS
 
-    def __init__(self, data_dir, year=2007):
+    def __init__(self, data_dir: str, year: int = 2007):
         self.root = self._find_root(data_dir, f"VOC{year}")
         main = os.path.join(self.root, "ImageSets", "Main")
         if not os.path.isdir(main):
@@ -41,7 +41,7 @@ class VOC:
         names = [name for name in sorted(os.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
         self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
 
-    def read(self, split):
+    def read(self, split: str) -> Examples:
         path = os.path.join(self.root, "ImageSets", "Main", f"{split}.txt")
         if split not in self.splits:
             raise UserError(f"split {split!r}: {path} is missing; splits there are {', '.join(self.splits)}")
@@ -56,7 +56,7 @@ class VOC:
         image_path = os.path.join(self.root, "JPEGImages", f"{image_id}.jpg")
         return Example(image_id, self._target(image_id), image_path=image_path)
 
-    def places(self, example, size):
+    def places(self, example: Example, size: int) -> dict[str, np.ndarray]:
         """Where objects are in the photo warped to `size`×`size`: label → bool `[size, size]`, within its boxes."""
         annotation = self._annotation(example.image_id)
         try:

@@ -4,16 +4,26 @@ A resample of N images is N draws with replacement; it is kept as how often each
 ordered once for each label and not for each resample.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from msrn_tf.evaluation.metrics import FIGURES, figures_of_counts, last_of_each_score, ratio
+from msrn_tf.type_names import Progress
 
 CHUNK_ELEMENTS = 1 << 22
 CONFIDENCE = 0.95
 ROUNDING = 1e-9
 
 
-def bootstrap(statistic, num_images, resamples=1000, seed=0, progress=None):
+def bootstrap(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    num_images: int,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> np.ndarray:
     """Values of a statistic over resamples of the images.
 
     Args:
@@ -37,7 +47,7 @@ def bootstrap(statistic, num_images, resamples=1000, seed=0, progress=None):
     return np.concatenate(found)
 
 
-def interval(samples):
+def interval(samples: np.ndarray) -> np.ndarray:
     """The middle 95 % of resampled values, `[..., 2]` for samples `[resamples, ...]`; NaN where there are none."""
     tail = 50 * (1 - CONFIDENCE)
     samples = np.asarray(samples)
@@ -47,7 +57,7 @@ def interval(samples):
     return np.moveaxis(ends, 0, -1)
 
 
-def weighted_average_precision(scores, targets, weights):
+def weighted_average_precision(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision of each label, in [0, 1], where each image counts as often as its weight says.
 
     Args:
@@ -75,14 +85,22 @@ def weighted_average_precision(scores, targets, weights):
     return values
 
 
-def mean_over_labels(values):
+def mean_over_labels(values: np.ndarray) -> np.ndarray:
     """Mean over labels that have a value, `[resamples]`, of `[resamples, C]`; NaN where none has."""
     there = ~np.isnan(values)
     counts = there.sum(axis=1)
     return np.where(counts > 0, np.where(there, values, 0).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
-def metric_intervals(scores, targets, labels, thresholds, resamples=1000, seed=0, progress=None):
+def metric_intervals(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    thresholds: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """95 % intervals of what `metrics.evaluate_scores` gives: `mAP`, `AP` by label and CP … OF1, in percent.
 
     Returns:
@@ -97,12 +115,20 @@ def metric_intervals(scores, targets, labels, thresholds, resamples=1000, seed=0
         return np.column_stack([mean_over_labels(precisions), *figures.values(), precisions])
 
     ends = interval(bootstrap(statistic, len(scores), resamples, seed, progress))
-    ends = [None if np.isnan(pair).any() else [float(value) for value in pair] for pair in ends]
+    found = [None if np.isnan(pair).any() else [float(value) for value in pair] for pair in ends]
     names = ["mAP", *FIGURES]
-    return dict(zip(names, ends, strict=False)) | {"AP": dict(zip(labels, ends[len(names) :], strict=True))}
+    return dict(zip(names, found, strict=False)) | {"AP": dict(zip(labels, found[len(names) :], strict=True))}
 
 
-def paired_comparison(scores, baseline, targets, labels, resamples=1000, seed=0, progress=None):
+def paired_comparison(
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """The difference of two models' average precision over the same resamples of the same images.
 
     Args:

@@ -4,6 +4,9 @@ Platt scaling by label (Platt 1999, with his smoothed targets), temperature scal
 the expected calibration error over bins of equal width (Naeini et al. 2015).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from msrn_tf.evaluation.metrics import ratio
@@ -15,11 +18,13 @@ NEWTON_STEPS = 100
 TOLERANCE = 1e-10
 
 
-def sigmoid(logits):
+def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(np.asarray(logits, np.float64) / 2))
 
 
-def fit_calibration(logits, targets, method="platt", min_positives=10):
+def fit_calibration(
+    logits: np.ndarray, targets: np.ndarray, method: str = "platt", min_positives: int = 10
+) -> Calibration:
     """A `Calibration` of logits `[images, C]` to targets `[images, C]`; −1 is unknown.
 
     A label with fewer than `min_positives` present or absent photos, or whose logits are higher where it is absent,
@@ -41,10 +46,10 @@ def fit_calibration(logits, targets, method="platt", min_positives=10):
                 slope, intercept = fit_platt(logits[known, c], present)
                 if slope > 0:
                     slopes[c], intercepts[c] = slope, intercept
-    return Calibration(slopes, intercepts)
+    return Calibration(slopes.tolist(), intercepts.tolist())
 
 
-def fit_platt(logits, present):
+def fit_platt(logits: np.ndarray, present: np.ndarray) -> tuple[float, float]:
     """(slope, intercept) of the highest likelihood, with Platt's targets (n₊+1)/(n₊+2) and 1/(n₋+2) for 1 and 0."""
     positives, negatives = present.sum(), (~present).sum()
     wanted = np.where(present, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -53,7 +58,7 @@ def fit_platt(logits, present):
     return _newton(features, wanted, start=np.array([0.0, prior]))
 
 
-def fit_temperature(logits, targets):
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """The one slope, 1 / temperature, of the highest likelihood over all known targets; 1 where none is above 0."""
     known = targets >= 0
     features, wanted = logits[known].astype(np.float64)[:, None], (targets[known] == 1).astype(np.float64)
@@ -83,7 +88,9 @@ def _newton(features, wanted, start):
     return weights
 
 
-def cross_fitted_scores(logits, targets, fit, folds=5, seed=0):
+def cross_fitted_scores(
+    logits: np.ndarray, targets: np.ndarray, fit: Callable[[np.ndarray, np.ndarray], Any], folds: int = 5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores `[images, C]` of each fold under a calibration that was fitted to the other folds.
 
     What a calibration promises for photos that it has not seen; on those that it was fitted to it looks better.
@@ -106,12 +113,12 @@ def cross_fitted_scores(logits, targets, fit, folds=5, seed=0):
     return scores, thresholds, unfitted
 
 
-def calibrated_scores(logits, calibration):
+def calibrated_scores(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """`MultiLabelClassifier.calibrated` in NumPy and float64."""
     return sigmoid(logits * np.asarray(calibration.slopes) + np.asarray(calibration.intercepts))
 
 
-def reliability(scores, targets, bins=BINS):
+def reliability(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of all known decisions, by bins of equal width of the score: mean score, share present, count, each `[bins]`."""
     known = targets >= 0
     scores, present = np.asarray(scores, np.float64)[known], targets[known] == 1
@@ -121,13 +128,13 @@ def reliability(scores, targets, bins=BINS):
     return mean_score, ratio(np.bincount(which, present, minlength=bins), counts), counts
 
 
-def expected_calibration_error(scores, targets, bins=BINS):
+def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
     """Σ over bins of (share of decisions) · |mean score − share present|, in [0, 1], over all labels together."""
     mean_score, frequency, counts = reliability(scores, targets, bins)
     return float(np.sum(counts * np.abs(mean_score - frequency)) / max(1, counts.sum()))
 
 
-def classwise_calibration_error(scores, targets, bins=BINS):
+def classwise_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
     """Mean over labels with a known target of each label's own expected calibration error."""
     errors = [
         expected_calibration_error(scores[:, c], targets[:, c], bins)

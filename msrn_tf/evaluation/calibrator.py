@@ -1,6 +1,7 @@
 """Calibrating a model on a labelled split: its probabilities, then its thresholds, and what both promise."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from msrn_tf.evaluation.calibration import (
     sigmoid,
 )
 from msrn_tf.evaluation.metrics import precision_and_recall, ratio
-from msrn_tf.evaluation.thresholds import DEFAULT, fit_thresholds
+from msrn_tf.evaluation.thresholds import DEFAULT, ThresholdGoal, Thresholds, fit_thresholds
 from msrn_tf.models.calibration import Calibration
 
 
@@ -33,14 +34,14 @@ class CalibrationResult:
     """
 
     calibration: Calibration
-    thresholds: object
+    thresholds: Thresholds
     positives: np.ndarray
     before: dict
     after: dict
     kept: np.ndarray
     notes: tuple = ()
 
-    def note(self, index):
+    def note(self, index: int) -> str:
         """What a person should know of a label, or nothing."""
         if self.kept[index]:
             return "decided as before: the fitted threshold does worse on photos that it was not fitted to"
@@ -53,7 +54,7 @@ class CalibrationResult:
         )
 
 
-def calibrate(logits, targets, goal, method="platt"):
+def calibrate(logits: np.ndarray, targets: np.ndarray, goal: ThresholdGoal, method: str = "platt") -> CalibrationResult:
     """Fits calibration and thresholds to logits `[images, C]` and targets `[images, C]` of {1, 0, −1}.
 
     What does worse than nothing on photos that it was not fitted to is not taken: probabilities whose calibration
@@ -119,7 +120,7 @@ def _is_worse(after, before):
     return after["CF1"] + after["OF1"] < before["CF1"] + before["OF1"]
 
 
-def figures(scores, thresholds, targets):
+def figures(scores: np.ndarray, thresholds: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     """CP … OF1, calibration errors, and precision, recall and F1 by label, for scores at thresholds."""
     predicted, present = (scores >= thresholds) & (targets >= 0), targets == 1
     correct, predictions, positives = (x.sum(axis=0) for x in (predicted & present, predicted, present))

@@ -1,14 +1,18 @@
 """Scores of a model over examples, on one device or on all replicas of a strategy."""
 
 import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data.batch_source import BatchSource
 from msrn_tf.data.examples import name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed
 from msrn_tf.errors import UserError
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.type_names import Progress
 
 
 class Evaluator:
@@ -23,7 +27,14 @@ class Evaluator:
         flip: bool. Test-time augmentation: and the mean over photos and their mirror images.
     """
 
-    def __init__(self, model, batch_size, strategy=None, image_sizes=(), flip=False):
+    def __init__(
+        self,
+        model: MultiLabelClassifier,
+        batch_size: int,
+        strategy: tf.distribute.Strategy | None = None,
+        image_sizes: Sequence[int] = (),
+        flip: bool = False,
+    ):
         self.model, self.batch_size = model, batch_size
         self.strategy = strategy or tf.distribute.get_strategy()
         self.image_sizes, self.flip = tuple(image_sizes), flip
@@ -47,11 +58,15 @@ class Evaluator:
             logits = (logits + self.model.classify(feature_maps(inputs[:, :, ::-1]), semantics)) / 2
         return logits
 
-    def scores(self, source, progress=None, bad=None):
+    def scores(
+        self, source: BatchSource, progress: Progress | None = None, bad: dict[int, str] | None = None
+    ) -> np.ndarray:
         """Calibrated probabilities float32 `[images, C]` of the logits below."""
         return keras.ops.convert_to_numpy(self.model.calibrated(self.logits(source, progress, bad)))
 
-    def logits(self, source, progress=None, bad=None):
+    def logits(
+        self, source: BatchSource, progress: Progress | None = None, bad: dict[int, str] | None = None
+    ) -> np.ndarray:
         """Logits float32 `[images, C]`, in the order of the examples.
 
         Args:

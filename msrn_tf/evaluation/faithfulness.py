@@ -8,11 +8,16 @@ Pointing game (Zhang et al., arXiv 1608.00507): does the highest point of the ma
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.pipeline import evaluation_batches
+from msrn_tf.models.msrn import MSRN
+from msrn_tf.type_names import Progress
 
 ORDERS = ("heat-map", "shuffled", "random pixels")
 STEPS = 10
@@ -38,7 +43,7 @@ class FaithfulnessCurves:
     deletion_wins: dict
     insertion_wins: dict
 
-    def areas(self):
+    def areas(self) -> dict[str, dict[str, float]]:
         """`{"deletion": {order: area}, "insertion": …}`; low is good for deletion, high for insertion."""
         return {
             name: {order: float(np.trapezoid(curve, self.fractions)) for order, curve in curves.items()}
@@ -46,7 +51,9 @@ class FaithfulnessCurves:
         }
 
 
-def found_pairs(scores, targets, thresholds, num_images, seed=0):
+def found_pairs(
+    scores: np.ndarray, targets: np.ndarray, thresholds: Sequence[float] | np.ndarray, num_images: int, seed: int = 0
+) -> list[tuple[int, int]]:
     """(image, label) index pairs of up to `num_images` photos: labels that are present, and found by the model."""
     right = (targets == 1) & (scores >= thresholds)
     images = np.flatnonzero(right.any(axis=1))
@@ -54,7 +61,18 @@ def found_pairs(scores, targets, thresholds, num_images, seed=0):
     return [(int(image), int(label)) for image in chosen for label in np.flatnonzero(right[image])]
 
 
-def check_heatmaps(model, reader, examples, pairs, heatmap, *, batch_size, max_pixels, seed=0, progress=None):
+def check_heatmaps(
+    model: MSRN,
+    reader: Reader,
+    examples: Examples,
+    pairs: Sequence[tuple[int, int]],
+    heatmap: Callable[[list, tuple[int, int]], np.ndarray],
+    *,
+    batch_size: int,
+    max_pixels: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[FaithfulnessCurves, dict[str, tuple[int, int]]]:
     """`(FaithfulnessCurves, pointing)` of a model; pointing is empty where the reader knows no places of objects.
 
     Args:
@@ -72,7 +90,9 @@ def check_heatmaps(model, reader, examples, pairs, heatmap, *, batch_size, max_p
     return curves, pointing
 
 
-def photos_of(examples, pairs, image_size, max_pixels):
+def photos_of(
+    examples: Examples, pairs: Sequence[tuple[int, int]], image_size: int, max_pixels: int
+) -> dict[int, np.ndarray]:
     """image → uint8 `[size, size, 3]` of the photos in `pairs`."""
     images = sorted({image for image, _ in pairs})
     batches = evaluation_batches(
@@ -81,7 +101,16 @@ def photos_of(examples, pairs, image_size, max_pixels):
     return dict(zip(images, (pixels.numpy()[0] for pixels, _ in batches), strict=True))
 
 
-def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEPS, seed=0, progress=None):
+def faithfulness_curves(
+    model: MSRN,
+    photos: dict[int, np.ndarray],
+    pairs: Sequence[tuple[int, int]],
+    heatmap: Callable[[list, tuple[int, int]], np.ndarray],
+    batch_size: int = 32,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FaithfulnessCurves:
     """`FaithfulnessCurves` of a model's heat-maps.
 
     Args:
@@ -98,7 +127,9 @@ def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEP
     forward = tf.function(lambda images: model.calibrated(model(images, training=False)), reduce_retracing=True)
     fractions = np.linspace(0, 1, steps + 1)
     curves = {name: {order: [] for order in ORDERS} for name in ("deletion", "insertion")}
-    maps, blurred_photo, last = None, None, None
+    maps: Any = None
+    blurred_photo: Any = None
+    last = None
     for done, (image, label) in enumerate(pairs):
         photo = photos[image].astype(np.float32)
         if image != last:
@@ -132,18 +163,18 @@ def faithfulness_curves(model, photos, pairs, heatmap, batch_size=32, steps=STEP
         {order: float(np.mean(sign * (areas[name]["heat-map"] - areas[name][order]) > 0)) for order in ORDERS[1:]}
         for name, sign in (("deletion", -1), ("insertion", 1))
     ]
-    means = [{order: np.mean(curve, axis=0) for order, curve in curves[name].items()} for name in curves]
-    return FaithfulnessCurves(fractions, *means, len(pairs), *wins)
+    deletion, insertion = ({order: np.mean(curve, axis=0) for order, curve in curves[name].items()} for name in curves)
+    return FaithfulnessCurves(fractions, deletion, insertion, len(pairs), *wins)
 
 
-def replaced(photo, other, order, fractions):
+def replaced(photo: np.ndarray, other: np.ndarray, order: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """The photo with the pixels that come first in `order` replaced by `other`'s, for each fraction: `[n, h, w, 3]`."""
     rank = np.argsort(np.argsort(-order.reshape(-1), kind="stable"), kind="stable").reshape(order.shape)
     taken = rank[None] < np.round(fractions * order.size)[:, None, None]
     return np.where(taken[..., None], other, photo).astype(np.float32)
 
 
-def blurred(photo):
+def blurred(photo: np.ndarray) -> np.ndarray:
     """A photo float `[h, w, 3]` under a Gaussian kernel of `BLUR` % of its side."""
     sigma = BLUR / 100 * photo.shape[0]
     reach = int(3 * sigma + 0.5)
@@ -156,7 +187,7 @@ def blurred(photo):
     return photo
 
 
-def point_hits(heatmap, place, tolerance):
+def point_hits(heatmap: np.ndarray, place: np.ndarray, tolerance: float) -> bool:
     """Whether the map's highest point lies on the object, or within `tolerance` pixels of it.
 
     Args:
@@ -169,7 +200,13 @@ def point_hits(heatmap, place, tolerance):
     return bool(len(rows)) and bool(np.min((rows - y) ** 2 + (columns - x) ** 2) <= tolerance**2)
 
 
-def pointing_game(model, photos, pairs, heatmap, places):
+def pointing_game(
+    model: MSRN,
+    photos: dict[int, np.ndarray],
+    pairs: Sequence[tuple[int, int]],
+    heatmap: Callable[[list, tuple[int, int]], np.ndarray],
+    places: Callable[[int], dict[str, np.ndarray]],
+) -> dict[str, tuple[int, int]]:
     """label → (hits, pairs) of the pointing game.
 
     A point may miss by 3 % of the photo's side (Zhang et al.: 15 pixels of about 500), or by half a cell of the finest

@@ -1,18 +1,22 @@
 """A model measured on a split by a stated protocol: what `msrn_tf.evaluate` prints, stores and draws."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.batch_source import PhotoSource
-from msrn_tf.data.examples import Examples
+from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.calibration import classwise_calibration_error, expected_calibration_error
+from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.evaluation.thresholds import DEFAULT, ThresholdGoal, fit_thresholds
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.type_names import Progress
 
 THRESHOLDS = ("model", "fixed", "calibrated")
 
@@ -30,7 +34,7 @@ class Measurement:
         metrics: the metrics file (docs/evaluation.md), a dict.
     """
 
-    model: object
+    model: MultiLabelClassifier
     examples: Examples
     logits: np.ndarray
     scores: np.ndarray
@@ -59,7 +63,7 @@ class Protocol:
     flip: bool = False
     i_know_this_is_optimistic: bool = False
 
-    def describe(self, model):
+    def describe(self, model: MultiLabelClassifier) -> dict[str, str]:
         """Sentences that a table's caption needs: name → text."""
         fitted = model.calibration.split and f"{model.calibration.dataset}:{model.calibration.split}"
         sizes = self.image_sizes or (model.image_size,)
@@ -79,7 +83,14 @@ class Protocol:
         }
 
 
-def measure(evaluator, examples, protocol, reader, progress=None, max_pixels=MAX_PIXELS):
+def measure(
+    evaluator: Evaluator,
+    examples: Examples,
+    protocol: Protocol,
+    reader: Reader,
+    progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Measurement:
     """A `Measurement` of the evaluator's model.
 
     Args:
@@ -102,7 +113,9 @@ def measure(evaluator, examples, protocol, reader, progress=None, max_pixels=MAX
     return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
 
 
-def metrics_of(model, scores, targets, thresholds, protocol):
+def metrics_of(
+    model: MultiLabelClassifier, scores: np.ndarray, targets: np.ndarray, thresholds: np.ndarray, protocol: Protocol
+) -> dict[str, Any]:
     """The metrics file of scores `[N, C]`: metrics, calibration errors, counts, thresholds, the protocol."""
     return evaluate_scores(scores, targets, model.labels, thresholds) | {
         "expected_calibration_error": expected_calibration_error(scores, targets),

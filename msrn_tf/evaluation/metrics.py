@@ -5,13 +5,21 @@ PASCAL VOC 2007 devkit; CP … OF1 as in Wang et al. (CNN-RNN, arXiv 1604.04573)
 CP, CR and of OP, OR; coverage error, ranking average precision and ranking loss as in Tsoumakas et al. (2010).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 """Precision, recall and F1, by label and over all decisions, in the order in which they are told."""
 
 
-def evaluate_scores(scores, targets, labels, thresholds=None):
+def evaluate_scores(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    thresholds: Sequence[float] | np.ndarray | None = None,
+) -> dict[str, Any]:
     """All metrics of the metrics file (docs/evaluation.md).
 
     Args:
@@ -49,7 +57,7 @@ def evaluate_scores(scores, targets, labels, thresholds=None):
     return result
 
 
-def average_precision(scores, targets):
+def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
     """Non-interpolated average precision of one label, in [0, 1]; NaN where no target is 1.
 
     Σ over distinct scores of (recall gained) · (precision there), best score first.
@@ -60,7 +68,7 @@ def average_precision(scores, targets):
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def average_precision_11point(scores, targets):
+def average_precision_11point(scores: np.ndarray, targets: np.ndarray) -> float:
     """VOC 2007's average precision of one label: mean over recall 0, 0.1, …, 1 of the best precision from there on."""
     precision, recall, _ = precision_recall_curve(scores, targets)
     if precision is None:
@@ -71,7 +79,7 @@ def average_precision_11point(scores, targets):
     return float(np.mean(np.append(best_from_here, 0.0)[np.minimum(first, len(recall))]))
 
 
-def precision_recall_curve(scores, targets):
+def precision_recall_curve(scores: np.ndarray, targets: np.ndarray) -> tuple[Any, Any, Any]:
     """Precision, recall and score at each distinct score of the known targets, best first.
 
     Without a present target there is no recall: (None, None, None).
@@ -86,12 +94,12 @@ def precision_recall_curve(scores, targets):
     return hits[ends] / (ends + 1), hits[ends] / hits[-1], scores[ends]
 
 
-def last_of_each_score(ordered):
+def last_of_each_score(ordered: np.ndarray) -> np.ndarray:
     """Of scores in their order, the index of the last one of each value: where ties end."""
     return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
 
 
-def precision_and_recall(predicted, targets):
+def precision_and_recall(predicted: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """CP, CR, CF1 (means over labels) and OP, OR, OF1 (over all decisions), in percent.
 
     A label that is never predicted has precision 0, as published; one without a present target is left out of both
@@ -103,7 +111,7 @@ def precision_and_recall(predicted, targets):
     return {name: float(value) for name, value in figures_of_counts(correct, predictions, positives).items()}
 
 
-def figures_of_counts(correct, predictions, positives):
+def figures_of_counts(correct: np.ndarray, predictions: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
     """CP … OF1 in percent from counts by label, `[..., C]`: arrays `[...]`."""
     counted = positives > 0
     num_labels = np.maximum(counted.sum(axis=-1), 1)
@@ -114,7 +122,7 @@ def figures_of_counts(correct, predictions, positives):
     return {name: 100 * value for name, value in figures.items()}
 
 
-def top_k(scores, k):
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """bool `[images, C]`: the k best-scored labels of each image."""
     k = min(k, scores.shape[1])
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
@@ -123,14 +131,14 @@ def top_k(scores, k):
     return chosen
 
 
-def coverage_error(scores, targets):
+def coverage_error(scores: np.ndarray, targets: np.ndarray) -> float:
     """Mean over images of how far down the ranking one must go to cover the present labels."""
     known, present = targets >= 0, targets == 1
     lowest = np.where(present, scores, np.inf).min(axis=1, keepdims=True)
     return float(((scores >= lowest) & known).sum(axis=1).mean())
 
 
-def label_ranking_average_precision(scores, targets):
+def label_ranking_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
     """Mean over images of the mean over present labels of (present labels ranked as high) / (labels ranked as high).
 
     An image whose known labels are all present, or all absent, counts 1, as in scikit-learn.
@@ -147,7 +155,7 @@ def label_ranking_average_precision(scores, targets):
     return float(np.mean(values))
 
 
-def label_ranking_loss(scores, targets):
+def label_ranking_loss(scores: np.ndarray, targets: np.ndarray) -> float:
     """Mean over images of the share of (present, absent) pairs of labels ranked the wrong way; ties are wrong."""
     present, absent = targets == 1, targets == 0
     losses = np.zeros(len(scores))
@@ -158,7 +166,7 @@ def label_ranking_loss(scores, targets):
     return float(losses.mean())
 
 
-def hamming_loss(predicted, targets):
+def hamming_loss(predicted: np.ndarray, targets: np.ndarray) -> float:
     """Share of wrong decisions among all known ones."""
     known = targets >= 0
     return float(((predicted != (targets == 1)) & known).sum() / max(1, known.sum()))
@@ -169,7 +177,7 @@ def _mean_percent(values):
     return float(100 * np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def ratio(numerator, denominator):
+def ratio(numerator: Any, denominator: Any) -> np.ndarray:
     """numerator / denominator, and 0 where the denominator is."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

@@ -1,6 +1,7 @@
 """From which probability a label counts as present: thresholds for the best F1, or for a wanted precision or recall."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Thresholds:
     reached: np.ndarray
 
 
-def fit_thresholds(scores, targets, goal):
+def fit_thresholds(scores: np.ndarray, targets: np.ndarray, goal: ThresholdGoal) -> Thresholds:
     """`Thresholds` for calibrated scores `[images, C]` and targets `[images, C]` of {1, 0, −1}."""
     common, common_reached = best_threshold(scores.reshape(-1), targets.reshape(-1), goal)
     num_labels = scores.shape[1]
@@ -51,7 +52,7 @@ def fit_thresholds(scores, targets, goal):
     return Thresholds(values, is_global, reached)
 
 
-def best_threshold(scores, targets, goal):
+def best_threshold(scores: np.ndarray, targets: np.ndarray, goal: ThresholdGoal) -> tuple[float, bool]:
     """(threshold, whether the goal is reached) for one label.
 
     It lies halfway between two scores that were seen. A wanted precision or recall must hold with 90 %
@@ -75,7 +76,7 @@ def best_threshold(scores, targets, goal):
     return between[np.argmax(ratio(2 * precision * recall, precision + recall))], True
 
 
-def wilson_lower_bound(hits, trials, z=ONE_SIDED_90):
+def wilson_lower_bound(hits: Any, trials: Any, z: float = ONE_SIDED_90) -> Any:
     """Lower end of Wilson's score interval of hits / trials at z standard errors."""
     trials = np.maximum(trials, 1)
     share = hits / trials

@@ -9,7 +9,7 @@ NEIGHBOUR_WEIGHT = 0.25
 EPSILON = 1e-6
 
 
-def label_edges(counts, cooccurrence, threshold=DEFAULT_THRESHOLD):
+def label_edges(counts: np.ndarray, cooccurrence: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> np.ndarray:
     """Edges i → j where P(j | i) = M[i,j] / n[i] reaches the threshold: bool `[C, C]`, diagonal False.
 
     Args:
@@ -24,7 +24,9 @@ def label_edges(counts, cooccurrence, threshold=DEFAULT_THRESHOLD):
     return edges
 
 
-def normalized_adjacency(counts, cooccurrence, threshold=DEFAULT_THRESHOLD):
+def normalized_adjacency(
+    counts: np.ndarray, cooccurrence: np.ndarray, threshold: float = DEFAULT_THRESHOLD
+) -> np.ndarray:
     """Â = (A·Δ)ᵀ·Δ as float32 `[C, C]`.
 
     A = 0.25 · edges / (column sums + 1e-6) + I and Δ = diag(row sums of A)^(-1/2).

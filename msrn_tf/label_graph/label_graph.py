@@ -4,6 +4,8 @@ The adjacency is computed from the counts (`adjacency.py`), never stored: its th
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,7 +35,7 @@ class LabelGraph:
     word_vectors: np.ndarray | None = None
 
     @classmethod
-    def from_targets(cls, labels, targets):
+    def from_targets(cls, labels: Sequence[str], targets: np.ndarray) -> Self:
         """Counts present labels (1) in targets `[images, C]` of {1, 0, −1}; unknown (−1) counts as not seen."""
         present = (np.asarray(targets) == 1).astype(np.int64)
         cooccurrence = present.T @ present
@@ -41,21 +43,21 @@ class LabelGraph:
         np.fill_diagonal(cooccurrence, 0)
         return cls(tuple(labels), counts, cooccurrence, len(present))
 
-    def adjacency(self, threshold=DEFAULT_THRESHOLD):
+    def adjacency(self, threshold: float = DEFAULT_THRESHOLD) -> np.ndarray:
         """The normalised adjacency Â, float32 `[C, C]`."""
         return normalized_adjacency(self.counts, self.cooccurrence, threshold)
 
-    def edges(self, threshold=DEFAULT_THRESHOLD):
+    def edges(self, threshold: float = DEFAULT_THRESHOLD) -> np.ndarray:
         """bool `[C, C]`: i → j where P(j | i) ≥ threshold."""
         return label_edges(self.counts, self.cooccurrence, threshold)
 
-    def isolated_labels(self, threshold=DEFAULT_THRESHOLD):
+    def isolated_labels(self, threshold: float = DEFAULT_THRESHOLD) -> list[str]:
         """Labels without an edge to or from another label."""
         edges = self.edges(threshold)
-        alone = ~(edges.any(axis=0) | edges.any(axis=1))
+        alone = np.logical_not(edges.any(axis=0) | edges.any(axis=1))
         return [label for label, is_alone in zip(self.labels, alone, strict=True) if is_alone]
 
-    def describe(self, threshold=DEFAULT_THRESHOLD):
+    def describe(self, threshold: float = DEFAULT_THRESHOLD) -> str:
         """One line about the graph at a threshold, for a person."""
         alone = self.isolated_labels(threshold)
         names = f": {', '.join(alone)}" if alone else ""
@@ -64,9 +66,9 @@ class LabelGraph:
             f"{len(alone)} labels without a neighbour{names}"
         )
 
-    def save(self, path):
+    def save(self, path: str) -> None:
         """Writes `label_graph.npz` (no pickles), beside and then renamed."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": np.array(self.labels, dtype=np.str_),
             "counts": np.asarray(self.counts, np.int64),
             "cooccurrence": np.asarray(self.cooccurrence, np.int64),
@@ -78,14 +80,14 @@ class LabelGraph:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str) -> Self:
         """Reads `label_graph.npz`, or the published form (`labels`, `adj`, `nums`, `glove`).
 
         Raises:
             UserError: the file is missing, is no such file, or its parts do not fit together.
         """
         try:
-            arrays = read_arrays(path)
+            arrays: dict[str, Any] = read_arrays(path)
         except FileNotFoundError as error:
             raise UserError(f"`label_graph`={path}: no such file") from error
         except ValueError as error:

@@ -7,6 +7,8 @@ and refuses a file at the first other name.
 import codecs
 import pickle
 import pickletools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +43,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def read_array_pickle(path, argument):
+def read_array_pickle(path: str, argument: str) -> Any:
     """What a pickle of NumPy arrays holds.
 
     Raises:
@@ -58,7 +60,7 @@ def read_array_pickle(path, argument):
         raise UserError(f"`{argument}`={path}: is no pickle of NumPy arrays alone ({first_line(error)})") from error
 
 
-def read_graph_pickle(path, labels):
+def read_graph_pickle(path: str, labels: Sequence[str]) -> LabelGraph:
     """A `LabelGraph` from a published graph (`adj` [C, C] and `nums` [C], as ML-GCN's `voc_adj.pkl`).
 
     Raises:
@@ -75,7 +77,7 @@ def read_graph_pickle(path, labels):
     return LabelGraph(tuple(labels), nums, cooccurrence, 0)
 
 
-def read_word_vector_pickle(path, labels):
+def read_word_vector_pickle(path: str, labels: Sequence[str]) -> np.ndarray:
     """Word vectors float32 `[C, V]`, a row a label. Raises `UserError` as `read_graph_pickle`."""
     what = f"`word_vector_pickle`={path}: it"
     content = _array(read_array_pickle(path, "word_vector_pickle"), what)

@@ -2,13 +2,15 @@
 finite, and counts where counts are meant.
 """
 
+from typing import Any
+
 import numpy as np
 
 from msrn_tf.errors import UserError
 from msrn_tf.text import clean_label, what_is_wrong_with
 
 
-def label_names(array, what):
+def label_names(array: np.ndarray, what: str) -> tuple[str, ...]:
     """The labels in an array of text, cleaned as those of data sets are (`msrn_tf.text.clean_label`).
 
     Raises:
@@ -26,7 +28,7 @@ def label_names(array, what):
     return labels
 
 
-def numbers(value, shape, what):
+def numbers(value: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:
     """`value` as float64 of that shape, in which None is any size.
 
     Raises:
@@ -48,7 +50,7 @@ def numbers(value, shape, what):
     return array
 
 
-def counts(value, shape, what):
+def counts(value: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:
     """`value` as int64 counts; as `numbers`."""
     array = numbers(value, shape, what)
     if array.size and (array.min() < 0 or array.max() > 2**53):

@@ -8,6 +8,7 @@ import os
 import re
 import unicodedata
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _ARCHIVES = {
 }
 
 
-def label_words(label):
+def label_words(label: str) -> list[str]:
     """The words of a label, lower case: `"traffic light"`, `"traffic_light"`, `"TrafficLight"` → traffic, light.
 
     A word is letters, their marks and digits of any script.
@@ -43,7 +44,7 @@ def label_words(label):
     return "".join(letters).casefold().split()
 
 
-def read_word_vectors(path, labels):
+def read_word_vectors(path: str, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The vectors in a text file (`word v1 v2 …` a line) of the words of some labels, and of words that it joins.
 
     Read are GloVe's files, also entries with blanks of their own; word2vec's and fastText's text files, with a first
@@ -155,7 +156,7 @@ def _no_vectors(path, number, size):
     )
 
 
-def glove_word_vectors(path, labels):
+def glove_word_vectors(path: str, labels: Sequence[str]) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Each label's vector: that of an entry for the whole label, or the mean over its parts, the longest known first.
 
     Args:
@@ -195,12 +196,12 @@ def _parts(words, known):
     return found, [words[place] for place in sorted(free)]
 
 
-def one_hot_word_vectors(num_labels):
+def one_hot_word_vectors(num_labels: int) -> np.ndarray:
     """The identity `[C, C]`: every label is a word of its own."""
     return np.eye(num_labels, dtype=np.float32)
 
 
-def random_word_vectors(num_labels, seed, size=LEARNED_SIZE):
+def random_word_vectors(num_labels: int, seed: int, size: int = LEARNED_SIZE) -> np.ndarray:
     """Where learnt vectors start: standard normal / √size, float32 `[C, size]`."""
     normal = np.random.default_rng(seed).standard_normal((num_labels, size))
     return (normal / np.sqrt(size)).astype(np.float32)

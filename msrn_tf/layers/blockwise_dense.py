@@ -1,5 +1,7 @@
 """A Dense layer that is saved in parts, for kernels that should not be in memory three times."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -16,7 +18,7 @@ class BlockwiseDense(keras.layers.Dense):
     copied. Smaller kernels are saved as `keras.layers.Dense` saves them.
     """
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         if not self._blocks():
             super().save_own_variables(store)
             return
@@ -25,7 +27,7 @@ class BlockwiseDense(keras.layers.Dense):
         if self.use_bias:
             store["bias"] = self.bias
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         if "0" in store:
             super().load_own_variables(store)
             return

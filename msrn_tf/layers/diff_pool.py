@@ -1,9 +1,12 @@
 """Group semantics by differentiable graph pooling (DiffPool, Ying et al., arXiv 1806.08804), as MSRN uses it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from msrn_tf.layers.graph_attention import GraphAttention
+from msrn_tf.type_names import Shape, Tensor
 
 GROUP_LOSS_WEIGHT = 1e-4
 
@@ -42,18 +45,18 @@ class DiffPool(keras.layers.Layer):
         Qu et al., arXiv 2106.11596, §3.2, after Ying et al., arXiv 1806.08804.
     """
 
-    def __init__(self, num_groups, loss_weight=GROUP_LOSS_WEIGHT, **kwargs):
+    def __init__(self, num_groups: int, loss_weight: float = GROUP_LOSS_WEIGHT, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_groups = num_groups
         self.loss_weight = loss_weight
 
-    def build(self, labels_shape, adjacency_shape=None):
+    def build(self, labels_shape: Shape, adjacency_shape: Shape | None = None) -> None:
         self.embedding = GraphAttention(labels_shape[-1], dtype=self.dtype_policy, name="embedding")
         self.assignment = GraphAttention(self.num_groups, dtype=self.dtype_policy, name="assignment")
         self.embedding.build(labels_shape, adjacency_shape)
         self.assignment.build(labels_shape, adjacency_shape)
 
-    def call(self, labels, adjacency):
+    def call(self, labels: Tensor, adjacency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         activated = ops.relu(labels)
         embedded = self.embedding(activated, adjacency)
         assignment = ops.softmax(self.assignment(activated, adjacency), axis=-1)
@@ -64,8 +67,10 @@ class DiffPool(keras.layers.Layer):
         loss = self.loss_weight * ops.sum(ops.sqrt(ops.maximum(squared, 1e-24)))
         return groups, assignment, loss
 
-    def compute_output_shape(self, labels_shape, adjacency_shape=None):
+    def compute_output_shape(
+        self, labels_shape: Shape, adjacency_shape: Shape | None = None
+    ) -> tuple[Shape, Shape, Shape]:
         return (self.num_groups, labels_shape[-1]), (labels_shape[0], self.num_groups), ()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_groups": self.num_groups, "loss_weight": self.loss_weight}

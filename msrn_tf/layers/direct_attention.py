@@ -10,21 +10,23 @@ Shapes: positions `[batch, N, D]`, semantics `[K, D]`, float32 or float64. `bloc
 
 from keras import ops
 
+from msrn_tf.type_names import Tensor
 
-def aggregate(positions, semantics, block_channels):
+
+def aggregate(positions: Tensor, semantics: Tensor, block_channels: int) -> Tensor:
     """r `[batch, K, D]`."""
     p, e = _channel_blocks(positions, semantics, block_channels)
     return _from_channel_blocks(_over_blocks(_aggregate_block, (p, e)))
 
 
-def gradients(positions, semantics, upstream, block_channels):
+def gradients(positions: Tensor, semantics: Tensor, upstream: Tensor, block_channels: int) -> tuple[Tensor, Tensor]:
     """∂/∂positions and ∂/∂semantics for the upstream gradient `[batch, K, D]`."""
     p, e = _channel_blocks(positions, semantics, block_channels)
     dp, de = _over_blocks(_gradient_block, (p, e, _to_channel_blocks(upstream, block_channels)))
     return _from_channel_blocks(dp), ops.transpose(ops.reshape(de, (-1, ops.shape(semantics)[0])))
 
 
-def evidence_maps(positions, semantics, gradients, block_channels):
+def evidence_maps(positions: Tensor, semantics: Tensor, gradients: Tensor, block_channels: int) -> Tensor:
     """`SemanticAttention.evidence_maps`: `[batch, K, N]`."""
     p, e = _channel_blocks(positions, semantics, block_channels)
     g = _to_channel_blocks(gradients, block_channels)

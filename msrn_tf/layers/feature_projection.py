@@ -1,7 +1,11 @@
 """From the backbone's feature maps to positions of the semantics' width (arXiv 2106.11596, §3.3)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from msrn_tf.type_names import Shape, Tensor
 from msrn_tf.validation import LARGEST_WIDTH, checked_whole
 
 COARSEST_STRIDE = 32
@@ -31,7 +35,7 @@ class FeatureProjection(keras.layers.Layer):
     [(2, 4, 4, 16), (2, 4, 4, 16)]
     """
 
-    def __init__(self, channels, strides, pooled=None, **kwargs):
+    def __init__(self, channels: int, strides: Sequence[int], pooled: Sequence[bool] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = checked_whole("channels", channels, 1, LARGEST_WIDTH)
         self.strides = tuple(checked_whole("strides", stride, 1, LARGEST_WIDTH) for stride in strides)
@@ -41,7 +45,7 @@ class FeatureProjection(keras.layers.Layer):
         if len(self.pooled) != len(self.strides):
             raise ValueError(f"`pooled` must have {len(self.strides)} entries, one a stride. Received: {pooled}")
 
-    def build(self, maps_shape):
+    def build(self, maps_shape: Sequence[Shape]) -> None:
         widths = [shape[-1] for shape in maps_shape]
         self.tap_convolutions = [
             self._convolution(width, width, f"tap_convolution_stride{stride}")
@@ -59,13 +63,13 @@ class FeatureProjection(keras.layers.Layer):
         layer.build((None, None, None, width))
         return layer
 
-    def call(self, maps):
+    def call(self, maps: Sequence[Tensor]) -> list[Tensor]:
         finer = len(self.tap_convolutions)
         maps = [*(layer(m) for layer, m in zip(self.tap_convolutions, maps, strict=False)), *maps[finer:]]
         maps = [self.pool(m) if pooled else m for pooled, m in zip(self.pooled, maps, strict=True)]
         return [projection(m) for projection, m in zip(self.projections, maps, strict=True)]
 
-    def compute_output_shape(self, maps_shape):
+    def compute_output_shape(self, maps_shape: Sequence[Shape]) -> list[Shape]:
         def halved(size, pooled):
             return size // 2 if pooled and size else size
 
@@ -74,7 +78,7 @@ class FeatureProjection(keras.layers.Layer):
             for (batch, height, width, _), pooled in zip(maps_shape, self.pooled, strict=True)
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "channels": self.channels,

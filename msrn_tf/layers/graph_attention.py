@@ -1,7 +1,11 @@
 """Graph attention over labels (Veličković et al., arXiv 1710.10903), in the form that MSRN uses (arXiv 2106.11596)."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from msrn_tf.type_names import Shape, Tensor
 
 MASKED_SCORE = -1e9
 """Score where the graph has no edge: its softmax weight is exactly 0. (Every label has an edge to itself.)"""
@@ -42,20 +46,20 @@ class GraphAttention(keras.layers.Layer):
         Qu et al., arXiv 2106.11596, §3.2, after Veličković et al., arXiv 1710.10903.
     """
 
-    def __init__(self, units, activation="elu", **kwargs):
+    def __init__(self, units: int, activation: Any = "elu", **kwargs: Any):
         super().__init__(**kwargs)
         self.units = units
         self.activation = keras.activations.get(activation)
 
-    def build(self, nodes_shape, adjacency_shape=None):
+    def build(self, nodes_shape: Shape, adjacency_shape: Shape | None = None) -> None:
         self.kernel = self.add_weight(name="kernel", shape=(nodes_shape[-1], self.units))
         self.attention_kernel = self.add_weight(name="attention_kernel", shape=(2 * self.units, 1))
 
-    def call(self, nodes, adjacency):
+    def call(self, nodes: Tensor, adjacency: Tensor) -> Tensor:
         h = ops.matmul(nodes, self.kernel)
         return self.activation(ops.matmul(self._attention(h, adjacency), h) + h)
 
-    def neighbour_weights(self, nodes, adjacency):
+    def neighbour_weights(self, nodes: Tensor, adjacency: Tensor) -> Tensor:
         """How much each node attends to each, `[nodes, nodes]`; rows sum to 1."""
         return self._attention(ops.matmul(nodes, self.kernel), adjacency)
 
@@ -69,10 +73,10 @@ class GraphAttention(keras.layers.Layer):
         score = ops.where(adjacency > 0, score, ops.cast(MASKED_SCORE, score.dtype))
         return ops.softmax(score, axis=-1)
 
-    def compute_output_shape(self, nodes_shape, adjacency_shape=None):
+    def compute_output_shape(self, nodes_shape: Shape, adjacency_shape: Shape | None = None) -> Shape:
         return (nodes_shape[0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

@@ -1,9 +1,12 @@
 """From aggregated features to logits: the two heads of the published code."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from msrn_tf.layers.blockwise_dense import BlockwiseDense
+from msrn_tf.type_names import Shape, Tensor
 from msrn_tf.validation import LARGEST_DROPOUT, LARGEST_WIDTH, checked_numbers, checked_whole
 
 
@@ -31,14 +34,21 @@ class MLPHead(keras.layers.Layer):
     (2, 5)
     """
 
-    def __init__(self, num_labels, hidden_units=2048, dropout=0.0, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        num_labels: int,
+        hidden_units: int = 2048,
+        dropout: float = 0.0,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
         self.hidden_units = checked_whole("hidden_units", hidden_units, 1, LARGEST_WIDTH)
         (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
 
-    def build(self, aggregated_shape, assignment_shape=None):
+    def build(self, aggregated_shape: Shape, assignment_shape: Shape | None = None) -> None:
         _, nodes, features = self._aggregated_shape = aggregated_shape
         initializer = self.kernel_initializer
         self.hidden = BlockwiseDense(
@@ -51,14 +61,14 @@ class MLPHead(keras.layers.Layer):
         self.hidden.build((None, nodes * features))
         self.logits.build((None, self.hidden_units))
 
-    def call(self, aggregated, assignment=None, training=None):
+    def call(self, aggregated: Tensor, assignment: Tensor | None = None, training: bool | None = None) -> Tensor:
         x = ops.tanh(aggregated)
         x = ops.reshape(x, (-1, self.hidden.kernel.shape[0]))
         x = self.hidden(self.drop(x, training=training))
         x = ops.leaky_relu(x, negative_slope=0.01)
         return self.logits(self.drop(x, training=training))
 
-    def label_gradients(self, aggregated, assignment=None):
+    def label_gradients(self, aggregated: Tensor, assignment: Tensor | None = None) -> Tensor:
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         _, nodes, features = self._aggregated_shape  # a traced tensor's own shape may be unknown
         x = ops.tanh(aggregated)
@@ -69,7 +79,7 @@ class MLPHead(keras.layers.Layer):
         gradients = ops.einsum("bcu,cfu->bcf", through_hidden, kernel)
         return gradients * (1 - ops.square(ops.cast(x[:, : self.num_labels], "float32")))
 
-    def group_gradients(self, aggregated, assignment):
+    def group_gradients(self, aggregated: Tensor, assignment: Tensor) -> Tensor:
         """∂ Σ_c S[c,g]·logit[b,c] / ∂ aggregated[b,C+g]: labels' logits by a group's features, `[batch, m, F]`."""
         _, nodes, features = self._aggregated_shape
         x = ops.tanh(aggregated)
@@ -80,10 +90,10 @@ class MLPHead(keras.layers.Layer):
         gradients = ops.einsum("bgu,gfu->bgf", through_hidden, kernel)
         return gradients * (1 - ops.square(ops.cast(x[:, self.num_labels :], "float32")))
 
-    def compute_output_shape(self, aggregated_shape, assignment_shape=None):
+    def compute_output_shape(self, aggregated_shape: Shape, assignment_shape: Shape | None = None) -> Shape:
         return (aggregated_shape[0], self.num_labels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_labels": self.num_labels,
@@ -121,12 +131,12 @@ class ElementwiseHead(keras.layers.Layer):
     (2, 5)
     """
 
-    def __init__(self, num_labels, dropout=0.0, **kwargs):
+    def __init__(self, num_labels: int, dropout: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
         (self.dropout,) = checked_numbers("dropout", [dropout], 1, 0.0, LARGEST_DROPOUT)
 
-    def build(self, aggregated_shape, assignment_shape):
+    def build(self, aggregated_shape: Shape, assignment_shape: Shape) -> None:
         self._features = aggregated_shape[-1]  # a traced tensor's own shape may be unknown
         width = self._features * (2 if assignment_shape[-1] else 1)
         self.kernel = self.add_weight(
@@ -138,7 +148,7 @@ class ElementwiseHead(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.num_labels,), initializer="zeros")
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
 
-    def call(self, aggregated, assignment, training=None):
+    def call(self, aggregated: Tensor, assignment: Tensor, training: bool | None = None) -> Tensor:
         labels, groups = aggregated[:, : self.num_labels], aggregated[:, self.num_labels :]
         if assignment.shape[-1]:
             groups = ops.matmul(ops.cast(assignment, groups.dtype), groups)
@@ -147,20 +157,20 @@ class ElementwiseHead(keras.layers.Layer):
         x = ops.cast(self.drop(x, training=training), "float32")
         return ops.sum(x * ops.cast(self.kernel, "float32"), axis=-1) + ops.cast(self.bias, "float32")
 
-    def label_gradients(self, aggregated, assignment=None):
+    def label_gradients(self, aggregated: Tensor, assignment: Tensor | None = None) -> Tensor:
         """∂ logit[b,c] / ∂ aggregated[b,c]: each label's logit by its own features, `[batch, C, F]`, float32."""
         x = ops.tanh(ops.cast(aggregated[:, : self.num_labels], "float32"))
         return ops.cast(self.kernel[:, : self._features], "float32") * (1 - ops.square(x))
 
-    def group_gradients(self, aggregated, assignment):
+    def group_gradients(self, aggregated: Tensor, assignment: Tensor) -> Tensor:
         """∂ Σ_c S[c,g]·logit[b,c] / ∂ aggregated[b,C+g]: labels' logits by a group's features, `[batch, m, F]`."""
         assignment = ops.cast(assignment, "float32")
         x = ops.tanh(ops.matmul(assignment, ops.cast(aggregated[:, self.num_labels :], "float32")))
         kernel = ops.cast(self.kernel[:, self._features :], "float32")
         return ops.einsum("cg,bcf->bgf", ops.square(assignment), kernel * (1 - ops.square(x)))
 
-    def compute_output_shape(self, aggregated_shape, assignment_shape=None):
+    def compute_output_shape(self, aggregated_shape: Shape, assignment_shape: Shape | None = None) -> Shape:
         return (aggregated_shape[0], self.num_labels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_labels": self.num_labels, "dropout": self.dropout}

@@ -32,28 +32,30 @@ from typing import Any
 import keras
 from keras import ops
 
+from msrn_tf.type_names import Tensor
+
 NUM_TERMS = {"float32": 12, "float64": 18}
 
 
-def exponent_range(positions, semantics):
+def exponent_range(positions: Tensor, semantics: Tensor) -> Tensor:
     """The largest |z| of a batch, a scalar: half the range of a channel's positions times its largest |e|."""
     half = (ops.max(positions, axis=1) - ops.min(positions, axis=1)) / 2
     return ops.max(half * ops.max(ops.abs(semantics), axis=0))
 
 
-def num_segments(exponent_range):
+def num_segments(exponent_range: Tensor) -> Tensor:
     """The S that an exponent's range needs, int32."""
     return ops.maximum(ops.cast(ops.ceil(exponent_range), "int32"), 1)
 
 
-def aggregate(positions, semantics, segments):
+def aggregate(positions: Tensor, semantics: Tensor, segments: Any) -> Tensor:
     """r `[batch, K, D]`; `segments` is S, an int or an int32 scalar."""
     channel = _Channel(positions, semantics, segments)
     f0, f1 = channel.generating_function(derivatives=1)
     return channel.centre + channel.half * (f1 / f0)
 
 
-def gradients(positions, semantics, upstream, segments):
+def gradients(positions: Tensor, semantics: Tensor, upstream: Tensor, segments: Any) -> tuple[Tensor, Tensor]:
     """∂/∂positions and ∂/∂semantics for the upstream gradient `[batch, K, D]`."""
     channel = _Channel(positions, semantics, segments)
     f0, f1, f2 = channel.generating_function(derivatives=2)
@@ -75,7 +77,7 @@ def gradients(positions, semantics, upstream, segments):
     return channel.over_segments(add_segment, ops.zeros_like(positions)), de
 
 
-def evidence_maps(positions, semantics, gradients, segments):
+def evidence_maps(positions: Tensor, semantics: Tensor, gradients: Tensor, segments: Any) -> Tensor:
     """`SemanticAttention.evidence_maps`: `[batch, K, N]`."""
     channel = _Channel(positions, semantics, segments)
     (f0,) = channel.generating_function(derivatives=0)

@@ -16,12 +16,14 @@ exponents' range is moderate, as in trained models.
 """
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from msrn_tf.compilation import compiled, has_accelerator
 from msrn_tf.layers import direct_attention, moment_attention
+from msrn_tf.type_names import Shape, Tensor
 
 FORMS = ("auto", "direct", "moments")
 
@@ -75,7 +77,9 @@ class SemanticAttention(keras.layers.Layer):
         Qu et al., arXiv 2106.11596, §3.3. `docs/attention.md` derives both forms.
     """
 
-    def __init__(self, form="auto", segments=None, block_elements=None, **kwargs):
+    def __init__(
+        self, form: str = "auto", segments: int | None = None, block_elements: int | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         if form not in FORMS:
             raise ValueError(f"`form` must be one of {FORMS}. Received: form={form}")
@@ -92,13 +96,13 @@ class SemanticAttention(keras.layers.Layer):
             for name in ("aggregate", "gradients", "evidence_maps")
         }
 
-    def build(self, positions_shape, semantics_shape):
+    def build(self, positions_shape: Shape, semantics_shape: Shape) -> None:
         if positions_shape[-1] != semantics_shape[-1]:
             raise ValueError(
                 f"positions and semantics must have as many channels. Received: {positions_shape}, {semantics_shape}"
             )
 
-    def call(self, positions, semantics):
+    def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
         @ops.custom_gradient
         def attend(positions, semantics):
             def grad(*args, upstream=None):
@@ -110,7 +114,7 @@ class SemanticAttention(keras.layers.Layer):
         dtype = _sum_dtype(positions.dtype)
         return ops.cast(attend(ops.cast(positions, dtype), ops.cast(semantics, dtype)), self.compute_dtype)
 
-    def evidence_maps(self, positions, semantics, gradients):
+    def evidence_maps(self, positions: Tensor, semantics: Tensor, gradients: Tensor) -> Tensor:
         """How much each position speaks for each label, through the attention of that label: `[batch, K, N]`.
 
         To first order, what attending to position n adds to a logit over looking everywhere alike::
@@ -128,10 +132,10 @@ class SemanticAttention(keras.layers.Layer):
         dtype = _sum_dtype(positions.dtype)
         return self._run("evidence_maps", *(ops.cast(array, dtype) for array in (positions, semantics, gradients)))
 
-    def compute_output_shape(self, positions_shape, semantics_shape):
+    def compute_output_shape(self, positions_shape: Shape, semantics_shape: Shape) -> Shape:
         return (positions_shape[0], semantics_shape[0], semantics_shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,
@@ -140,7 +144,7 @@ class SemanticAttention(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         config.pop("block_channels", None)  # of models saved when there was one form
         return cls(**config)
@@ -210,7 +214,7 @@ def _size(array):
     return math.prod(array.shape)
 
 
-def largest_range(num_positions, nodes, position_cost=POSITION_COST):
+def largest_range(num_positions: int, nodes: int, position_cost: float = POSITION_COST) -> float:
     """The exponents' range up to which moments cost less than the N · K exponentials of the direct form."""
     return num_positions * nodes / (position_cost * num_positions + SEMANTICS_COST * nodes)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +30,7 @@ TORCHVISION_FILES = {
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def load_resnet_weights(network, name, source):
+def load_resnet_weights(network: keras.Model, name: str, source: str) -> PixelNormalization | None:
     """Gives a KerasHub ResNet the weights of `source`: `imagenet`, a PyTorch state in torchvision's names, or Keras'.
 
     Returns:
@@ -47,7 +49,9 @@ def load_resnet_weights(network, name, source):
     return _load_keras_file(network, source)
 
 
-def load_application_weights(network, application, source):
+def load_application_weights(
+    network: keras.Model, application: Callable[..., Any], source: str
+) -> PixelNormalization | None:
     """As `load_resnet_weights`, for a `keras.applications` model made by the function `application`."""
     if source == IMAGENET_WEIGHTS:
         _copy(_fetch_application(application), network, source)

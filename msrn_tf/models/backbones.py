@@ -3,12 +3,15 @@
 A backbone here is a functional Keras model from normalised images to its taps (`models.taps`).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
 from msrn_tf.models.backbone_weights import load_application_weights, load_resnet_weights
-from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, UNCHANGED
+from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, UNCHANGED, PixelNormalization
 from msrn_tf.models.taps import layer_shapes, pyramid_taps, strided_taps
 
 RESNET_BLOCKS = {
@@ -38,7 +41,9 @@ APPLICATIONS = {
 BACKBONES = (*RESNET_BLOCKS, RESNET_TINY, *APPLICATIONS)
 
 
-def build_backbone(name, weights="", dtype=None, strides=STRIDES):
+def build_backbone(
+    name: str, weights: str = "", dtype: Any = None, strides: Sequence[int] = STRIDES
+) -> tuple[keras.Model, PixelNormalization]:
     """The backbone's taps as a model, and how its input is normalised.
 
     Args:
@@ -73,7 +78,7 @@ def build_backbone(name, weights="", dtype=None, strides=STRIDES):
     return strided_taps(network, strides), normalization
 
 
-def freeze(taps, *, everything=False, batch_norm=False, stride=0):
+def freeze(taps: keras.Model, *, everything: bool = False, batch_norm: bool = False, stride: int = 0) -> None:
     """Keeps a part of the backbone as it is: its weights, and its batch norms' statistics.
 
     Args:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Calibration:
             raise ValueError(f"`intercepts` must be finite. Received: intercepts={self.intercepts}")
 
     @classmethod
-    def identity(cls, num_labels):
+    def identity(cls, num_labels: int) -> Self:
         """The one that changes nothing, which every model has until it is calibrated."""
         return cls((1.0,) * num_labels, (0.0,) * num_labels)
 
     @property
-    def is_identity(self):
+    def is_identity(self) -> bool:
         return set(self.slopes) <= {1.0} and set(self.intercepts) <= {0.0}

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras import ops
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
 from msrn_tf.models.semantics import Semantics
+from msrn_tf.type_names import Shape, Tensor
 from msrn_tf.validation import SMALLEST_STD, checked_labels, checked_numbers, checked_whole
 
 LARGEST_IMAGE_SIZE = 8192
@@ -40,10 +42,20 @@ class MultiLabelClassifier(keras.Model):
     explains = False
     """Whether the model has `explain` and `classify_and_explain`: heat-maps."""
 
-    semantics: Callable[[], Semantics]
-    """What the model knows of its labels before it sees a photo: a layer, or a method."""
+    semantics: Any
+    """What the model knows of its labels before it sees a photo: a layer, or a method, that gives `Semantics`."""
 
-    def __init__(self, backbone, labels, image_size, mean, std, thresholds=None, calibration=None, **kwargs):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        labels: Sequence[str],
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        thresholds: Sequence[float] | None = None,
+        calibration: Calibration | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.backbone = backbone
         self.labels = checked_labels(labels)
@@ -62,28 +74,28 @@ class MultiLabelClassifier(keras.Model):
                 f"Received: {len(self.calibration.slopes)}"
             )
         scale = 1.0 / np.asarray(self.std)
-        self._recomputed_maps = None
+        self._recomputed_maps: Callable[..., list[Tensor]] | None = None
         self.normalize = keras.layers.Rescaling(
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
 
     @functools.cached_property
-    def inputs(self):
+    def inputs(self) -> list[keras.KerasTensor]:
         """As functional models have them: one symbolic input, of the size that the model was made for."""
         return [keras.Input((self.image_size, self.image_size, 3), name="images")]
 
     @functools.cached_property
-    def outputs(self):
+    def outputs(self) -> list[Tensor]:
         """The symbolic logits of `inputs`: `keras.Model(model.inputs, model.outputs)` is the same model."""
         return [self(self.inputs[0])]
 
-    def export(self, filepath, *arguments, **options):
+    def export(self, filepath: str, *arguments: Any, **options: Any) -> Any:
         """See `keras.Model.export`; Keras exports no model that was never called."""
         if not self._called:
             self(keras.Input((None, None, 3)))
         return super().export(filepath, *arguments, **options)
 
-    def save(self, filepath, *arguments, **options):
+    def save(self, filepath: str, *arguments: Any, **options: Any) -> None:
         """See `keras.Model.save`; `.keras` alone."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
@@ -92,12 +104,12 @@ class MultiLabelClassifier(keras.Model):
             )
         return super().save(filepath, *arguments, **options)
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         semantics = self.semantics()
         self.add_loss(semantics.loss)
         return self.classify(self.feature_maps(images, training=training), semantics, training=training)
 
-    def feature_maps(self, images, training=False):
+    def feature_maps(self, images: Tensor, training: bool = False) -> list[Tensor]:
         """The backbone's maps `[batch, h, w, features]`, a list, of images of pixels 0–255."""
         normalized = self.normalize(images)
         if training and self._recomputed_maps is not None:
@@ -105,7 +117,7 @@ class MultiLabelClassifier(keras.Model):
         maps = self.backbone(normalized, training=training)
         return list(maps) if isinstance(maps, list | tuple) else [maps]
 
-    def classify(self, maps, semantics, training=False):
+    def classify(self, maps: Sequence[Tensor], semantics: Semantics, training: bool = False) -> Tensor:
         """Logits `[batch, C]` of feature maps that are there, whether just computed or kept by a cache.
 
         Args:
@@ -116,12 +128,12 @@ class MultiLabelClassifier(keras.Model):
         """
         raise NotImplementedError
 
-    def recompute_backbone(self):
+    def recompute_backbone(self) -> None:
         """From now on training keeps few of the backbone's activations and computes the others twice."""
         # A function and not an attribute of models: those would be tracked as further layers.
         self._recomputed_maps = functools.partial(recomputed_outputs, split_into_segments(self.backbone))
 
-    def calibrated(self, logits):
+    def calibrated(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities `[batch, C]` of logits: what thresholds apply to, here and in every export."""
         slopes, intercepts = (
             ops.convert_to_tensor(values, "float32")
@@ -129,22 +141,22 @@ class MultiLabelClassifier(keras.Model):
         )
         return ops.sigmoid(ops.cast(logits, "float32") * slopes + intercepts)
 
-    def probabilities(self, images):
+    def probabilities(self, images: Tensor) -> np.ndarray:
         """Calibrated probabilities `[batch, C]` as a NumPy array."""
         return ops.convert_to_numpy(self.calibrated(self(images, training=False)))
 
-    def backbone_variables(self):
+    def backbone_variables(self) -> list[Any]:
         """Trainable variables that learn at the backbone's rate."""
         return list(self.backbone.trainable_variables)
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         # For photos of any size, whatever a file says.
         self.build((None, None, None, 3))
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         return (images_shape[0], len(self.labels))
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments but for the layers that the model is put together from."""
         return {
             "name": self.name,
@@ -157,11 +169,11 @@ class MultiLabelClassifier(keras.Model):
             "calibration": self.calibration,
         }
 
-    def with_parts(self, **parts):
+    def with_parts(self, **parts: Any) -> Self:
         """A model of this class with the same settings, put together from other layers, not built."""
         return type(self)(**self.settings(), **parts)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **self.settings(),
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
@@ -170,7 +182,7 @@ class MultiLabelClassifier(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])

@@ -6,11 +6,14 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
+from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import make_msrn
@@ -21,7 +24,13 @@ ARCHIVE = "model.zip"
 ROOM_BESIDE_WEIGHTS = 2**20  # bytes: the configuration and metadata
 
 
-def create_model(config, labels, image_size, label_graph=None, synchronized_batch_norm=False):
+def create_model(
+    config: Any,
+    labels: Sequence[str],
+    image_size: int,
+    label_graph: LabelGraph | None = None,
+    synchronized_batch_norm: bool = False,
+) -> MultiLabelClassifier:
     """A new model, built, with random weights but for the backbone's where a file is given.
 
     Args:
@@ -50,7 +59,8 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
         "name": config.model,
     }
     if config.model == "msrn":
-        model = make_msrn(
+        assert label_graph is not None and label_graph.word_vectors is not None
+        model: MultiLabelClassifier = make_msrn(
             **common,
             word_vector_size=label_graph.word_vectors.shape[1],
             train_word_vectors=config.word_vectors == "learned",
@@ -65,7 +75,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     else:
         model = PooledClassifier(**common, pooling={"gap": "avg", "gmp": "max"}[config.model])
     model.build((None, None, None, 3))
-    if config.model == "msrn":
+    if config.model == "msrn" and label_graph is not None:
         model.semantics.adjacency.assign(label_graph.adjacency(config.graph_threshold))
         model.semantics.word_vectors.assign(label_graph.word_vectors)
     if config.recompute_backbone:
@@ -73,7 +83,7 @@ def create_model(config, labels, image_size, label_graph=None, synchronized_batc
     return model
 
 
-def load_model(path):
+def load_model(path: str) -> MultiLabelClassifier:
     """A trained model (`model.keras`), restored whole.
 
     Raises:
@@ -99,7 +109,7 @@ def _reason(error):
     return first_line(cause or error)
 
 
-def save_model(model, path):
+def save_model(model: MultiLabelClassifier, path: str) -> None:
     """Writes `model.keras` beside `path` and renames it, so that a reader never sees half a model.
 
     What was trained in mixed precision is saved to compute in float32: exports and devices start from it.
@@ -133,7 +143,7 @@ def save_model(model, path):
         ) from error
 
 
-def in_dtype(model, policy):
+def in_dtype(model: MultiLabelClassifier, policy: str) -> MultiLabelClassifier:
     """The same model with the same weights, its layers under another dtype policy (`float32`, `mixed_bfloat16` …)."""
     twin = type(model).from_config(_with_policy(model.get_config(), policy))
     twin.build((None, None, None, 3))

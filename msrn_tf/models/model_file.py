@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import zipfile
+from collections.abc import Iterator
 
 import keras
 
@@ -20,7 +21,7 @@ CONFIGURATION, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST_CONFIGURATION = 2**26  # bytes; ResNet-152's has 400 kB
 
 
-def count_weights(path):
+def count_weights(path: str) -> int:
     """How many numbers the weights of a `.keras` file are.
 
     Raises:
@@ -38,7 +39,7 @@ def count_weights(path):
 
 
 @contextlib.contextmanager
-def at_most_weights(numbers):
+def at_most_weights(numbers: int) -> Iterator[None]:
     """Within it, layers that this thread makes may have so many numbers together.
 
     Raises:

@@ -1,5 +1,8 @@
 """MSRN, the Multi-layered Semantic Representation Network (Qu et al., arXiv 2106.11596)."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -7,8 +10,9 @@ from msrn_tf.choices import STRIDES
 from msrn_tf.layers import ElementwiseHead, FeatureProjection, MLPHead, SemanticAttention
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.receptive_field import position_centre
-from msrn_tf.models.semantics import SemanticsEncoder
+from msrn_tf.models.semantics import Semantics, SemanticsEncoder
 from msrn_tf.models.taps import tap_shapes
+from msrn_tf.type_names import Tensor
 
 MIN_POOLED_POSITIONS = 7
 """`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""
@@ -55,7 +59,16 @@ class MSRN(MultiLabelClassifier):
 
     explains = True
 
-    def __init__(self, backbone, *, semantics, projection, attention, head, **kwargs):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        *,
+        semantics: keras.layers.Layer,
+        projection: keras.layers.Layer,
+        attention: keras.layers.Layer,
+        head: keras.layers.Layer,
+        **kwargs: Any,
+    ):
         super().__init__(backbone, **kwargs)
         self.semantics = semantics
         self.projection = projection
@@ -69,7 +82,7 @@ class MSRN(MultiLabelClassifier):
         if len(projection.strides) != len(backbone.outputs):
             raise ValueError(f"`backbone` must have maps at strides {projection.strides}, one each")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         nodes = self.semantics.num_labels + self.semantics.num_groups
         units, num_maps = self.semantics.units, len(self.projection.strides)
         shapes = {
@@ -82,10 +95,10 @@ class MSRN(MultiLabelClassifier):
             if not part.built:  # parts of a trained model come with their weights
                 part.build(*of_inputs)
 
-    def classify(self, maps, semantics, training=False):
+    def classify(self, maps: Sequence[Tensor], semantics: Semantics, training: bool = False) -> Tensor:
         return self.head(self.aggregate(maps, semantics), semantics.assignment, training=training)
 
-    def aggregate(self, maps, semantics):
+    def aggregate(self, maps: Sequence[Tensor], semantics: Semantics) -> Tensor:
         """What each semantics vector gathers from each feature map, side by side: `[batch, C + m, S · D]`."""
         return self._attend(self.projection(maps), semantics)
 
@@ -93,7 +106,7 @@ class MSRN(MultiLabelClassifier):
         gathered = [self.attention(_flatten_positions(m), semantics.vectors) for m in projected]
         return ops.concatenate(gathered, axis=-1)
 
-    def explain(self, maps, semantics, of="labels"):
+    def explain(self, maps: Sequence[Tensor], semantics: Semantics, of: str = "labels") -> list[Tensor]:
         """What in the picture spoke for each label, at each scale: arrays `[batch, C, h, w]`, not negative.
 
         The attention over positions, averaged over channels in the way that the head uses them: to first order, what
@@ -112,7 +125,7 @@ class MSRN(MultiLabelClassifier):
         projected = self.projection(maps)
         return self._evidence(projected, self._attend(projected, semantics), semantics, of)
 
-    def classify_and_explain(self, images, of="labels"):
+    def classify_and_explain(self, images: Tensor, of: str = "labels") -> tuple[Tensor, list[Tensor]]:
         """Logits and heat-maps of one pass through the backbone: `(classify(…), explain(…))`, in inference."""
         projected, semantics = self.projection(self.feature_maps(images)), self.semantics()
         aggregated = self._attend(projected, semantics)
@@ -145,17 +158,17 @@ class MSRN(MultiLabelClassifier):
             shifts.append((centre + 0.5) / stride - 0.5)
         return shifts
 
-    def backbone_variables(self):
+    def backbone_variables(self) -> list[Any]:
         """The backbone and the 1×1 tap convolutions, as published."""
         taps = [v for layer in self.projection.tap_convolutions for v in layer.trainable_variables]
         return super().backbone_variables() + taps
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
         return super().get_config() | parts
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         if "semantics" not in config:
             raise ValueError("the file is of an older version: `msrn_tf.models.load_model` reads it")
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
@@ -163,24 +176,24 @@ class MSRN(MultiLabelClassifier):
 
 
 def make_msrn(
-    backbone,
-    labels,
-    image_size,
+    backbone: keras.Model,
+    labels: Sequence[str],
+    image_size: int,
     *,
-    word_vector_size,
-    num_groups,
-    channels=512,
-    encoder="gat",
-    head="mlp",
-    head_units=2048,
-    strides=STRIDES,
-    tap_pooling="auto",
-    dropout=0.0,
-    train_word_vectors=False,
-    attention=None,
-    dtype=None,
-    **kwargs,
-):
+    word_vector_size: int,
+    num_groups: int,
+    channels: int = 512,
+    encoder: str = "gat",
+    head: str = "mlp",
+    head_units: int = 2048,
+    strides: Sequence[int] = STRIDES,
+    tap_pooling: str = "auto",
+    dropout: float = 0.0,
+    train_word_vectors: bool = False,
+    attention: keras.layers.Layer | None = None,
+    dtype: Any = None,
+    **kwargs: Any,
+) -> MSRN:
     """An `MSRN` from sizes and choices, not built yet.
 
     Args:

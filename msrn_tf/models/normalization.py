@@ -1,17 +1,19 @@
 """How pixels are normalised before a backbone: it belongs to the backbone's weights."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Self
 
 
 @dataclasses.dataclass(frozen=True)
 class PixelNormalization:
     """x = (pixel − mean) / std, for RGB pixels 0–255; what the backbone's weights were trained with."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def of_unit_range(cls, mean, std):
+    def of_unit_range(cls, mean: Sequence[float], std: Sequence[float]) -> Self:
         """From mean and std of pixels in [0, 1], as PyTorch's libraries give them."""
         return cls(tuple(255.0 * value for value in mean), tuple(255.0 * value for value in std))
 

@@ -8,7 +8,7 @@ import h5py
 import keras
 
 from msrn_tf.models.model_file import CONFIGURATION, WEIGHTS
-from msrn_tf.models.msrn import make_msrn
+from msrn_tf.models.msrn import MSRN, make_msrn
 
 OLDER_CLASS = "msrn_tf>MSRN"
 PARTS = ("dtype", "backbone", "strides", "attention")
@@ -19,13 +19,13 @@ MOVED = {"vars": "semantics/vars", "diff_pool": "semantics/diff_pool"} | {
 }
 
 
-def is_older(path):
+def is_older(path: str) -> bool:
     """Whether a `.keras` file holds an `MSRN` of the older form."""
     configuration = _configuration(path)
     return configuration.get("registered_name") == OLDER_CLASS and "semantics" not in configuration["config"]
 
 
-def load_older_model(path):
+def load_older_model(path: str) -> MSRN:
     """The `MSRN` of such a file. What cannot be read raises many kinds of errors, as Keras' own loading does."""
     config = _configuration(path)["config"]
     strides = config.get("strides", (8, 16, 32))

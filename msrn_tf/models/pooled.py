@@ -1,11 +1,15 @@
 """The plain baselines that every paper compares with: global pooling of the last feature map and one Dense layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.semantics import Semantics
 from msrn_tf.models.taps import tap_shapes
+from msrn_tf.type_names import Tensor
 from msrn_tf.validation import LARGEST_DROPOUT, checked_numbers
 
 
@@ -30,7 +34,14 @@ class PooledClassifier(MultiLabelClassifier):
     (2, 2)
     """
 
-    def __init__(self, *args, pooling="avg", dropout=0.0, head=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        pooling: str = "avg",
+        dropout: float = 0.0,
+        head: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         if pooling not in ("avg", "max"):
             raise ValueError(f"`pooling` must be 'avg' or 'max'. Received: pooling={pooling}")
@@ -39,17 +50,17 @@ class PooledClassifier(MultiLabelClassifier):
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name="dropout")
         self.head = head or keras.layers.Dense(len(self.labels), dtype="float32", name="head")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if not self.head.built:
             self.head.build((None, tap_shapes(self.backbone)[-1][-1]))
 
-    def semantics(self):
+    def semantics(self) -> Semantics:
         """Nothing: a baseline has no label graph."""
         return Semantics(vectors=None, assignment=None, loss=ops.zeros(()))
 
-    def classify(self, maps, semantics, training=False):
+    def classify(self, maps: Sequence[Tensor], semantics: Semantics, training: bool = False) -> Tensor:
         reduce = ops.mean if self.pooling == "avg" else ops.max
         return self.head(self.drop(reduce(maps[-1], axis=(1, 2)), training=training))
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {**super().settings(), "pooling": self.pooling, "dropout": self.dropout}

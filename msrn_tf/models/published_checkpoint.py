@@ -3,17 +3,20 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
 import numpy as np
 
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
+from msrn_tf.label_graph import LabelGraph
 from msrn_tf.layers import MLPHead
 from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
 from msrn_tf.models.model_file import at_most_weights
-from msrn_tf.models.msrn import make_msrn
+from msrn_tf.models.msrn import MSRN, make_msrn
 from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import BACKBONE_PREFIX, assign, published_name, to_published
+from msrn_tf.tensor_files import TensorFile
 
 HEAD_PARAMETERS = {"mlp": ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"), "elementwise": ("W", "B")}
 NEVER_USED = ("resnet_101.conv_buffer0.", "resnet_101.fc.", "ProjectMs.")
@@ -32,7 +35,9 @@ class ImportReport:
     unknown: list
 
 
-def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph_threshold=0.4):
+def model_from_published(
+    tensors: TensorFile, label_graph: LabelGraph, head: str = "mlp", image_size: int = 448, graph_threshold: float = 0.4
+) -> tuple[MSRN, ImportReport]:
     """The published network with the weights of a file.
 
     Its sizes (groups, widths, depth of the ResNet) are read off the file.
@@ -53,6 +58,7 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
     num_labels = _shape(tensors, HEAD_PARAMETERS[head][-1])[0]
     if num_labels != len(label_graph.labels):
         raise tensors.error(f"is of {num_labels} labels, and the label graph of {len(label_graph.labels)}")
+    assert label_graph.word_vectors is not None
     backbone, normalization = build_backbone(_backbone_name(tensors))
     model = make_msrn(
         backbone,
@@ -79,14 +85,16 @@ def model_from_published(tensors, label_graph, head="mlp", image_size=448, graph
     return model, assign_published(model, tensors)
 
 
-def published_variables(model):
+def published_variables(model: MSRN) -> dict[str, Any]:
     """The model's variables by their published names."""
-    named = {published_name(variable.path.removeprefix(f"{model.name}/")): variable for variable in model.variables}
+    named: dict[Any, Any] = {
+        published_name(variable.path.removeprefix(f"{model.name}/")): variable for variable in model.variables
+    }
     named.pop(None)
     return named
 
 
-def assign_published(model, tensors):
+def assign_published(model: MSRN, tensors: TensorFile) -> ImportReport:
     """Gives an `MSRN` the weights of a published file. Returns an `ImportReport`; raises as `model_from_published`."""
     variables = published_variables(model)
     missing = [name for name in variables if name not in tensors]
@@ -99,7 +107,7 @@ def assign_published(model, tensors):
     return ImportReport(list(variables), ignored, [name for name in rest if name not in ignored])
 
 
-def published_state(model):
+def published_state(model: MSRN) -> dict[str, np.ndarray]:
     """All parameters of the published network for an `MSRN` with graph attention: dict name → array.
 
     Also those that the published code makes and never uses, as zeros, so that its strict loading takes the file.
@@ -133,7 +141,7 @@ def published_state(model):
     return {name: np.zeros(shape, np.float32) for name, shape in unused.items() if name not in state} | state
 
 
-def unpublished_sizes(model):
+def unpublished_sizes(model: MSRN) -> list[str]:
     """What the published code has as constants, and this model in another size: `["channels 8 (512)", …]`."""
     units = model.head.hidden_units if isinstance(model.head, MLPHead) else HEAD_UNITS
     blocks = sum(layer.name.endswith("_out") for layer in model.backbone.layers)

@@ -6,11 +6,12 @@ are `[height, width, in, out]` and `[in, out]`. Its backbone is torchvision's Re
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 
 from msrn_tf.in_place import assign_block
-from msrn_tf.tensor_files import BLOCK_NUMBERS
+from msrn_tf.tensor_files import BLOCK_NUMBERS, TensorFile
 
 BACKBONE_PREFIX = "resnet_101."
 
@@ -34,7 +35,7 @@ _GRAPH_ATTENTION = {"kernel": "W", "attention_kernel": "a"}
 _ELEMENTWISE_HEAD = {"kernel": "W", "bias": "B"}
 
 
-def published_name(path):
+def published_name(path: str) -> str | None:
     """The published parameter's name for a variable path of `MSRN` on a ResNet, without the model's own name.
 
     None for what the published file does not hold (adjacency and word vectors). Raises KeyError for other paths.
@@ -50,7 +51,7 @@ def published_name(path):
     return BACKBONE_PREFIX + torchvision_name(owner.rpartition("/")[2], leaf)
 
 
-def torchvision_name(layer, leaf):
+def torchvision_name(layer: str, leaf: str) -> str:
     """torchvision's name for a variable of a KerasHub ResNet.
 
     For example `stack2_block0_0_bn`, `gamma` → `layer3.0.downsample.1.weight`.
@@ -65,21 +66,21 @@ def torchvision_name(layer, leaf):
     return f"layer{stack + 1}.{block}.{part}.{_torch_leaf(leaf)}"
 
 
-def from_published(name, array):
+def from_published(name: str, array: np.ndarray) -> np.ndarray:
     """A published array in this package's layout: `….weight` is a PyTorch layer's kernel and is transposed."""
     if not name.endswith(".weight"):
         return array
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-def to_published(name, array):
+def to_published(name: str, array: np.ndarray) -> np.ndarray:
     """The inverse of `from_published`."""
     if not name.endswith(".weight"):
         return array
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
-def assign(variable, name, tensors):
+def assign(variable: Any, name: str, tensors: TensorFile) -> None:
     """Gives a Keras variable the value of the tensor `name` of a `TensorFile`, turned from PyTorch's layout.
 
     A large kernel goes over in blocks, each written in place: the published head for COCO has 264 million numbers,

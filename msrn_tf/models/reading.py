@@ -6,7 +6,7 @@ from msrn_tf.models.model_file import at_most_weights, count_weights
 from msrn_tf.models.older_files import is_older, load_older_model
 
 
-def read_keras_file(path):
+def read_keras_file(path: str) -> keras.Model:
     """The Keras model of a file. No more weights are made than the file has.
 
     Raises:

@@ -9,7 +9,7 @@ import keras
 WINDOWED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D")
 
 
-def position_centre(tensor):
+def position_centre(tensor: keras.KerasTensor) -> tuple[int, float]:
     """(stride, centre): position i of a functional model's tensor looks at input pixel centre + stride · i.
 
     Heights and widths are taken to be multiples of the stride, which `padding="same"` depends on, and alike.

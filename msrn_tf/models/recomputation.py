@@ -10,8 +10,10 @@ import math
 
 import keras
 
+from msrn_tf.type_names import Tensor
 
-def split_into_segments(network):
+
+def split_into_segments(network: keras.Model) -> list[tuple[keras.Model, list[bool]]]:
     """Cuts a functional model into about √(number of cuts) models, each fed by the one before.
 
     Args:
@@ -37,7 +39,7 @@ def split_into_segments(network):
     return segments
 
 
-def recomputed_outputs(segments, inputs):
+def recomputed_outputs(segments: list[tuple[keras.Model, list[bool]]], inputs: Tensor) -> list[Tensor]:
     """The network's outputs in training, each segment recomputed in the backward pass."""
     outputs = []
     for segment, are_outputs in segments:

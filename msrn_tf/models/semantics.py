@@ -1,14 +1,16 @@
 """Label and group semantics: what a label means, from word vectors and the label graph (arXiv 2106.11596, §3.2)."""
 
 import typing
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from msrn_tf.layers import DiffPool, GraphAttention, GraphConvolution
+from msrn_tf.type_names import Tensor
 from msrn_tf.validation import LARGEST_WIDTH, checked_whole
 
-GRAPH_LAYERS = {"gat": GraphAttention, "gcn": GraphConvolution}
+GRAPH_LAYERS: dict[str, Any] = {"gat": GraphAttention, "gcn": GraphConvolution}
 HIDDEN_UNITS = (256, 300)
 """Widths of the Dense layer and of the first graph layer, as published."""
 
@@ -73,13 +75,13 @@ class SemanticsEncoder(_WithoutInput):
 
     def __init__(
         self,
-        num_labels,
-        word_vector_size,
-        units,
-        num_groups=0,
-        graph_layer="gat",
-        train_word_vectors=False,
-        **kwargs,
+        num_labels: int,
+        word_vector_size: int,
+        units: int,
+        num_groups: int = 0,
+        graph_layer: str = "gat",
+        train_word_vectors: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
@@ -91,7 +93,7 @@ class SemanticsEncoder(_WithoutInput):
         self.graph_layer = graph_layer
         self.train_word_vectors = train_word_vectors
 
-    def build(self):
+    def build(self) -> None:
         labels, (dense_units, graph_units) = self.num_labels, HIDDEN_UNITS
         self.adjacency = self._weight("adjacency", (labels, labels))
         self.word_vectors = self._weight("word_vectors", (labels, self.word_vector_size), self.train_word_vectors)
@@ -106,22 +108,22 @@ class SemanticsEncoder(_WithoutInput):
             self.diff_pool = DiffPool(self.num_groups, dtype="float32", name="diff_pool")
             self.diff_pool.build((labels, self.units), (labels, labels))
 
-    def call(self):
+    def call(self) -> Semantics:
         labels = self.label_semantics()
         if not self.num_groups:
             return Semantics(labels, ops.zeros((self.num_labels, 0)), ops.zeros(()))
         groups, assignment, loss = self.diff_pool(labels, self.adjacency)
         return Semantics(ops.concatenate([labels, groups], axis=0), assignment, loss)
 
-    def label_semantics(self):
+    def label_semantics(self) -> Tensor:
         """E `[C, D]`."""
         return self.graph2(self.graph1(self.dense(self.word_vectors), self.adjacency), self.adjacency)
 
-    def neighbour_weights(self):
+    def neighbour_weights(self) -> Tensor:
         """How much each label takes from each in the first graph layer, `[C, C]`; rows sum to 1."""
         return self.graph1.neighbour_weights(self.dense(self.word_vectors), self.adjacency)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_labels": self.num_labels,
@@ -152,14 +154,14 @@ class ConstantSemantics(_WithoutInput):
     ((4, 8), 0)
     """
 
-    def __init__(self, num_labels, units, num_groups=0, **kwargs):
+    def __init__(self, num_labels: int, units: int, num_groups: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_labels = checked_whole("num_labels", num_labels, 1, LARGEST_WIDTH)
         self.units = checked_whole("units", units, 1, LARGEST_WIDTH)
         self.num_groups = checked_whole("num_groups", num_groups, 0, num_labels)
 
     @classmethod
-    def of(cls, layer):
+    def of(cls, layer: SemanticsEncoder | Self) -> Self:
         """With the present values of a built `SemanticsEncoder` (or of another `ConstantSemantics`)."""
         vectors, assignment, _ = layer()
         constant = cls(layer.num_labels, layer.units, layer.num_groups, name=layer.name)
@@ -168,14 +170,14 @@ class ConstantSemantics(_WithoutInput):
         constant.assignment.assign(assignment)
         return constant
 
-    def build(self):
+    def build(self) -> None:
         self.vectors = self._weight("vectors", (self.num_labels + self.num_groups, self.units))
         self.assignment = self._weight("assignment", (self.num_labels, self.num_groups))
 
-    def call(self):
+    def call(self) -> Semantics:
         return Semantics(ops.convert_to_tensor(self.vectors), ops.convert_to_tensor(self.assignment), ops.zeros(()))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_labels": self.num_labels,

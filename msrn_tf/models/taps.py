@@ -5,20 +5,22 @@ layer whose output is exactly image size / stride.
 """
 
 import math
+from collections.abc import Sequence
 
 import keras
 
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError
+from msrn_tf.type_names import Shape
 
 
-def pyramid_taps(backbone, strides=STRIDES):
+def pyramid_taps(backbone: keras.Model, strides: Sequence[int] = STRIDES) -> keras.Model:
     """Taps of a KerasHub `FeaturePyramidBackbone`: its `pyramid_outputs` at these strides."""
     outputs = backbone.pyramid_outputs
     return keras.Model(backbone.input, [outputs[f"P{int(math.log2(stride))}"] for stride in strides], name="backbone")
 
 
-def strided_taps(network, strides=STRIDES):
+def strided_taps(network: keras.Model, strides: Sequence[int] = STRIDES) -> keras.Model:
     """Taps of any functional image network: the last layer whose output is image size / stride, for each stride.
 
     Raises:
@@ -35,18 +37,18 @@ def strided_taps(network, strides=STRIDES):
     return keras.Model(network.input, taps, name="backbone")
 
 
-def tap_shapes(taps, images_shape=(None, None, None, 3)):
+def tap_shapes(taps: keras.Model, images_shape: Shape = (None, None, None, 3)) -> list[Shape]:
     """Shapes of a backbone's maps, a list also where there is one."""
     shapes = taps.compute_output_shape(images_shape)
     return shapes if isinstance(shapes, list) else [shapes]
 
 
-def activation_elements(taps, size):
+def activation_elements(taps: keras.Model, size: int) -> int:
     """How many numbers all layers of the backbone put out for one `size`×`size` image: what a backward pass keeps."""
     return sum(math.prod(shape[1:]) for _, shape in layer_shapes(taps, size))
 
 
-def layer_shapes(network, size):
+def layer_shapes(network: keras.Model, size: int) -> list[tuple[keras.layers.Layer, Shape]]:
     """(layer, output shape) of each layer for a `size`×`size` image, in order of computation."""
     layers = [layer for layer in network.layers if isinstance(layer.output, keras.KerasTensor)]
     layers = [layer for layer in layers if len(layer.output.shape) == 4]

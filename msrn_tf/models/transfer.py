@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.msrn import MSRN
 
 # Variables with a row (or column) for each label, by the end of their path: the axis that counts labels.
@@ -30,7 +31,7 @@ class TransferReport:
     left: list = dataclasses.field(default_factory=list)
     shared_labels: tuple = ()
 
-    def describe(self):
+    def describe(self) -> list[str]:
         """Sentences for a person."""
         lines = [f"{len(self.whole)} variables whole, {len(self.by_label)} for {len(self.shared_labels)} shared labels"]
         if self.shared_labels:
@@ -39,7 +40,7 @@ class TransferReport:
         return lines
 
 
-def transfer_weights(source, target):
+def transfer_weights(source: MultiLabelClassifier, target: MultiLabelClassifier) -> TransferReport:
     """Copies what fits from one `MultiLabelClassifier` to another; variables are matched by their paths.
 
     Returns:

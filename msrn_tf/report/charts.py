@@ -1,5 +1,8 @@
 """Charts as inline SVG: they take the page's colours, light or dark, and their text can be selected."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from msrn_tf.visualization.html import escape
@@ -21,16 +24,16 @@ def _svg(width, height, body, description, css=""):
 class Axes:
     """A plot area from 0 to 1 and from 0 to `top`, gridlines at quarters, and tick labels."""
 
-    def __init__(self, width=420, height=290, left=58, bottom=44, top=1.0):
+    def __init__(self, width: int = 420, height: int = 290, left: int = 58, bottom: int = 44, top: float = 1.0):
         self.width, self.height, self.left, self.bottom, self.top = width, height, left, bottom, top
 
-    def x(self, value):
+    def x(self, value: Any) -> np.ndarray:
         return self.left + np.asarray(value) * (self.width - self.left - 12)
 
-    def y(self, value):
+    def y(self, value: Any) -> np.ndarray:
         return self.height - self.bottom - np.asarray(value) / self.top * (self.height - self.bottom - 12)
 
-    def frame(self, x_title, y_title):
+    def frame(self, x_title: str, y_title: str) -> str:
         parts = []
         for tick in np.arange(0, self.top + 0.01, 0.25):
             y = float(self.y(tick))
@@ -46,11 +49,11 @@ class Axes:
                      f"{y_title}</text>")  # fmt: skip
         return "".join(parts)
 
-    def line(self, xs, ys, css):
+    def line(self, xs: Any, ys: Any, css: str) -> str:
         return f'<path class="line {css}" d="{_path(self.x(xs), self.y(ys))}"/>'
 
 
-def line_chart(series, x_title, y_title, description):
+def line_chart(series: Sequence[tuple[Any, Any, str]], x_title: str, y_title: str, description: str) -> str:
     """Curves over [0, 1]: `series` is a list of (xs, ys, css class)."""
     top = max(1.0, max(float(np.max(ys)) for _, ys, _ in series))
     axes = Axes(top=np.ceil(top * 4) / 4)
@@ -58,7 +61,7 @@ def line_chart(series, x_title, y_title, description):
     return _svg(axes.width, axes.height, body, description)
 
 
-def reliability_chart(series, description):
+def reliability_chart(series: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], description: str) -> str:
     """Share present by mean score, against the diagonal.
 
     Args:
@@ -75,7 +78,9 @@ def reliability_chart(series, description):
     return _svg(axes.width, axes.height, "".join(parts), description)
 
 
-def precision_recall_spark(precision, recall, operating_point, description):
+def precision_recall_spark(
+    precision: np.ndarray, recall: np.ndarray, operating_point: tuple[float, float] | None, description: str
+) -> str:
     """A small precision-recall curve with a dot where the threshold puts the label; None: without one."""
     size, margin = 100, 5
 
@@ -94,7 +99,7 @@ def precision_recall_spark(precision, recall, operating_point, description):
     return _svg(size, size, body, description, "spark")
 
 
-def label_graph_chart(labels, weights, groups, counts):
+def label_graph_chart(labels: Sequence[str], weights: np.ndarray, groups: np.ndarray, counts: Sequence[float]) -> str:
     """Labels on a circle in the colours of their groups, edges as wide as one attends to the other.
 
     Args:

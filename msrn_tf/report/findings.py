@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from msrn_tf.evaluation.measurement import Measurement
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -15,7 +17,7 @@ class Finding:
     present: bool
 
 
-def confusions(measurement):
+def confusions(measurement: Measurement) -> np.ndarray:
     """int `[C, C]`: photos in which row's label is missed and column's label is named though it is absent."""
     named = measurement.scores >= measurement.thresholds
     missed = (measurement.targets == 1) & ~named
@@ -23,7 +25,7 @@ def confusions(measurement):
     return missed.T.astype(int) @ invented.astype(int)
 
 
-def best_and_worst(measurement, label, count):
+def best_and_worst(measurement: Measurement, label: int, count: int) -> list[list[Finding]]:
     """`(best, worst)` findings of a label: of the photos that show it those with the highest and lowest scores.
 
     A label of few photos is not shown twice: worst are taken from what best leaves.
@@ -36,7 +38,7 @@ def best_and_worst(measurement, label, count):
     return [[Finding(int(i), label, float(scores[i]), True) for i in part] for part in (best, worst)]
 
 
-def suspects(measurement, count):
+def suspects(measurement: Measurement, count: int) -> list[list[Finding]]:
     """`(invented, overlooked)`: where model and annotation disagree most, the surest first.
 
     Invented: the model names what the annotation lacks. Overlooked: the annotation has what the model does not see.

@@ -1,19 +1,31 @@
 """`report.html`: one page, without scripts and without an address, about a model on a split."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from msrn_tf.choices import MAX_PIXELS
+from msrn_tf.evaluation.faithfulness import FaithfulnessCurves
+from msrn_tf.evaluation.measurement import Measurement
 from msrn_tf.models.semantics import SemanticsEncoder
 from msrn_tf.report import findings, sections
 from msrn_tf.report.photos import PhotoShelf
+from msrn_tf.type_names import Progress
 from msrn_tf.visualization.html import document, escape
 
 SUSPECTS = 12
 
 
 def report_page(
-    measurement, metrics, *, name, photos_by_label=2, faithfulness=None, max_pixels=MAX_PIXELS, progress=None
-):
+    measurement: Measurement,
+    metrics: dict[str, Any],
+    *,
+    name: str,
+    photos_by_label: int = 2,
+    faithfulness: tuple[FaithfulnessCurves, dict[str, tuple[int, int]]] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int], Progress] | None = None,
+) -> str:
     """The page's HTML.
 
     Args:

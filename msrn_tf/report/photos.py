@@ -1,11 +1,17 @@
 """Photos of the report: small, with what spoke for a label laid over them."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.decoding import resize
+from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import decoded, read_bytes
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.report.findings import Finding
+from msrn_tf.type_names import Progress
 from msrn_tf.visualization.heatmaps import combine_scales, overlay
 from msrn_tf.visualization.html import photo_uri
 
@@ -23,7 +29,14 @@ class PhotoShelf:
         progress: called with the number of photos done.
     """
 
-    def __init__(self, model, examples, findings, max_pixels=MAX_PIXELS, progress=None):
+    def __init__(
+        self,
+        model: MultiLabelClassifier,
+        examples: Examples,
+        findings: Iterable[Finding],
+        max_pixels: int = MAX_PIXELS,
+        progress: Progress | None = None,
+    ):
         self._photos, self._maps = {}, {}
         wanted = {}
         for finding in findings:
@@ -42,15 +55,15 @@ class PhotoShelf:
             if progress:
                 progress(done + 1)
 
-    def photo(self, image):
+    def photo(self, image: int) -> str:
         """The address of the bare photo."""
         return photo_uri(self._photos[image])
 
-    def heatmaps(self, finding):
+    def heatmaps(self, finding: Finding) -> list[tuple[str, str]]:
         """`[(caption, address)]` of the maps of the three scales, each by itself."""
         return [(f"{m.shape[0]}×{m.shape[1]}", self._overlay(finding, [m])) for m in self._scales(finding)]
 
-    def heatmap(self, finding):
+    def heatmap(self, finding: Finding) -> str | None:
         """The address of the photo with all scales together; None for a model without attention."""
         scales = self._scales(finding)
         return self._overlay(finding, scales) if scales else None

@@ -1,17 +1,25 @@
 """The sections of the report, each from a measurement to HTML."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from msrn_tf.evaluation.calibration import expected_calibration_error, reliability, sigmoid
+from msrn_tf.evaluation.faithfulness import FaithfulnessCurves
+from msrn_tf.evaluation.measurement import Measurement
 from msrn_tf.evaluation.metrics import precision_recall_curve, ratio
+from msrn_tf.models.msrn import MSRN
 from msrn_tf.report import charts, findings
+from msrn_tf.report.findings import Finding
+from msrn_tf.report.photos import PhotoShelf
 from msrn_tf.visualization.html import escape
 
 MOST_PAIRS = 14
 MOST_IN_MATRIX = 40
 
 
-def headline(metrics):
+def headline(metrics: dict[str, Any]) -> str:
     """The figures that people ask for first, with their intervals."""
     intervals = metrics.get("intervals", {})
 
@@ -36,13 +44,13 @@ def headline(metrics):
     return f'<dl class="tiles">{"".join(tiles)}</dl><dl class="protocol">{protocol}</dl>'
 
 
-def signed(value):
+def signed(value: float) -> str:
     """`+1.2`, `−1.2`, `0.0`: with a true minus, and without a sign where rounding leaves nothing."""
     text = f"{value:+.1f}".replace("-", "−")
     return "0.0" if text[1:] == "0.0" else text
 
 
-def comparison(metrics):
+def comparison(metrics: dict[str, Any]) -> str:
     """The difference to the baseline by label, as intervals around 0."""
     found = metrics["comparison"]
     reach = max(1.0, *(max(abs(value) for value in row) for row in found["AP_difference"].values()))
@@ -59,7 +67,8 @@ def comparison(metrics):
             f"<b>{signed(difference)}</b><small>{signed(low)} to {signed(high)}</small></div>"
         )
 
-    rows = [row("mAP", found["mAP_difference"], *found["interval"], "total")]
+    low, high = found["interval"]
+    rows = [row("mAP", found["mAP_difference"], low, high, "total")]
     ordered = sorted(found["AP_difference"].items(), key=lambda item: -item[1][0])
     rows += [row(label, *values) for label, values in ordered]
     return (
@@ -69,7 +78,7 @@ def comparison(metrics):
     )
 
 
-def average_precision(metrics):
+def average_precision(metrics: dict[str, Any]) -> str:
     """AP by label, best first, with intervals and counts."""
     intervals = metrics.get("intervals", {}).get("AP", {})
     known = {label: value for label, value in metrics["AP"].items() if value is not None}
@@ -87,7 +96,7 @@ def average_precision(metrics):
     return f'<div class="bars">{"".join(rows)}</div>{note}'
 
 
-def precision_recall(measurement):
+def precision_recall(measurement: Measurement) -> str:
     """A small curve for each label, the worst label first."""
     cells = []
     values = measurement.metrics["AP"]
@@ -110,7 +119,7 @@ def precision_recall(measurement):
     )
 
 
-def calibration(measurement):
+def calibration(measurement: Measurement) -> str:
     """Reliability of the scores, and of the raw ones where the model is calibrated."""
     series = [(*reliability(measurement.scores, measurement.targets), "model")]
     rows = [("model", "scores as they are given", measurement.scores)]
@@ -130,7 +139,7 @@ def calibration(measurement):
     )
 
 
-def label_graph(model, positives):
+def label_graph(model: MSRN, positives: dict[str, int]) -> str:
     """The label graph as the model weighs it, and the groups that it pools labels into."""
     assignment = np.asarray(model.semantics().assignment)
     weights = np.asarray(model.semantics.neighbour_weights())
@@ -154,7 +163,7 @@ def label_graph(model, positives):
     )
 
 
-def confusions(measurement):
+def confusions(measurement: Measurement) -> str:
     """What is named in place of what."""
     labels = measurement.model.labels
     counts = findings.confusions(measurement)
@@ -203,7 +212,7 @@ def _photo(shelf, finding, examples, caption):
     return f'<figure class="strip"><div>{cells}</div><figcaption>{caption} <small>{name}</small></figcaption></figure>'
 
 
-def photos_by_label(measurement, shelf, chosen):
+def photos_by_label(measurement: Measurement, shelf: PhotoShelf, chosen: dict[int, list[list[Finding]]]) -> str:
     """Best and worst photos of each label with heat-maps; `chosen` is label → (best, worst)."""
     labels, values, parts = measurement.model.labels, measurement.metrics["AP"], []
     for c in sorted(chosen, key=lambda c: values[labels[c]] if values[labels[c]] is not None else 101):
@@ -225,7 +234,9 @@ def photos_by_label(measurement, shelf, chosen):
     )
 
 
-def disagreements(measurement, shelf, invented, overlooked):
+def disagreements(
+    measurement: Measurement, shelf: PhotoShelf, invented: Sequence[Finding], overlooked: Sequence[Finding]
+) -> str:
     """Where model and annotation disagree most: likely wrong annotations first."""
 
     def card(finding):
@@ -248,7 +259,7 @@ def disagreements(measurement, shelf, invented, overlooked):
     )
 
 
-def heatmap_checks(curves, pointing):
+def heatmap_checks(curves: FaithfulnessCurves, pointing: dict[str, tuple[int, int]]) -> str:
     """Deletion and insertion curves, their areas, and the pointing game where objects' places are known."""
     css = dict(zip(curves.deletion, ("model", "other", "random"), strict=True))
     areas = curves.areas()
@@ -283,7 +294,7 @@ def heatmap_checks(curves, pointing):
     )
 
 
-def all_metrics(metrics):
+def all_metrics(metrics: dict[str, Any]) -> str:
     """Every figure with what it means."""
     rows = [
         ("mAP", "mean over labels of the non-interpolated average precision, percent"),

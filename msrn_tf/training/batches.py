@@ -2,17 +2,20 @@
 
 import concurrent.futures
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from msrn_tf.data.examples import name_of
+from msrn_tf.data.batch_source import BatchSource
+from msrn_tf.data.examples import Examples, name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 
 
-def check_photos(examples, max_pixels):
+def check_photos(examples: Examples, max_pixels: int) -> None:
     """Refuses the first photo that cannot be decoded, before anything is computed. Raises `UserError`."""
     with (
         ProgressBar("decoding validation photos", len(examples)) as bar,
@@ -47,13 +50,13 @@ class TrainingBatches:
         bad: numbers of the photos that could not be decoded so far.
     """
 
-    def __init__(self, source, strategy, batch_size, seed, skip_bad_images=True):
+    def __init__(self, source: BatchSource, strategy: Any, batch_size: int, seed: int, skip_bad_images: bool = True):
         self.source, self.strategy, self.batch_size = source, strategy, batch_size
         self.seed, self.skip_bad_images = seed, skip_bad_images
         self.steps = len(source.examples) // batch_size
         self.bad = set()
 
-    def in_epoch(self, epoch, first=0):
+    def in_epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """Distributed batches `first`, `first` + 1, … of an epoch.
 
         Raises:

@@ -9,10 +9,13 @@ import glob
 import os
 import re
 import shutil
+from typing import Any
 
 import tensorflow as tf
 
 from msrn_tf.errors import UserError
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.training.moving_average import MovingAverage
 
 FOLDER = "checkpoints"
 READ_BYTES = 1 << 22
@@ -30,7 +33,16 @@ class RunCheckpoints:
             write (all workers must take part: some variables are summed up to be saved).
     """
 
-    def __init__(self, workdir, model, optimizer, moving_average=None, *, keep=3, worker=0):
+    def __init__(
+        self,
+        workdir: str,
+        model: MultiLabelClassifier,
+        optimizer: Any,
+        moving_average: MovingAverage | None = None,
+        *,
+        keep: int = 3,
+        worker: int = 0,
+    ):
         self.workdir, self.folder = workdir, os.path.join(workdir, FOLDER)
         self.epoch = tf.Variable(1, dtype=tf.int64)
         self.batch = tf.Variable(0, dtype=tf.int64)
@@ -52,7 +64,7 @@ class RunCheckpoints:
                 shutil.rmtree(leftover, ignore_errors=True)
         self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=keep)
 
-    def save(self):
+    def save(self) -> None:
         """Writes one more checkpoint and forgets the oldest.
 
         Raises:
@@ -75,7 +87,7 @@ class RunCheckpoints:
             if not self._is_chief:
                 shutil.rmtree(self._own_folder, ignore_errors=True)
 
-    def restore(self):
+    def restore(self) -> tuple[str | None, list[str]]:
         """Restores the newest checkpoint that is whole.
 
         Returns:
@@ -103,7 +115,7 @@ class RunCheckpoints:
         return None, []
 
 
-def check_readable(path):
+def check_readable(path: str) -> None:
     """Tells a checkpoint that a file system does not give from a torn one, whose bytes can be read.
 
     TensorFlow calls both a loss of data. A file that is missing belongs to a torn checkpoint.
@@ -125,7 +137,7 @@ def check_readable(path):
             ) from error
 
 
-def checkpoint_paths(workdir):
+def checkpoint_paths(workdir: str) -> list[str]:
     """A run's checkpoints, newest first."""
     numbered = [
         (int(match[1]), path.removesuffix(".index"))
@@ -139,7 +151,7 @@ def _unfinished(folder):
     return glob.glob(os.path.join(glob.escape(folder), "*_temp"))
 
 
-def reason_of(error):
+def reason_of(error: BaseException) -> str:
     """The first line of an error, short."""
     text = getattr(error, "message", None) or str(error)
     return (text.strip().splitlines() or [type(error).__name__])[0][:160]

@@ -9,7 +9,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.gpus import find_gpus
 
 
-def make_strategy(name="auto", num_cpu_replicas=1):
+def make_strategy(name: str = "auto", num_cpu_replicas: int = 1) -> tf.distribute.Strategy:
     """A strategy over one device, over all of this machine, or over several machines.
 
     Must be called before TensorFlow touches a device when `num_cpu_replicas` is above 1 or there are several workers.
@@ -48,23 +48,23 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy, accumula
         )
 
 
-def worker_index(strategy):
+def worker_index(strategy: tf.distribute.Strategy) -> int:
     """0 for the chief, or where there is one worker."""
     resolver = strategy.cluster_resolver
     return resolver.task_id or 0 if resolver else 0
 
 
-def has_workers(strategy):
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether several processes train together."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def any_worker(strategy, *wishes):
+def any_worker(strategy: tf.distribute.Strategy, *wishes: bool) -> tuple[bool, ...]:
     """Each wish, a bool, as soon as one worker has it: all of them act at the same step."""
     return tuple(map(any, zip(*of_all_workers(strategy, *wishes), strict=True)))
 
 
-def of_all_workers(strategy, *numbers):
+def of_all_workers(strategy: tf.distribute.Strategy, *numbers: int) -> list[tuple[int, ...]]:
     """A few whole numbers of each worker, known to all: a list of tuples."""
     if not has_workers(strategy):
         return [numbers]
@@ -81,7 +81,7 @@ def _split_cpu(num_devices):
             raise UserError(f"`num_cpu_replicas`={num_devices}: TensorFlow is already running") from error
 
 
-def read_cluster():
+def read_cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
     """The cluster resolver of `TF_CONFIG` or of a Slurm step. Raises `UserError` where neither describes workers."""
     if os.environ.get("TF_CONFIG"):
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()

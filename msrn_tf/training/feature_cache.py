@@ -11,6 +11,8 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +32,7 @@ from msrn_tf.data.pipeline import (
     why_not_decoded,
 )
 from msrn_tf.errors import UserError
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.taps import tap_shapes
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
@@ -59,7 +62,16 @@ class CachedFeatureMaps:
     image_size: int
     max_pixels: int
 
-    def training_batches(self, *, batch_size, seed, epoch, first_batch=0, shard=(0, 1), sources=None):
+    def training_batches(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        first_batch: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        sources: np.ndarray | None = None,
+    ) -> tf.data.Dataset:
         order, positions = epoch_order(len(self.examples), batch_size, seed, epoch, shard)
         positions = positions[first_batch:].reshape(-1)
         augment = make_augmentation(self.augment)
@@ -72,22 +84,24 @@ class CachedFeatureMaps:
         rows = order[positions] if sources is None else sources[order[positions]]
         return self._batches(rows, variants, batch_size // shard[1])
 
-    def evaluation_batches(self, rows, *, batch_size, shard=(0, 1)):
+    def evaluation_batches(
+        self, rows: np.ndarray, *, batch_size: int, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
         """What fills up the last batch is the last photo again, unknown."""
         positions = shard_positions(-(-len(rows) // batch_size), batch_size, shard).reshape(-1)
         variants = tf.data.Dataset.from_tensors(tf.constant(0, tf.uint8)).repeat(len(positions))
         filled = rows[np.minimum(positions, len(rows) - 1)]
         return self._batches(filled, variants, batch_size // shard[1], known=positions < len(rows))
 
-    def feature_maps(self, model):
+    def feature_maps(self, model: MultiLabelClassifier) -> Callable[..., list]:
         return _as_they_are
 
-    def resized(self, image_size):
+    def resized(self, image_size: int) -> Self:
         if image_size != self.image_size:
             raise ValueError(f"the maps are of {self.image_size} pixels. Received: image_size={image_size}")
         return self
 
-    def why_not_decoded(self, row):
+    def why_not_decoded(self, row: int) -> str | None:
         return why_not_decoded(self.examples[row], self.max_pixels) if row in self.undecodable else None
 
     def _batches(self, rows, variants, size, known=None):
@@ -128,10 +142,10 @@ class FeatureCache:
         max_pixels: int. Larger photos are refused before they are decoded.
     """
 
-    def __init__(self, folder, model, max_pixels=MAX_PIXELS):
+    def __init__(self, folder: str, model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS):
         self.folder, self.model, self.max_pixels = folder, model, max_pixels
 
-    def open(self, examples, *, augment="none", training):
+    def open(self, examples: Examples, *, augment: str = "none", training: bool) -> tuple[CachedFeatureMaps, str]:
         """Reads or computes the maps of the photos to train on, or of those to evaluate on.
 
         Args:

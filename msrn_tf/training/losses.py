@@ -4,11 +4,15 @@ All are computed in float32 from log-probabilities, so that logits of any size g
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
+from msrn_tf.type_names import Tensor
 
-def make_loss(config):
+
+def make_loss(config: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The chosen loss, a function of (targets, logits). `config` is `msrn_tf.config.OptimizationConfig`."""
     if config.loss == "asl":
         return functools.partial(
@@ -22,7 +26,7 @@ def make_loss(config):
     return binary_crossentropy
 
 
-def binary_crossentropy(targets, logits):
+def binary_crossentropy(targets: Tensor, logits: Tensor) -> Tensor:
     """Binary cross-entropy, mean over all known targets of the batch's images and labels, as published.
 
     ::
@@ -39,13 +43,15 @@ def binary_crossentropy(targets, logits):
     return _mean_over_labels(targets, logits, lambda p, q, log_p, log_q: (-log_p, -log_q))
 
 
-def focal_loss(targets, logits, gamma=2.0):
+def focal_loss(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Focal loss (Lin et al., arXiv 1708.02002, without its α): cross-entropy times (1 − truth's probability)^γ."""
     return _mean_over_labels(targets, logits, lambda p, q, log_p, log_q: (-_power(q, gamma) * log_p,
                                                                          -_power(p, gamma) * log_q))  # fmt: skip
 
 
-def asymmetric_loss(targets, logits, gamma_positive=0.0, gamma_negative=4.0, margin=0.05):
+def asymmetric_loss(
+    targets: Tensor, logits: Tensor, gamma_positive: float = 0.0, gamma_negative: float = 4.0, margin: float = 0.05
+) -> Tensor:
     """Asymmetric loss (Ridnik et al., arXiv 2009.14119, equations 4 to 7), the focusing weights without a gradient.
 
     ::

@@ -2,8 +2,10 @@
 
 import math
 import pathlib
+from typing import Any
 
 from msrn_tf.errors import UserError
+from msrn_tf.label_graph import LabelGraph
 from msrn_tf.terminal import say
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2, "lion": 1}
@@ -12,7 +14,7 @@ SAID_FROM = 2**30
 """Bytes of the largest kernels, with gradients and optimizer, from which their memory is said beforehand."""
 
 
-def large_kernels(config, num_labels, word_vector_size):
+def large_kernels(config: Any, num_labels: int, word_vector_size: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights that grow with the number of labels: name → shape; the others are the backbone's.
 
     Args:
@@ -24,7 +26,10 @@ def large_kernels(config, num_labels, word_vector_size):
         return {}
     groups = max(1, int(config.pool_ratio * num_labels)) if config.pool_ratio else 0
     features = len(config.strides) * config.channels
-    shapes = {"semantics/adjacency": (num_labels, num_labels), "semantics/word_vectors": (num_labels, word_vector_size)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "semantics/adjacency": (num_labels, num_labels),
+        "semantics/word_vectors": (num_labels, word_vector_size),
+    }
     if config.head == "mlp":
         shapes["head/hidden/kernel"] = ((num_labels + groups) * features, config.head_units)
         shapes["head/logits/kernel"] = (config.head_units, num_labels)
@@ -33,7 +38,9 @@ def large_kernels(config, num_labels, word_vector_size):
     return shapes
 
 
-def check_memory(config, optimization, strategy, label_graph, available=None):
+def check_memory(
+    config: Any, optimization: Any, strategy: Any, label_graph: LabelGraph, available: int | None = None
+) -> list[str]:
     """Says what the largest kernels need, where that is much, before they are made.
 
     Args:
@@ -48,6 +55,7 @@ def check_memory(config, optimization, strategy, label_graph, available=None):
     Raises:
         UserError: on CPUs, more than is free.
     """
+    assert label_graph.word_vectors is not None
     num_labels, size = label_graph.word_vectors.shape
     needed, largest = _needed(config, optimization, num_labels, size)
     if needed < SAID_FROM:
@@ -91,15 +99,15 @@ def _what_helps(config, optimization, num_labels, word_vector_size):
     return "use smaller `channels` or fewer labels"
 
 
-def available_memory(root="/"):
+def available_memory(root: str = "/") -> int | None:
     """Bytes that this process may still take: of the machine, or of its control group; None where that is not told."""
-    root = pathlib.Path(root)
+    machine = pathlib.Path(root)
     found = []
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in _text(machine / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             found.append(1024 * int(line.split()[1]))
     for names in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        limit, used = (_text(root / "sys/fs/cgroup" / name).strip() for name in names)
+        limit, used = (_text(machine / "sys/fs/cgroup" / name).strip() for name in names)
         if limit.isdigit() and used.isdigit():
             found.append(max(0, int(limit) - int(used)))
     return min(found, default=None)

@@ -1,11 +1,15 @@
 """Exponential moving average of all weights, batch-norm statistics included."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from msrn_tf.type_names import Tensor
 
-def decay_of_share(share, steps):
+
+def decay_of_share(share: float, steps: int) -> float:
     """The decay whose average looks back on a share of a run's steps: 1 − 1 / (share · steps).
 
     It is in force from 9 · share of the run on.
@@ -24,13 +28,13 @@ class MovingAverage:
         decay: float in [0, 1), for example 0.9997.
     """
 
-    def __init__(self, variables, decay):
+    def __init__(self, variables: Sequence[Any], decay: float):
         self.variables = [variable.value for variable in variables if variable.dtype.startswith(("float", "bfloat"))]
         self.decay = decay
         self.strategy = tf.distribute.get_strategy()
         self.averages = [tf.Variable(variable.read_value(), trainable=False) for variable in self.variables]
 
-    def update(self, step):
+    def update(self, step: Tensor) -> None:
         """One update, in the cross-replica context; `step` counts from 0."""
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
@@ -38,7 +42,7 @@ class MovingAverage:
             self.strategy.extended.update(average, lambda a, v: a.assign_sub((1.0 - decay) * (a - v)), args=(variable,))
 
     @contextlib.contextmanager
-    def applied(self):
+    def applied(self) -> Iterator[None]:
         """The model has the averages in place of its weights."""
         weights = [variable.read_value() for variable in self.variables]
         self._assign(self.averages)

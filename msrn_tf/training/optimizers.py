@@ -3,18 +3,32 @@
 `keras.optimizers.MultiOptimizer` would give two rates as well, but `tf.train.Checkpoint` drops its slots (Keras 3.15).
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from msrn_tf.type_names import Tensor
 
-class ParameterGroups:
+_Optimizer: Any = object  # to a type checker anything: the optimizer that the mixin stands before
+
+
+class ParameterGroups(_Optimizer):
     """Mixin for a Keras optimizer: a rate factor and a weight decay for each variable.
 
     `apply` takes gradients that are already summed over replicas. Weight decay is decoupled, and follows the variable's
     own rate: w ← w − rate · factor(w) · decay(w) · w.
     """
 
-    def set_groups(self, *, slow_variables=(), slow_factor=1.0, weight_decay=0.0, decay_vectors=False):
+    def set_groups(
+        self,
+        *,
+        slow_variables: Iterable[Any] = (),
+        slow_factor: float = 1.0,
+        weight_decay: float = 0.0,
+        decay_vectors: bool = False,
+    ) -> None:
         """Before `build`.
 
         Args:
@@ -27,19 +41,19 @@ class ParameterGroups:
         self._factor_of = lambda variable: slow_factor if variable.path in slow_paths else 1.0
         self._decay_of = lambda variable: weight_decay if decay_vectors or len(variable.shape) > 1 else 0.0
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         if self.built:
             return
         super().build(variables)
         self._factors = [self._factor_of(variable) for variable in variables]
         self._decays = [self._decay_of(variable) for variable in variables]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
         rate = ops.cast(learning_rate * self._factors[index], variable.dtype)
         self.update_variable(gradient, variable, rate, self._decays[index])
 
-    def update_variable(self, gradient, variable, rate, decay):
+    def update_variable(self, gradient: Tensor, variable: Any, rate: Tensor, decay: float) -> None:
         """One variable's step, at its own rate and decay."""
         if decay:
             self.assign_sub(variable, rate * decay * variable)
@@ -60,17 +74,17 @@ class GroupSGD(ParameterGroups, keras.optimizers.Optimizer):
     two differ after a change of rate.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, name="group_sgd"):
+    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.9, name: str = "group_sgd"):
         super().__init__(learning_rate=learning_rate, name=name)
         self.momentum = momentum
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         if self.built:
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_variable(self, gradient, variable, rate, decay):
+    def update_variable(self, gradient: Tensor, variable: Any, rate: Tensor, decay: float) -> None:
         velocity = self.velocities[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype) + decay * variable
         self.assign(velocity, self.momentum * velocity + gradient)
@@ -85,7 +99,9 @@ class GroupLion(ParameterGroups, keras.optimizers.Lion):
     """Lion (Chen et al., arXiv 2302.06675), whose weight decay is decoupled, with parameter groups."""
 
 
-def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
+def make_optimizer(
+    config: Any, schedule: Any, slow_variables: Iterable[Any], loss_scaling: bool = False
+) -> keras.optimizers.Optimizer:
     """The chosen optimizer.
 
     Args:
@@ -95,7 +111,7 @@ def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
         loss_scaling: bool. Scale the loss so that float16 gradients neither vanish nor overflow.
     """
     if config.optimizer == "sgd":
-        optimizer = GroupSGD(schedule, momentum=config.momentum)
+        optimizer: ParameterGroups = GroupSGD(schedule, momentum=config.momentum)
     else:
         optimizer = {"adamw": GroupAdamW, "lion": GroupLion}[config.optimizer](schedule)
     optimizer.set_groups(
@@ -107,12 +123,12 @@ def make_optimizer(config, schedule, slow_variables, loss_scaling=False):
     return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
-def global_norm(gradients):
+def global_norm(gradients: Sequence[Tensor]) -> Tensor:
     """The norm of all gradients together, a scalar."""
     return ops.sqrt(ops.sum([ops.sum(ops.square(gradient)) for gradient in gradients]))
 
 
-def clipped(gradients, norm, clip_norm):
+def clipped(gradients: Sequence[Tensor], norm: Tensor, clip_norm: float) -> list[Tensor]:
     """Gradients, possibly scaled ones, whose unscaled `global_norm` is `norm`, shortened where it is above `clip_norm`.
 
     Where `norm` is no finite number, they are NaN.

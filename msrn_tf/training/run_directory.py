@@ -5,7 +5,10 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from msrn_tf.data.examples import Examples
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
 from msrn_tf.flagfile import changed_flags, flagfile_text
@@ -15,7 +18,7 @@ FLAGS, DATA, MODEL, LOCK = "flags.cfg", os.path.join(FOLDER, "data.json"), "mode
 
 
 @contextlib.contextmanager
-def held(workdir):
+def held(workdir: str) -> Iterator[None]:
     """Holds a run's folder, which is made where it is missing: no other process trains in it meanwhile.
 
     The operating system lets go of it with the process, however that ends. Where nothing was written, nothing is left.
@@ -70,7 +73,7 @@ def _with_parents(folder):
             return
 
 
-def is_started(workdir):
+def is_started(workdir: str) -> bool:
     """Whether the folder holds a run. Raises `UserError` where it holds what may be the end of another."""
     if os.path.exists(os.path.join(workdir, FLAGS)):
         return True
@@ -81,7 +84,7 @@ def is_started(workdir):
     return False
 
 
-def start(workdir, configs, train_examples, labels):
+def start(workdir: str, configs: Sequence[Any], train_examples: Examples, labels: Sequence[str]) -> None:
     """Makes the folder and says in it which run it is; the last file to appear is `flags.cfg`."""
     os.makedirs(os.path.join(workdir, FOLDER), exist_ok=True)
     with replacing(os.path.join(workdir, DATA)) as file:
@@ -90,7 +93,7 @@ def start(workdir, configs, train_examples, labels):
         file.write(flagfile_text(*configs))
 
 
-def check_same_flags(workdir, configs):
+def check_same_flags(workdir: str, configs: Sequence[Any]) -> None:
     """Refuses to go on with other choices. Raises `UserError` that names the flags that are not as they were."""
     changed = changed_flags(os.path.join(workdir, FLAGS), *configs)
     if changed:
@@ -101,7 +104,7 @@ def check_same_flags(workdir, configs):
         )
 
 
-def check_same_data(workdir, train_examples, labels):
+def check_same_data(workdir: str, train_examples: Examples, labels: Sequence[str]) -> None:
     """Refuses to go on with other data. Raises `UserError` that names what is not as it was."""
     path = os.path.join(workdir, DATA)
     try:

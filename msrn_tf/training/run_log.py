@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
@@ -22,12 +25,14 @@ class RunLog:
             validation; None: no pictures.
     """
 
-    def __init__(self, workdir, tensorboard=True, pictures=None):
+    def __init__(
+        self, workdir: str, tensorboard: bool = True, pictures: Callable[[], dict[str, np.ndarray]] | None = None
+    ):
         self.path = os.path.join(workdir, "metrics.jsonl")
         self._writer = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard")) if tensorboard else None
         self._pictures = pictures
 
-    def write(self, record):
+    def write(self, record: dict[str, Any]) -> None:
         """Writes one record, a dict of numbers and of dicts of numbers, with at least `epoch` and `step`."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -41,7 +46,7 @@ class RunLog:
                         tf.summary.scalar(printable(tag), number)
         self._writer.flush()
 
-    def write_predictions(self, step, labels, scores, targets):
+    def write_predictions(self, step: int, labels: Sequence[str], scores: np.ndarray, targets: np.ndarray) -> None:
         """Precision-recall curves of each label and of all together, and pictures, for TensorBoard.
 
         Args:
@@ -53,29 +58,33 @@ class RunLog:
         if self._writer is None:
             return
         with self._writer.as_default(step=step):
-            columns = [("all", slice(None)), *((label, index) for index, label in enumerate(labels))]
+            columns: list[tuple[str, Any]] = [
+                ("all", slice(None)),
+                *((label, index) for index, label in enumerate(labels)),
+            ]
             for name, index in columns:
                 score, target = scores[:, index].ravel(), targets[:, index].ravel()
                 curve = pr_curve.pb(
                     printable(f"precision_recall/{name}"), target[target >= 0] == 1, score[target >= 0], PR_THRESHOLDS
                 )
                 tf.summary.experimental.write_raw_pb(curve.SerializeToString(), step=step)
-            for name, picture in (self._pictures() if self._pictures else {}).items():
+            pictures = self._pictures() if self._pictures else {}
+            for name, picture in pictures.items():
                 tf.summary.image(name, picture[None])
         self._writer.flush()
 
-    def records(self):
+    def records(self) -> list[dict[str, Any]]:
         """All records so far."""
         if not os.path.exists(self.path):
             return []
         with open(self.path, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
-    def best(self):
+    def best(self) -> dict[str, Any] | None:
         """The record of the epoch whose model was kept, or None."""
         return next((record for record in reversed(self.records()) if record["best"]), None)
 
-    def keep_before(self, epoch):
+    def keep_before(self, epoch: int) -> None:
         """Forgets what a killed run wrote of `epoch` and later ones; they come again. A half-written line goes too."""
         if not os.path.exists(self.path):
             return

@@ -1,14 +1,26 @@
 """Learning-rate schedules, by step."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+from msrn_tf.type_names import Tensor
 
 ONE_CYCLE_RISE = 0.2
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4
 
 
-def learning_rate_schedule(name, *, learning_rate, steps_per_epoch, epochs, warmup_epochs=0.0, decay_epochs=()):
+def learning_rate_schedule(
+    name: str,
+    *,
+    learning_rate: float,
+    steps_per_epoch: int,
+    epochs: int,
+    warmup_epochs: float = 0.0,
+    decay_epochs: Sequence[int] = (),
+) -> keras.optimizers.schedules.LearningRateSchedule | float:
     """The learning rate as a Keras schedule.
 
     Args:
@@ -38,18 +50,18 @@ def learning_rate_schedule(name, *, learning_rate, steps_per_epoch, epochs, warm
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Linear growth to `learning_rate` over `warmup_steps`, then `schedule` from its beginning."""
 
-    def __init__(self, schedule, learning_rate, warmup_steps):
+    def __init__(self, schedule: Any, learning_rate: float, warmup_steps: float):
         super().__init__()
         self.schedule = schedule
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = keras.ops.cast(step, "float32")
         warm = self.learning_rate * (step + 1) / self.warmup_steps
         return keras.ops.where(step < self.warmup_steps, warm, self.schedule(step - self.warmup_steps))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "learning_rate": self.learning_rate,
@@ -60,19 +72,19 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     """From a 25th of the highest rate up to it, and down to a 250,000th of it, each along half a cosine."""
 
-    def __init__(self, learning_rate, total_steps):
+    def __init__(self, learning_rate: float, total_steps: float):
         super().__init__()
         self.learning_rate = learning_rate
         self.total_steps = total_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = keras.ops.cast(step, "float32")
         peak = ONE_CYCLE_RISE * self.total_steps
         rising = _between(ONE_CYCLE_START, 1.0, step / peak)
         falling = _between(1.0, ONE_CYCLE_END, (step - peak) / (self.total_steps - peak))
         return self.learning_rate * keras.ops.where(step < peak, rising, falling)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"learning_rate": self.learning_rate, "total_steps": self.total_steps}
 
 

@@ -1,12 +1,16 @@
 """From choices to the parts of a run: examples that can be trained on, the label graph, the training step."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from msrn_tf.data.examples import Examples
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.training.losses import make_loss
 from msrn_tf.training.moving_average import MovingAverage, decay_of_share
 from msrn_tf.training.optimizers import make_optimizer
@@ -14,7 +18,7 @@ from msrn_tf.training.schedules import learning_rate_schedule
 from msrn_tf.training.train_step import TrainStep
 
 
-def check_positives(labels, examples, split):
+def check_positives(labels: Sequence[str], examples: Examples, split: str) -> None:
     """Refuses a label that is nowhere present. Raises `UserError`."""
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
@@ -24,7 +28,7 @@ def check_positives(labels, examples, split):
         )
 
 
-def check_validation(labels, examples, split):
+def check_validation(labels: Sequence[str], examples: Examples, split: str) -> list[str]:
     """Whether a validation split can choose the best model.
 
     Returns:
@@ -43,7 +47,9 @@ def check_validation(labels, examples, split):
     return [f"`val_split`={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
 
 
-def prepare_label_graph(config, labels, examples, seed):
+def prepare_label_graph(
+    config: Any, labels: Sequence[str], examples: Examples, seed: int
+) -> tuple[LabelGraph, list[str]]:
     """The label graph with word vectors, and warnings about it.
 
     Args:
@@ -68,7 +74,7 @@ def prepare_label_graph(config, labels, examples, seed):
     return graph, warnings
 
 
-def in_order(graph, labels, path):
+def in_order(graph: LabelGraph, labels: Sequence[str], path: str) -> LabelGraph:
     """The graph with its labels in the order of `labels`. Raises `UserError` where one is missing."""
     missing = [label for label in labels if label not in graph.labels]
     if missing:
@@ -99,7 +105,13 @@ def _word_vectors(choice, graph, seed):
     ]
 
 
-def make_train_step(config, model, strategy, num_examples, feature_maps=None):
+def make_train_step(
+    config: Any,
+    model: MultiLabelClassifier,
+    strategy: Any,
+    num_examples: int,
+    feature_maps: Callable[..., list] | None = None,
+) -> TrainStep:
     """`TrainStep` with the chosen loss, schedule, optimizer and moving average. Call it in the strategy's scope.
 
     Args:

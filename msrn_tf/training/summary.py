@@ -2,13 +2,25 @@
 
 import math
 import os
+from collections.abc import Sequence
+from typing import Any
 
+from msrn_tf.data.examples import Examples
+from msrn_tf.label_graph import LabelGraph
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.taps import activation_elements
 from msrn_tf.terminal import say
 from msrn_tf.training.memory import OPTIMIZER_SLOTS
 
 
-def print_start(configs, strategy, model, label_graph, train_examples, val_examples):
+def print_start(
+    configs: Sequence[Any],
+    strategy: Any,
+    model: MultiLabelClassifier,
+    label_graph: LabelGraph,
+    train_examples: Examples,
+    val_examples: Sequence[Any],
+) -> None:
     """Devices, data, label graph, parameters by part, memory. `configs`: data, model, optimisation, run."""
     _, model_config, optimization, _ = configs
     kind = strategy.extended.worker_devices[0].split(":")[-2]
@@ -20,8 +32,8 @@ def print_start(configs, strategy, model, label_graph, train_examples, val_examp
     if model_config.model == "msrn":
         say(f"graph      {label_graph.describe(model_config.graph_threshold)}")
     say(f"model      {model_config.model} on {model_config.backbone}, {model.count_params():,} parameters")
-    parts = {layer.name: sum(math.prod(weight.shape) for weight in layer.weights) for layer in model.layers}
-    parts = [f"{name} {size:,}" for name, size in parts.items() if size]
+    sizes = {layer.name: sum(math.prod(weight.shape) for weight in layer.weights) for layer in model.layers}
+    parts = [f"{name} {size:,}" for name, size in sizes.items() if size]
     say(f"           {', '.join(parts)}")
     images = optimization.batch_size // strategy.num_replicas_in_sync // optimization.accumulation_steps
     fixed, activations = memory_estimate(model_config, optimization, model, images)
@@ -31,7 +43,9 @@ def print_start(configs, strategy, model, label_graph, train_examples, val_examp
     )
 
 
-def memory_estimate(model_config, optimization, model, images):
+def memory_estimate(
+    model_config: Any, optimization: Any, model: MultiLabelClassifier, images: int
+) -> tuple[float, float]:
     """Bytes that a replica needs for a step, roughly.
 
     Args:
@@ -55,7 +69,7 @@ def memory_estimate(model_config, optimization, model, images):
     return fixed, activations * (4 if model.compute_dtype == "float32" else 2)
 
 
-def print_end(data, run, best, splits):
+def print_end(data: Any, run: Any, best: dict[str, Any], splits: Sequence[str]) -> None:
     """The best epoch, and the commands that come next. `splits`: those of the data set."""
     path = os.path.join(run.workdir, "model.keras")
     folder = f" --data_dir={data.data_dir}" if data.data_dir else ""

@@ -5,10 +5,16 @@ same weights on one device, on mirrored devices and on several workers. After it
 that what a checkpoint keeps of one of them is what all go on with.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.training.moving_average import MovingAverage
 from msrn_tf.training.optimizers import clipped, global_norm
+from msrn_tf.type_names import Tensor
 
 
 class TrainStep:
@@ -31,17 +37,17 @@ class TrainStep:
 
     def __init__(
         self,
-        model,
-        optimizer,
-        strategy,
+        model: MultiLabelClassifier,
+        optimizer: keras.optimizers.Optimizer,
+        strategy: tf.distribute.Strategy,
         *,
-        loss,
-        batch_size,
-        clip_norm=0.0,
-        accumulation_steps=1,
-        moving_average=None,
-        feature_maps=None,
-        jit_compile=False,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        batch_size: int,
+        clip_norm: float = 0.0,
+        accumulation_steps: int = 1,
+        moving_average: MovingAverage | None = None,
+        feature_maps: Callable[..., list] | None = None,
+        jit_compile: bool = False,
     ):
         self.model, self.optimizer, self.strategy = model, optimizer, strategy
         self.loss, self.batch_size, self.accumulation_steps = loss, batch_size, accumulation_steps
@@ -56,7 +62,7 @@ class TrainStep:
         )
 
     @tf.function(autograph=False)
-    def __call__(self, inputs, targets):
+    def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """One step.
 
         Args:
@@ -111,7 +117,7 @@ class TrainStep:
         return 1.0
 
 
-def statistics_of_each_replica(model):
+def statistics_of_each_replica(model: MultiLabelClassifier) -> list[Any]:
     """The variables of batch norms that each replica updates by its own images: Keras lets them drift apart."""
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     layers = [layer for layer in layers if layer.trainable and not layer.synchronized]

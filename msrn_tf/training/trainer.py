@@ -4,10 +4,12 @@ import contextlib
 import math
 import os
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data.batch_source import BatchSource
 from msrn_tf.data.examples import UNKNOWN, name_of
 from msrn_tf.errors import DivergenceError, LostWorkerError, UserError
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -16,8 +18,10 @@ from msrn_tf.models.factory import save_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 from msrn_tf.training.batches import TrainingBatches
-from msrn_tf.training.checkpoints import SUMMED, reason_of
+from msrn_tf.training.checkpoints import SUMMED, RunCheckpoints, reason_of
 from msrn_tf.training.distribution import any_worker, has_workers, of_all_workers
+from msrn_tf.training.run_log import RunLog
+from msrn_tf.training.train_step import TrainStep
 
 STEPS_BETWEEN_CHECKS = 10
 
@@ -46,7 +50,16 @@ class Trainer:
         stop: `StopSignals`, or None.
     """
 
-    def __init__(self, train_step, checkpoints, run_log, optimization, run, skip_bad_images=True, stop=None):
+    def __init__(
+        self,
+        train_step: TrainStep,
+        checkpoints: RunCheckpoints,
+        run_log: RunLog,
+        optimization: Any,
+        run: Any,
+        skip_bad_images: bool = True,
+        stop: Any = None,
+    ):
         self.train_step, self.checkpoints, self.run_log = train_step, checkpoints, run_log
         self.optimization, self.run, self.skip_bad_images = optimization, run, skip_bad_images
         self.model, self.optimizer, self.strategy = train_step.model, train_step.optimizer, train_step.strategy
@@ -57,7 +70,7 @@ class Trainer:
         self._is_profiling = False
         self._bad_validation = {}
 
-    def fit(self, training, validation):
+    def fit(self, training: BatchSource, validation: BatchSource | None) -> dict[str, Any]:
         """Trains from where the checkpoints are to the end of the last epoch.
 
         Args:

@@ -1,12 +1,14 @@
 """`audit.html`: what is in a data set as one page without scripts or addresses, for light and dark screens."""
 
 import io
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from msrn_tf.errors import printable
+from msrn_tf.label_graph import LabelGraph
 from msrn_tf.visualization.html import data_uri, document, escape
 
 LISTED = 20
@@ -24,7 +26,7 @@ LIGHT, DARK = {"ink": "#222", "paper": "#fff"}, {"ink": "#ddd", "paper": "#16181
 INKED = ("text.color", "xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")
 
 
-def audit_page(name, report, graph, threshold):
+def audit_page(name: str, report: dict[str, Any], graph: LabelGraph, threshold: float) -> str:
     """The page's HTML.
 
     Args:

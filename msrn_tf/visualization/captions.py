@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Sequence
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -13,12 +14,14 @@ GAP = 8
 
 
 @functools.cache
-def font(size):
+def font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's own DejaVu Sans, which knows more letters than Pillow's built-in one."""
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
-def captioned_grid(cells, columns, cell_size, lines=1):
+def captioned_grid(
+    cells: Sequence[tuple[Image.Image, Sequence[str]]], columns: int, cell_size: int, lines: int = 1
+) -> Image.Image:
     """A grid of pictures, each fitted into a square, with lines of text below; a row is as high as its highest picture.
 
     Args:
@@ -48,7 +51,7 @@ def captioned_grid(cells, columns, cell_size, lines=1):
     return sheet
 
 
-def shortened(text, text_size, width):
+def shortened(text: str, text_size: int, width: int) -> str:
     """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
     text = printable(text)
     if font(text_size).getlength(text) <= width:

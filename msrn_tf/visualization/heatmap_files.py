@@ -3,8 +3,11 @@
 import contextlib
 import os
 import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from msrn_tf.data.pillow_decoding import open_photo
 from msrn_tf.errors import UserError
@@ -34,13 +37,13 @@ class HeatmapFiles:
         UserError: the folder cannot be made, or a file not be written.
     """
 
-    def __init__(self, folder, by="label"):
+    def __init__(self, folder: str, by: str = "label"):
         self.folder, self.by = folder, by
         self._photos, self._files = {}, {}
         with self._writing():
             os.makedirs(folder, exist_ok=True)
 
-    def write(self, path, photo, maps):
+    def write(self, path: str, photo: Image.Image, maps: dict[str, Sequence[np.ndarray]]) -> list[str]:
         """Writes the maps of one photo.
 
         Args:
@@ -58,7 +61,7 @@ class HeatmapFiles:
                 pictures[name] = scale_strip(photo, scales, pictures[name])
         return self.save(path, pictures)
 
-    def write_combined(self, path, maps):
+    def write_combined(self, path: str, maps: dict[str, np.ndarray]) -> list[str]:
         """Writes the maps of one photo that are one for all scales already, as servers and devices give them.
 
         Args:
@@ -71,7 +74,7 @@ class HeatmapFiles:
         photo = open_photo(path)
         return self.save(path, {name: overlay(photo, enlarge(map_, photo.size)) for name, map_ in maps.items()})
 
-    def save(self, path, pictures):
+    def save(self, path: str, pictures: dict[str, Image.Image]) -> list[str]:
         """Writes pictures, label or group name → `PIL.Image`, of the photo `path`; returns the files' paths."""
         stem = _first_free(_safe(os.path.splitext(os.path.basename(path))[0]), self._photos)
         written = []
@@ -109,7 +112,7 @@ def _first_free(name, taken):
     return numbered
 
 
-def scale_strip(photo, scales, combined):
+def scale_strip(photo: Image.Image, scales: Sequence[np.ndarray], combined: Image.Image) -> Image.Image:
     """The photo, the map of each scale by itself, brightest where that scale is, and all of them together."""
     cells = [(photo, ["photo"])]
     for scale in scales:
@@ -117,7 +120,7 @@ def scale_strip(photo, scales, combined):
     return captioned_grid([*cells, (combined, ["together"])], len(cells) + 1, STRIP_CELL)
 
 
-def group_names(model):
+def group_names(model: Any) -> list[str]:
     """A name for each group of labels: `group1`, with the labels that lean to it most."""
     assignment = np.asarray(model.semantics().assignment)
     belongs = assignment.argmax(axis=1)

@@ -1,5 +1,8 @@
 """Attention heat-maps: the photo with a label's attention laid over it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib
 import numpy as np
 from PIL import Image
@@ -8,7 +11,7 @@ COLOUR_MAP = "turbo"
 OPACITY = 0.55
 
 
-def combine_scales(maps, size):
+def combine_scales(maps: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """One map from those of several scales, in [0, 1].
 
     A scale's value is shared by the area of its position, so each is multiplied by its number of positions; then all
@@ -23,12 +26,12 @@ def combine_scales(maps, size):
     return combined / max(float(combined.max()), 1e-12)
 
 
-def enlarge(attention, size):
+def enlarge(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A float map `[h, w]`, bilinear, at `size` = (width, height)."""
     return np.asarray(Image.fromarray(np.asarray(attention, np.float32)).resize(size, Image.Resampling.BILINEAR))
 
 
-def overlay(photo, attention):
+def overlay(photo: Image.Image, attention: np.ndarray) -> Image.Image:
     """The photo with attention in colour over it: warm where the label looks, the bare photo where it does not.
 
     Args:
@@ -40,7 +43,7 @@ def overlay(photo, attention):
     return Image.fromarray((np.asarray(photo, np.float32) * (1 - alpha) + colours * alpha).astype(np.uint8))
 
 
-def contact_sheet(model, images, max_labels=4):
+def contact_sheet(model: Any, images: np.ndarray, max_labels: int = 4) -> np.ndarray:
     """A row for each image: the image, and its heat-map for each of the best labels.
 
     Args:

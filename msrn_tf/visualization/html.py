@@ -4,15 +4,17 @@ import base64
 import html
 import io
 
+from PIL import Image
+
 from msrn_tf.errors import printable
 
 
-def escape(text):
+def escape(text: str) -> str:
     """Text as HTML. Control characters and marks of writing direction are shown, not obeyed."""
     return html.escape(printable(text))
 
 
-def document(title, body, style):
+def document(title: str, body: str, style: str) -> str:
     """A whole page. `body` and `style` are HTML and CSS; `title` is text."""
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -21,12 +23,12 @@ def document(title, body, style):
     )
 
 
-def photo_uri(photo, quality=78):
+def photo_uri(photo: Image.Image, quality: int = 78) -> str:
     """A `PIL.Image` as the address of an image within the page, a JPEG."""
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=quality, optimize=True)
     return data_uri(file.getvalue(), "jpeg")
 
 
-def data_uri(content, kind):
+def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
