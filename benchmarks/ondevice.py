@@ -234,7 +234,7 @@ def recipes(options):
 
     from export.compare import device_scores
     from export.device_classifier import DeviceClassifier
-    from export.quantization.calibration import calibration_examples, calibration_photos
+    from export.quantization.calibration_photos import calibration_examples, calibration_photos
     from export.quantization.conversion import convert, quantize
     from export.quantization.metadata import with_metadata
     from export.quantization.recipes import recipe

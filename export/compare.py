@@ -193,7 +193,7 @@ def print_comparison(rows: Sequence[dict[str, Any]], config: CompareConfig) -> N
 
 
 def write_json(config: CompareConfig, rows: Sequence[dict[str, Any]], num_images: int) -> None:
-    """The same as JSON, written beside and renamed."""
+    """The same as JSON, written under a temporary name and renamed."""
     content = {
         "model": rows[0],
         "tflite": rows[1:],

@@ -95,7 +95,7 @@ class DeviceClassifier:
         try:
             upright = _upright_rgb(photo if isinstance(photo, Image.Image) else _open(photo))
             resized = upright.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        except Exception as error:  # a decoder of strangers' bytes: anything may come out
+        except Exception as error:  # a decoder of untrusted bytes: anything may come out
             raise ValueError(f"{photo}: is no photo that can be read ({error})") from error
         self.seconds["read"] = time.perf_counter() - started
         return np.asarray(resized)
@@ -120,7 +120,7 @@ class DeviceClassifier:
 
 
 def _open(photo):
-    """A photo of a file; Pillow's other formats, some of which start programs, never see a stranger's bytes."""
+    """A photo of a file; Pillow's other formats, some of which start programs, never see untrusted bytes."""
     Image.init()
     return Image.open(photo, formats=[name for name in PHOTO_FORMATS if name in Image.OPEN])
 
@@ -151,7 +151,7 @@ def read_labels(path: str, content: bytes) -> tuple[list[str], np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             lines, thresholds = (_lines(archive, name) for name in (LABELS_FILE, THRESHOLDS_FILE))
         thresholds = np.array(thresholds, np.float32)
-    except Exception as error:  # a stranger's ZIP and a stranger's numbers: many kinds
+    except Exception as error:  # an untrusted ZIP and its numbers: many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: holds no readable {LABELS_FILE} and {THRESHOLDS_FILE} ({reason}): it has no metadata, is cut "

@@ -27,9 +27,9 @@ from tensorflow_serving.config import model_server_config_pb2
 from export.serving import servicer
 from export.serving.admission import Admission
 from export.serving.batching import BatchingOptions
-from export.serving.errors import ServingError
 from export.serving.log import write_log
 from export.serving.metrics import ServerMetrics
+from export.serving.serving_error import ServingError
 from export.serving.ssl_config import server_credentials
 from export.serving.versions import ModelManager
 from export.serving.warm_up import warm_up

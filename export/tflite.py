@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from export.device_classifier import DeviceClassifier
-from export.quantization.calibration import calibration_examples, calibration_photos
+from export.quantization.calibration_photos import calibration_examples, calibration_photos
 from export.quantization.conversion import convert
 from export.quantization.metadata import with_metadata
 from export.quantization.recipes import MODES

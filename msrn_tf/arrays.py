@@ -75,7 +75,7 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise
-    except Exception as error:  # a stranger's ZIP: cut, encrypted, with a bad checksum, of other files …
+    except Exception as error:  # an untrusted ZIP: cut, encrypted, with a bad checksum, of other files …
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
 
 

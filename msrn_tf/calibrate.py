@@ -18,7 +18,7 @@ from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, argument
-from msrn_tf.evaluation.calibration import METHODS
+from msrn_tf.evaluation.calibration_error import METHODS
 from msrn_tf.evaluation.calibrator import CalibrationResult, calibrate
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import FIGURES

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, written beside their name and renamed; and whether they can be written at all."""
+"""Files that are whole or not there, written under another name and renamed; and whether they can be written at all."""
 
 import contextlib
 import os

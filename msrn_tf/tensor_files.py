@@ -105,14 +105,14 @@ class TensorFile(collections.abc.Mapping):
                 check_archive(archive, os.path.getsize(self.path))
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
                 return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
-        except Exception as error:  # a stranger's ZIP: cut, encrypted, compressed in another way …
+        except Exception as error:  # an untrusted ZIP: cut, encrypted, compressed in another way …
             raise self.error(f"is no whole .npz file ({_first_line(error)})") from error
 
     def _open_safetensors(self):
         try:
             with safetensors.safe_open(self.path, framework="np") as file:
                 return {name: _SafetensorsTensor(self.path, file, name) for name in list(file.keys())}
-        except Exception as error:  # a stranger's header
+        except Exception as error:  # an untrusted header
             raise self.error(f"is no whole .safetensors file ({_first_line(error)})") from error
 
     def _open_torch(self):

@@ -1,4 +1,4 @@
-"""A file's bytes with a few of them changed: what a damaged disk, an editor or a stranger makes of it."""
+"""A file's bytes with a few of them changed: what a damaged disk, an editor or an attacker makes of it."""
 
 from hypothesis import strategies as st
 

@@ -43,8 +43,8 @@ def _forks():
 def _run(module, arguments, where, environment, outputs):
     for path, stream in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
-    if strangers := [name for name in PRELOADED if name not in sys.modules]:
-        sys.exit(f"not imported beforehand: {', '.join(strangers)}")
+    if missing := [name for name in PRELOADED if name not in sys.modules]:
+        sys.exit(f"not imported beforehand: {', '.join(missing)}")
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(where)

@@ -10,7 +10,7 @@ import sklearn.linear_model
 import sklearn.metrics
 from serving import LABELS, small_model
 
-from msrn_tf.evaluation import calibration as fitting
+from msrn_tf.evaluation import calibration_error as fitting
 from msrn_tf.evaluation.calibrator import calibrate
 from msrn_tf.evaluation.thresholds import ThresholdGoal, best_threshold, fit_thresholds, wilson_lower_bound
 from msrn_tf.models.calibration import Calibration

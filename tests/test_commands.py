@@ -224,14 +224,14 @@ from absl import flags
 from absl.testing import flagsaver
 from msrn_tf import command_line, config
 from msrn_tf.flagfile import expanded
-concerns = (config.TrainingDataConfig, config.ModelConfig, config.OptimizationConfig, config.RunConfig)
-for concern in concerns:
-    command_line.define_flags(concern)
+subjects = (config.TrainingDataConfig, config.ModelConfig, config.OptimizationConfig, config.RunConfig)
+for subject in subjects:
+    command_line.define_flags(subject)
 found = []
 for files in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
         assert not flags.FLAGS(expanded(["train", "--workdir=w", *(f"--flagfile={file}" for file in files)]))[1:]
-        values = [command_line.from_flags(concern) for concern in concerns]
+        values = [command_line.from_flags(subject) for subject in subjects]
         config.check_training(*values)
         found.append({key: value for one in values for key, value in dataclasses.asdict(one).items()})
 print(json.dumps(found))

@@ -365,7 +365,7 @@ def test_graphs_and_labels_come_together(tmp_path, label_graph):
 
 
 class Malice:
-    """What a stranger's pickle may hold: to load it would run the command."""
+    """What an untrusted pickle may hold: to load it would run the command."""
 
     def __init__(self, path):
         self.path = path

@@ -404,7 +404,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path, content):
         load_model(str(path))
 
 
-def test_a_stranger_model_is_refused(tmp_path):
+def test_a_model_of_another_kind_is_refused(tmp_path):
     path = str(tmp_path / "model.keras")
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(path)
     with pytest.raises(UserError, match="Sequential"):

@@ -18,7 +18,7 @@ from PIL import Image
 from running import ROOT, SMALL, assert_refused, command
 from serving import small_model
 
-from export.quantization.calibration import calibration_examples
+from export.quantization.calibration_photos import calibration_examples
 from msrn_tf.config import DataConfig
 from msrn_tf.data.audit import audit
 from msrn_tf.data.batch_source import PhotoSource

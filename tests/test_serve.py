@@ -1,4 +1,4 @@
-"""The embedded server and its client: load, reloads, ends, strangers' bytes, TLS, metrics."""
+"""The embedded server and its client: load, reloads, ends, untrusted bytes, TLS, metrics."""
 
 import concurrent.futures
 import gc
@@ -34,7 +34,7 @@ from export import client as client_command
 from export.client import Client, ServingFailure, ask
 from export.serve import ServeConfig, Server
 from export.serving.batching import Batcher, BatchingOptions
-from export.serving.errors import ServingError
+from export.serving.serving_error import ServingError
 from export.serving.warm_up import predict_request
 from msrn_tf.errors import UserError
 from msrn_tf.predict import predict_photos
@@ -208,7 +208,7 @@ def test_a_bad_photo_is_named_and_the_others_are_answered(server, tmp_path):
     assert all(os.path.isfile(path) for path in row["heatmaps"])
 
 
-def test_one_corrupt_photo_in_a_dynamic_batch_leaves_strangers_alone(server):
+def test_one_corrupt_photo_in_a_dynamic_batch_leaves_the_others_alone(server):
     count = server[0].metrics.registry.get_sample_value
     with Client(server[1], "msrn") as client:
         alone, before = client.predict([PHOTO]), count("msrn_batch_size_count")

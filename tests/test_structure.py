@@ -229,6 +229,7 @@ def test_missing_type_hints_are_found(tmp_path):
     module = tmp_path / "module.py"
     module.write_text(
         "def open_(a: int, *, b) -> int: ...\ndef whole(a: int) -> int: ...\ndef no_result(a: int): ...\n"
-        "class Public:\n    def __init__(self, a): ...\n    def method(self, *a) -> None: ...\n    def _own(self, a): ...\n"
+        "class Public:\n    def __init__(self, a): ...\n    def method(self, *a) -> None: ...\n"
+        "    def _own(self, a): ...\n"
     )
     assert unannotated(module) == ["open_", "no_result", "Public.__init__", "Public.method"]

@@ -27,7 +27,7 @@ from serving import LABELS, SIZE, small_model
 
 from export import compare, ondevice, tflite
 from export.device_classifier import DeviceClassifier, read_labels
-from export.quantization import calibration, device_model
+from export.quantization import calibration_photos, device_model
 from export.quantization.arena import arena_bytes
 from export.quantization.conversion import convert, quantize
 from export.quantization.metadata import with_metadata
@@ -510,22 +510,22 @@ def test_calibration_on_noise_is_refused(rng, tmp_path):
     for index in range(3):
         noise = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"noise{index}.png")
-    examples = calibration.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 200, 0)
+    examples = calibration_photos.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 200, 0)
     with pytest.raises(UserError, match="noise or of one colour"):
-        calibration.calibration_photos(examples, SIZE, 10**7)
+        calibration_photos.calibration_photos(examples, SIZE, 10**7)
 
 
 def test_calibration_names_a_photo_that_cannot_be_decoded(jpegs):
     (jpegs / "text.jpg").write_text("no photo")
-    examples = calibration.calibration_examples(str(jpegs), DataConfig(), "val", LABELS, 200, 0)
+    examples = calibration_photos.calibration_examples(str(jpegs), DataConfig(), "val", LABELS, 200, 0)
     with pytest.raises(UserError, match=r"text\.jpg: is no photo"):
-        calibration.calibration_photos(examples, SIZE, 10**7)
+        calibration_photos.calibration_photos(examples, SIZE, 10**7)
 
 
 def test_photos_have_alike_neighbours_and_noise_has_not(photos, rng):
-    assert min(calibration.neighbour_correlation(photo[0]) for photo in photos) > 0.8
-    assert abs(calibration.neighbour_correlation(rng.integers(0, 256, (64, 64, 3)))) < 0.1
-    assert calibration.neighbour_correlation(np.full((8, 8, 3), 7)) == 0
+    assert min(calibration_photos.neighbour_correlation(photo[0]) for photo in photos) > 0.8
+    assert abs(calibration_photos.neighbour_correlation(rng.integers(0, 256, (64, 64, 3)))) < 0.1
+    assert calibration_photos.neighbour_correlation(np.full((8, 8, 3), 7)) == 0
 
 
 def test_calibration_takes_records_and_draws_by_the_seed(tmp_path):
@@ -535,13 +535,13 @@ def test_calibration_takes_records_and_draws_by_the_seed(tmp_path):
             encoded = tf.train.BytesList(value=[demo.draw_example("val", index).image_bytes])
             feature = {"image/encoded": tf.train.Feature(bytes_list=encoded)}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-    records = calibration.calibration_examples(path, DataConfig(), "val", LABELS, 4, 0)
-    assert len(calibration.calibration_photos(records, SIZE, 10**7)) == 4
+    records = calibration_photos.calibration_examples(path, DataConfig(), "val", LABELS, 4, 0)
+    assert len(calibration_photos.calibration_photos(records, SIZE, 10**7)) == 4
     for index in range(12):
         (tmp_path / f"{index}.jpg").touch()
 
     def drawn(seed):
-        examples = calibration.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 5, seed)
+        examples = calibration_photos.calibration_examples(str(tmp_path), DataConfig(), "val", LABELS, 5, seed)
         return [example.image_path for example in examples]
 
     assert len(set(drawn(0))) == 5 and drawn(0) == drawn(0) != drawn(1)

@@ -35,16 +35,16 @@ from msrn_tf import command_line
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.flagfile import expanded
 
-concerns = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
-for concern in concerns:
-    command_line.define_flags(concern)
+subjects = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
+for subject in subjects:
+    command_line.define_flags(subject)
 config = study.StudyConfig()
 for group in variants.GROUPS.values():
     assert len({{(variant.recipe, variant.name) for variant in group}}) == len(group)
     for variant in group:
         with flagsaver.flagsaver():
             assert flags.FLAGS(expanded(["train", *study.train_flags(config, variant, 0)]))[1:] == []
-            check_training(*[command_line.from_flags(concern) for concern in concerns])
+            check_training(*[command_line.from_flags(subject) for subject in subjects])
 
 best = next(variant for variant in variants.GROUPS["best_finetuned"] if variant.name == variants.BEST)
 runs = []
@@ -52,7 +52,7 @@ studied = study.train_flags(study.StudyConfig(phase="final"), best, 0)
 for argv in (studied, ["--flagfile=configs/voc2007_mobilenet.cfg"]):
     with flagsaver.flagsaver():
         flags.FLAGS(expanded(["train", *argv]))
-        runs.append([command_line.from_flags(concern) for concern in concerns])
+        runs.append([command_line.from_flags(subject) for subject in subjects])
 for once, again in zip(*runs):
     for field in dataclasses.fields(once):
         if not field.metadata["may_change"]:

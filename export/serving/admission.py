@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from export.serving.errors import ServingError
+from export.serving.serving_error import ServingError
 
 SECONDS_OF_REFUSAL = 0.2
 """How long a server that ends still answers "no": what has reached gRPC but no handler when it stops is cancelled."""

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from export.serving.errors import ServingError
+from export.serving.serving_error import ServingError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import model_pb2
 
-from export.serving.errors import ServingError, invalid
+from export.serving.serving_error import ServingError, invalid
 from export.signatures import CLASSIFY_METHOD
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -98,7 +98,7 @@ def _array(alias, proto):
             raise invalid(f"tensor parsing error: {alias}")
     try:
         return tf.make_ndarray(proto)
-    except Exception as error:  # bytes from a stranger
+    except Exception as error:  # untrusted bytes
         raise invalid(f"tensor parsing error: {alias}") from error
 
 

@@ -50,7 +50,7 @@ class ServedVersion:
             warm_up(self)
             self.state = State.AVAILABLE
             logger.info("version available", extra={"model": self.name, "version": self.version})
-        except Exception as error:  # a stranger's folder: anything may be wrong with it
+        except Exception as error:  # an untrusted folder: anything may be wrong with it
             self._forget()
             self.state, self.error = State.END, f"{type(error).__name__}: {str(error)[:300]}"
             logger.error(

@@ -20,8 +20,8 @@ from tensorflow_serving.apis import (
 )
 
 from export.serving.admission import Admission
-from export.serving.errors import ServingError, invalid
 from export.serving.requests import classify_signature, example_inputs, output_names, predict_signature, tensor_inputs
+from export.serving.serving_error import ServingError, invalid
 from export.serving.versions import ModelManager
 
 logger = logging.getLogger("export.serve")

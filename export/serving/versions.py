@@ -11,8 +11,8 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from export.serving.batching import BatchingOptions
-from export.serving.errors import ServingError, invalid, not_found
 from export.serving.served_version import ServedVersion, State
+from export.serving.serving_error import ServingError, invalid, not_found
 
 
 @dataclasses.dataclass

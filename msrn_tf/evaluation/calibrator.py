@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from msrn_tf.evaluation.calibration import (
+from msrn_tf.evaluation.calibration_error import (
     calibrated_scores,
     classwise_calibration_error,
     cross_fitted_scores,

@@ -11,7 +11,7 @@ from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
-from msrn_tf.evaluation.calibration import classwise_calibration_error, expected_calibration_error
+from msrn_tf.evaluation.calibration_error import classwise_calibration_error, expected_calibration_error
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.evaluation.thresholds import DEFAULT, ThresholdGoal, fit_thresholds

@@ -56,7 +56,7 @@ def read_array_pickle(path: str, argument: str) -> Any:
             return _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise UserError(f"`{argument}`={path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # bytes from a stranger: unpickling raises nearly anything
+    except Exception as error:  # untrusted bytes: unpickling raises nearly anything
         raise UserError(f"`{argument}`={path}: is no pickle of NumPy arrays alone ({first_line(error)})") from error
 
 

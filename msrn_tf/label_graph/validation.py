@@ -1,4 +1,4 @@
-"""Labels and numbers from a stranger's file: names of one line, each once; numbers of the shape that labels ask for,
+"""Labels and numbers from an untrusted file: names of one line, each once; numbers of the shape that labels ask for,
 finite, and counts where counts are meant.
 """
 

@@ -94,7 +94,7 @@ def load_model(path: str) -> MultiLabelClassifier:
         raise UserError(f"{path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
         model = read_keras_file(path)
-    except Exception as error:  # a cut ZIP, a stranger's layers, wrong shapes …: Keras raises many kinds
+    except Exception as error:  # a cut ZIP, unknown layers, wrong shapes …: Keras raises many kinds
         raise UserError(f"{path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
     if not isinstance(model, MultiLabelClassifier):
         raise UserError(f"{path}: is a {type(model).__name__}, not a model of msrn_tf")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from msrn_tf.evaluation.calibration import expected_calibration_error, reliability, sigmoid
+from msrn_tf.evaluation.calibration_error import expected_calibration_error, reliability, sigmoid
 from msrn_tf.evaluation.faithfulness import FaithfulnessCurves
 from msrn_tf.evaluation.measurement import Measurement
 from msrn_tf.evaluation.metrics import precision_recall_curve, ratio
