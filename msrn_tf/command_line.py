@@ -83,23 +83,6 @@ def run(
     logging.set_verbosity(logging.WARNING)
     standard_logging.getLogger("tensorflow").setLevel(standard_logging.WARNING)
 
-    def parse(argv):
-        if any(argument in ("--help", "-help", "-h", "--helpfull", "--helpshort") for argument in argv[1:]):
-            print(help_text(usage, subjects, positional))
-            sys.exit(0)
-        try:
-            arguments = flags.FLAGS(expanded(argv))[1:]
-        except flags.Error as error:
-            _fail(f"{error} (see --help)")
-        except UserError as error:
-            _fail(error)
-        if arguments and positional is None:
-            _fail(
-                f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
-                "(in a flagfile too, one a line)"
-            )
-        return arguments
-
     def call(arguments):
         values = []
         try:
@@ -124,7 +107,7 @@ def run(
     try:
         try:
             # Not by `absl.app.run`: before `main` it calls what TensorFlow left there, which looks for GPUs.
-            call(parse(sys.argv))
+            call(_parsed(sys.argv, usage, subjects, positional))
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -133,6 +116,25 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written there at the end
         sys.exit(NOBODY_READS_STATUS)
     sys.exit()
+
+
+def _parsed(argv, usage, subjects, positional):
+    """The words of a command line that are no flags; the flags have their values then."""
+    if any(argument in ("--help", "-help", "-h", "--helpfull", "--helpshort") for argument in argv[1:]):
+        print(help_text(usage, subjects, positional))
+        sys.exit(0)
+    try:
+        arguments = flags.FLAGS(expanded(argv))[1:]
+    except flags.Error as error:
+        _fail(f"{error} (see --help)")
+    except UserError as error:
+        _fail(error)
+    if arguments and positional is None:
+        _fail(
+            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
+            "(in a flagfile too, one a line)"
+        )
+    return arguments
 
 
 def define_flags(subject: type) -> None:

@@ -50,12 +50,7 @@ class PredictionConfig:
 
 def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
-    if not config.model:
-        raise UserError("--model is missing: give the model.keras to predict with")
-    if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
-    if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
-        raise UserError(f"--sheet={config.sheet}: its folder does not exist")
+    _check_flags(config)
     paths = find_photos(arguments, sys.stdin.buffer)
     with argument("model"):
         model = load_model(config.model)
@@ -82,6 +77,15 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
         say(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", error=True)
     if bad:
         sys.exit(UNREADABLE_STATUS)
+
+
+def _check_flags(config):
+    if not config.model:
+        raise UserError("--model is missing: give the model.keras to predict with")
+    if config.json and config.csv:
+        raise UserError("--csv: does not go with --json; leave one of them out")
+    if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
+        raise UserError(f"--sheet={config.sheet}: its folder does not exist")
 
 
 def predict_files(

@@ -12,7 +12,6 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
-from msrn_tf.data.examples import Examples
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
 from msrn_tf.errors import UserError
@@ -63,7 +62,7 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
             with ProgressBar(f"writing {split}", len(examples)) as bar:
                 notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
         preparation.finish(config.output, reader.labels, splits, notes)
-        graph = write_label_graph(config, splits)
+        graph = write_label_graph(config)
         report = audit(reader.labels, splits, notes)
         page = audit_page(data.dataset, report, graph, config.graph_threshold)
         preparation.write_text(os.path.join(config.output, "audit.json"), json.dumps(report, indent=2))
@@ -82,7 +81,7 @@ def _chosen_splits(reader, config):
     return names
 
 
-def write_label_graph(config: PreparationConfig, splits: dict[str, Examples]) -> LabelGraph:
+def write_label_graph(config: PreparationConfig) -> LabelGraph:
     """Writes `label_graph.npz` of what was kept of the training split, and returns it."""
     prepared = Prepared(config.output)
     examples = prepared.read(config.train_split)

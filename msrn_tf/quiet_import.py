@@ -34,7 +34,7 @@ class _QuietFinder:
     """Finds TensorFlow, once, with a loader that holds back its messages. They come before it reads any setting."""
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
+    def find_spec(cls, name, path=None, target=None):  # noqa: ARG003 - as importlib calls it
         if name != "tensorflow":
             return None
         sys.meta_path.remove(cls)

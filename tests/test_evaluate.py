@@ -194,17 +194,22 @@ def test_a_split_that_shows_no_label_is_measured_but_neither_compared_nor_calibr
 
 
 def test_photos_that_cannot_be_decoded_are_counted_where_that_is_asked_for(evaluator):
-    sound = [demo.draw_example("test", number) for number in range(20)]
-    broken = [dataclasses.replace(e, image_bytes=b"nothing") if n in (0, 9, 19) else e for n, e in enumerate(sound)]
+    sound = drawn("test", 20)
+
+    def source(bad):
+        contents = [b"nothing" if n in bad else row.image_bytes for n, row in enumerate(sound)]
+        return PhotoSource(sound.with_contents(contents), InputPlan(32))
+
+    broken = source((0, 9, 19))
     bad = {}
     rows = evaluator.logits(broken, bad=bad)
     assert bad.keys() == {0, 9, 19} and all("nothing" not in reason for reason in bad.values())
     others = [n for n in range(20) if n not in bad]
-    np.testing.assert_allclose(rows[others], evaluator.logits(sound)[others], atol=1e-5)
+    np.testing.assert_allclose(rows[others], evaluator.logits(source(()))[others], atol=1e-5)
     with pytest.raises(UserError, match=f"{sound[0].image_id}.* is no photo"):
         evaluator.logits(broken)
     with pytest.raises(UserError, match="none of the photos"):
-        evaluator.logits([dataclasses.replace(e, image_bytes=b"nothing") for e in sound], bad={})
+        evaluator.logits(source(range(20)), bad={})
 
 
 def test_calibrate_refuses_two_goals(path):

@@ -262,8 +262,8 @@ def test_apparel_has_the_published_labels_and_a_split_by_content_that_never_chan
     assert list(reader.labels) == published(shared, "apparel")["labels"].tolist()
     train, test = (read_split(reader, split) for split in ("train", "test"))
     assert len(train) + len(test) == 169 and not {e.image_id for e in train} & {e.image_id for e in test}
-    assert all(example.target.sum() == 2 for example in train + test)
-    example = next(e for e in train + test if e.image_id == "black_dress/black_dress_01.jpg")
+    assert all(example.target.sum() == 2 for example in (*train, *test))
+    example = next(e for e in (*train, *test) if e.image_id == "black_dress/black_dress_01.jpg")
     assert [reader.labels[i] for i in np.flatnonzero(example.target)] == ["black", "dress"]
 
 

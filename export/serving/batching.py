@@ -53,7 +53,7 @@ class Batcher:
         self,
         function: Callable[[dict[str, Any]], dict[str, Any]],
         options: BatchingOptions,
-        observe_batch: Callable[[int], None] = lambda size: None,
+        observe_batch: Callable[[int], None] = lambda _size: None,
     ):
         self._function, self._options, self._observe_batch = function, options, observe_batch
         self._tasks = collections.deque()

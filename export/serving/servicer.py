@@ -131,7 +131,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._answering(context, "Regress", request.model_spec):
             raise _unimplemented("Regress: this model says which labels a photo shows; use Predict or Classify")
 
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:  # noqa: ARG002
         with self._answering(context, "MultiInference", None):
             raise _unimplemented("MultiInference: use Predict, or Classify, once for each signature")
 

@@ -55,7 +55,7 @@ class ModelManager:
         self,
         options: BatchingOptions,
         warm_up: Callable[[ServedVersion], None],
-        observe_batch: Callable[[int], None] = lambda size: None,
+        observe_batch: Callable[[int], None] = lambda _size: None,
     ):
         self._options, self._warm_up, self._observe_batch = options, warm_up, observe_batch
         self._models = {}

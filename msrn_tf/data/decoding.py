@@ -204,7 +204,7 @@ def _decode_gif(encoded, max_pixels):
 
     tables = 13 + table_bytes(10)
     start, fill = tf.while_loop(
-        lambda at, fill: (at < size) & (byte(at) == 0x21), after_extension, [tables, 0], parallel_iterations=1
+        lambda at, _fill: (at < size) & (byte(at) == 0x21), after_extension, [tables, 0], parallel_iterations=1
     )
     with _after(tf.debugging.Assert((start + 10 < size) & (byte(start) == 0x2C), ["is a GIF without a picture"])):
         left, top, width, height = (word(start + at) for at in (1, 3, 5, 7))

@@ -23,7 +23,7 @@ class StatelessSeeds(keras.random.SeedGenerator):
     def __init__(self, seed: Tensor):  # no super().__init__: it would make a variable, which a pipeline cannot
         self._next_seed = seed
 
-    def next(self, ordered: bool = True) -> Tensor:
+    def next(self, ordered: bool = True) -> Tensor:  # noqa: ARG002 - as Keras calls it
         seed, self._next_seed = tf.unstack(tf.random.split(self._next_seed, 2))
         return tf.bitcast(seed, tf.uint32)[:, 0]  # the lower halves
 

@@ -22,7 +22,7 @@ READERS = {
     "coco2017": lambda data_dir: open_coco(data_dir, 2017),
     "coco_json": open_coco_json,
     "csv": LabelTable,
-    "demo": lambda data_dir: Demo(),
+    "demo": lambda _data_dir: Demo(),
     "folder": LabelFolders,
     "nuswide": open_nuswide,
     "prepared": Prepared,

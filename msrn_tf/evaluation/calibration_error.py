@@ -19,6 +19,7 @@ TOLERANCE = 1e-10
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(−logits)) in float64, without an overflow."""
     return 0.5 * (1 + np.tanh(np.asarray(logits, np.float64) / 2))
 
 

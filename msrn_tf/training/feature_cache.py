@@ -93,7 +93,7 @@ class CachedFeatureMaps:
         filled = rows[np.minimum(positions, len(rows) - 1)]
         return self._batches(filled, variants, batch_size // shard[1], known=positions < len(rows))
 
-    def feature_maps(self, model: MultiLabelClassifier) -> Callable[..., list]:
+    def feature_maps(self, model: MultiLabelClassifier) -> Callable[..., list]:  # noqa: ARG002 - as `BatchSource`
         return _as_they_are
 
     def resized(self, image_size: int) -> Self:

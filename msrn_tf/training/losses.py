@@ -40,7 +40,7 @@ def binary_crossentropy(targets: Tensor, logits: Tensor) -> Tensor:
     Returns:
         float32 `[batch]`: each image's loss.
     """
-    return _mean_over_labels(targets, logits, lambda p, q, log_p, log_q: (-log_p, -log_q))
+    return _mean_over_labels(targets, logits, lambda _p, _q, log_p, log_q: (-log_p, -log_q))
 
 
 def focal_loss(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:

@@ -31,4 +31,5 @@ def photo_uri(photo: Image.Image, quality: int = 78) -> str:
 
 
 def data_uri(content: bytes, kind: str) -> str:
+    """An image's bytes as its address within the page; `kind` as in `image/kind`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
