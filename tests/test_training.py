@@ -240,7 +240,7 @@ def test_the_gradient_norm_is_divided_by_the_scale_that_was_in_force(tmp_path):
 
 def test_a_replicated_model_whose_head_is_saved_in_blocks_is_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(blockwise_dense, "BLOCK_NUMBERS", 1000)
-    trainer, _ = make_trainer(str(tmp_path), head="mlp")
+    trainer = make_trainer(str(tmp_path), head="mlp")
     assert len(trainer.model.head.hidden._blocks()) > 1
     save_model(trainer.model, str(tmp_path / "model.keras"))
     read = load_model(str(tmp_path / "model.keras"))
@@ -474,7 +474,7 @@ def test_a_moving_average_of_a_share_of_the_run_is_in_force_for_most_of_it():
 
 
 def test_a_run_takes_its_moving_average_from_its_steps(tmp_path):
-    trainer, _ = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, ema_share=0.1, epochs=10)
+    trainer = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, ema_share=0.1, epochs=10)
     assert trainer.train_step.moving_average.decay == pytest.approx(1 - 1 / 3)  # a tenth of 30 steps
 
 
