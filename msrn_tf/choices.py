@@ -12,6 +12,8 @@ STRIDES = (8, 16, 32)
 """Of the backbone's feature maps, in pixels of the image."""
 
 ENCODERS = ("gat", "gcn")
+HEADS = ("mlp", "elementwise")
+TAP_POOLINGS = ("auto", "published", "none")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 OPTIMIZERS = ("sgd", "adamw", "lion")
 LOSSES = ("bce", "asl", "focal")

@@ -6,6 +6,7 @@ from msrn_tf.choices import (
     AUGMENTATIONS,
     CACHED_AUGMENTATIONS,
     ENCODERS,
+    HEADS,
     LOSSES,
     MAX_PIXELS,
     MIXES,
@@ -13,6 +14,7 @@ from msrn_tf.choices import (
     SCHEDULES,
     STRATEGIES,
     STRIDES,
+    TAP_POOLINGS,
 )
 from msrn_tf.command_line import option
 from msrn_tf.data.readers import DATASETS
@@ -89,14 +91,12 @@ class ModelConfig:
     )
     init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
     encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=ENCODERS)
-    head: str = option("mlp", "the published head or the small one", choices=("mlp", "elementwise"))
+    head: str = option("mlp", "the published head or the small one", choices=HEADS)
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
     channels: int = option(512, "width of label semantics and projected feature maps", low=1)
     pool_ratio: float = option(0.2, "groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0)
     strides: tuple[int, ...] = option((8, 16, 32), "strides of the feature maps that labels attend to")
-    tap_pooling: str = option(
-        "auto", "2×2 maximum of feature maps; auto: where 7×7 remain", choices=("auto", "published", "none")
-    )
+    tap_pooling: str = option("auto", "2×2 maximum of feature maps; auto: where 7×7 remain", choices=TAP_POOLINGS)
     dropout: float = option(0.0, "rate of dropout in the head", low=0.0, high=0.99)
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)

@@ -102,6 +102,7 @@ def predict_files(
         progress: called with the number of photos done.
     """
     forward = _forward(model, heatmaps.by if heatmaps else None)
+    groups = group_names(model) if heatmaps and heatmaps.by == "group" else None
     for indices, images in decoded_batches(paths, model.image_size, batch_size):
         # The last batch is filled up: the model is traced for one shape.
         padded = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
@@ -109,7 +110,7 @@ def predict_files(
         for row, index in enumerate(indices):
             prediction = _prediction(model, paths[index], scores[row])
             if heatmaps:
-                written = _write_heatmaps(model, prediction, [scale[row] for scale in maps], heatmaps)
+                written = _write_heatmaps(model, prediction, [scale[row] for scale in maps], heatmaps, groups)
                 prediction = dataclasses.replace(prediction, heatmaps=written)
             yield prediction
         if progress:
@@ -149,10 +150,10 @@ def _prediction(model, path, scores):
     return Prediction.of(path, [(model.labels[c], scores[c], scores[c] >= model.thresholds[c]) for c in order])
 
 
-def _write_heatmaps(model, prediction, maps, heatmaps):
+def _write_heatmaps(model, prediction, maps, heatmaps, groups):
     """Writes the heat-maps of one photo, a `[labels or groups, h, w]` for each scale; returns the files' paths."""
-    if heatmaps.by == "group":
-        shown = dict(enumerate(group_names(model)))
+    if groups is not None:
+        shown = dict(enumerate(groups))
     else:
         shown = {model.labels.index(label): label for label in prediction.explained}
     chosen = {name: [scale[c] for scale in maps] for c, name in shown.items()}

@@ -47,7 +47,7 @@ def test_predict_writes_heatmaps_of_the_pass_that_scores(model, passes, tmp_path
     for number in range(3):
         paths.append(str(tmp_path / f"{number}.jpg"))
         (tmp_path / f"{number}.jpg").write_bytes(draw_example("test", number).image_bytes)
-    rows = list(predict.predicted_rows(model, paths, 2, HeatmapFiles(str(tmp_path / "maps"), by)))
+    rows = list(predict.predict_files(model, paths, 2, HeatmapFiles(str(tmp_path / "maps"), by)))
     assert len(rows) == 3 and len(passes) == 1  # compiled once for both batches
 
 

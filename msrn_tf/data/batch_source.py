@@ -1,7 +1,7 @@
 """Where batches come from: photos that are read and decoded, or feature maps of them that a cache keeps."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,19 @@ class BatchSource(Protocol):
 
     def why_not_decoded(self, row: int) -> str | None:
         """Why a photo cannot be read or decoded, in a few words; None for one that can."""
+
+
+def stand_ins(count: int, bad: Collection[int]) -> np.ndarray:
+    """For each photo the number of the one that is read: its own, or that of the next sound one, int `[count]`.
+
+    Args:
+        count: int.
+        bad: numbers of those that cannot be decoded; not all.
+    """
+    sources = np.arange(count)
+    for row in bad:
+        sources[row] = next(n % count for n in range(row + 1, row + count) if n % count not in bad)
+    return sources
 
 
 @dataclasses.dataclass(frozen=True)

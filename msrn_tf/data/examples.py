@@ -85,25 +85,17 @@ class Examples(Sequence):
             return self.take(np.arange(len(self))[index])
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        row = self.take(np.array([index % len(self)]))
-        return Example(
-            image_id=row._name(0),
-            target=row.targets[0],
-            image_path=row._path(0) if row._paths is not None else None,
-            image_bytes=None if row._contents is None else row._contents[0],
-            record_offset=-1 if row._offsets is None else int(row._offsets[0]),
-        )
+        return next(iter(self.take(np.array([index % len(self)]))))
 
     def __iter__(self) -> Iterator[Example]:
         for chunk in self.chunks():
-            targets = chunk.targets
-            for n in range(len(chunk)):
+            for n, target in enumerate(chunk.targets):
                 yield Example(
-                    chunk._name(n),
-                    targets[n],
-                    chunk._path(n) if chunk._paths is not None else None,
-                    None if chunk._contents is None else chunk._contents[n],
-                    -1 if chunk._offsets is None else int(chunk._offsets[n]),
+                    image_id=chunk._name(n),
+                    target=target,
+                    image_path=chunk._path(n) if chunk._paths is not None else None,
+                    image_bytes=None if chunk._contents is None else chunk._contents[n],
+                    record_offset=-1 if chunk._offsets is None else int(chunk._offsets[n]),
                 )
 
     def chunks(self, size: int = CHUNK) -> Iterator["Examples"]:
@@ -197,26 +189,20 @@ class Examples(Sequence):
 
     # Where the photos are
 
-    @property
-    def are_in_memory(self) -> bool:
-        """Whether the encoded bytes are here."""
-        return self._contents is not None
-
     def files(self) -> list[str]:
         """The files that photos have to be read from, each once."""
-        if self._paths is None or self.are_in_memory:
+        if self._paths is None or self._contents is not None:
             return []
         if self._path_index is None:
             return list(dict.fromkeys(self._paths))
         return [self._paths[number] for number in np.unique(self._path_index)]
 
-    def place_columns(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
-        """Where the bytes of some photos are: `content`, or `path`, or `path` and `offset`; text as bytes."""
-        part = self.take(rows)
-        if part._contents is not None:
-            return {"content": part._contents}
-        columns = {"path": _objects([os.fsencode(part._path(n)) for n in range(len(part))])}
-        return columns if part._offsets is None else columns | {"offset": np.asarray(part._offsets, np.int64)}
+    def place_columns(self) -> dict[str, np.ndarray]:
+        """Where the photos' bytes are: `content`, or `path`, or `path` and `offset`; text as bytes."""
+        if self._contents is not None:
+            return {"content": self._contents}
+        columns = {"path": _objects([os.fsencode(self._path(n)) for n in range(len(self))])}
+        return columns if self._offsets is None else columns | {"offset": np.asarray(self._offsets, np.int64)}
 
     def _name(self, n: int) -> str:
         name = self._ids[n]

@@ -82,9 +82,7 @@ def training_batches(
         A `tf.data.Dataset` of (uint8 `[batch / count, size, size, 3]`, targets `[batch / count, C]`: int8, or float32
         where photos are mixed). It raises one of `UNREADABLE` at a batch with a photo that cannot be read or decoded.
     """
-    order, positions = epoch_order(len(examples), batch_size, seed, epoch, shard)
-    positions = positions[first_batch:].reshape(-1)
-    chosen = order[positions] if sources is None else sources[order[positions]]
+    chosen, positions = epoch_rows(len(examples), batch_size, seed, epoch, first_batch, shard, sources)
     rows, read = _rows(examples, chosen, position=positions)
     load, run = _training_load(plan, read), tf.constant([seed, epoch], tf.int64)
     dataset = rows.map(lambda row: load(row, run), num_parallel_calls=tf.data.AUTOTUNE)
@@ -179,6 +177,25 @@ def epoch_order(
     """
     order = np.random.default_rng((seed, epoch)).permutation(num_examples)
     return order, shard_positions(num_examples // batch_size, batch_size, shard)
+
+
+def epoch_rows(
+    num_examples: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_batch: int,
+    shard: tuple[int, int],
+    sources: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which photos a worker reads from a batch of an epoch on, and their positions in it; see `training_batches`.
+
+    Returns:
+        `(rows, positions)`: int `[images]` each, a batch's photos after those of the batch before.
+    """
+    order, positions = epoch_order(num_examples, batch_size, seed, epoch, shard)
+    positions = positions[first_batch:].reshape(-1)
+    return order[positions] if sources is None else sources[order[positions]], positions
 
 
 def shard_positions(num_batches: int, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
@@ -289,13 +306,13 @@ def _rows(examples, numbers, **columns):
         numbers: int `[rows]`.
         columns: further arrays int64 `[rows]`.
     """
-    places = list(examples.place_columns(numbers[:1]))
+    places = list(examples.take(numbers[:1]).place_columns())
     read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
     kinds = {"target": tf.int8} | {name: PLACES[name] for name in places} | dict.fromkeys(columns, tf.int64)
 
     def look_up(part):
         found = examples.take(numbers[part])
-        values = {"target": found.targets} | found.place_columns(slice(None))
+        values = {"target": found.targets} | found.place_columns()
         if "offset" in values:
             values["offset"] = _whole_records(values["path"], values["offset"])
         values |= {name: column[part] for name, column in columns.items()}

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.data.batch_source import BatchSource
+from msrn_tf.data.batch_source import BatchSource, stand_ins
 from msrn_tf.data.examples import name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed
 from msrn_tf.errors import UserError
@@ -89,7 +89,9 @@ class Evaluator:
         rows, done, count = [], 0, len(source.examples)
         forward = self._forward(source.feature_maps(self.model))
         while done < count:
-            wanted = _sources(count, bad)[done:]
+            if bad and len(bad) == count:
+                raise UserError("none of the photos to measure on can be decoded; mend them, or choose another split")
+            wanted = stand_ins(count, bad or ())[done:]
             try:
                 for inputs, _ in self._batches(source, wanted):
                     rows.append(forward(inputs).numpy())
@@ -124,13 +126,3 @@ class Evaluator:
             return dataset.rebatch(self.batch_size // self.strategy.num_replicas_in_sync, drop_remainder=True)
 
         return distributed(self.strategy, of_shard)
-
-
-def _sources(count, bad):
-    """For each of `count` photos the number of the one that is read: its own, or that of the next sound one."""
-    sources = np.arange(count)
-    if bad and len(bad) == count:
-        raise UserError("none of the photos to measure on can be decoded; mend them, or choose another split")
-    for index in bad or ():
-        sources[index] = next(n % count for n in range(index, index + count) if n % count not in bad)
-    return sources

@@ -6,7 +6,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from msrn_tf.choices import STRIDES
+from msrn_tf.choices import HEADS, STRIDES, TAP_POOLINGS
 from msrn_tf.layers import ElementwiseHead, FeatureProjection, MLPHead, SemanticAttention
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.receptive_field import position_centre
@@ -17,8 +17,6 @@ from msrn_tf.type_names import Tensor
 MIN_POOLED_POSITIONS = 7
 """`tap_pooling="auto"` pools a map only where at least 7×7 positions remain: at 448 pixels that is every map."""
 
-HEADS = ("mlp", "elementwise")
-TAP_POOLINGS = ("published", "none", "auto")
 PARTS = ("semantics", "projection", "attention", "head")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msrn_tf.data.batch_source import BatchSource
+from msrn_tf.data.batch_source import BatchSource, stand_ins
 from msrn_tf.data.examples import Examples, name_of
 from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_decoded
 from msrn_tf.errors import UserError
@@ -73,7 +73,7 @@ class TrainingBatches:
                     raise
 
     def _distributed(self, epoch, first):
-        sources = self._sources() if self.bad else None
+        sources = stand_ins(len(self.source.examples), self.bad) if self.bad else None
         images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
 
         def of_shard(shard):
@@ -89,19 +89,11 @@ class TrainingBatches:
 
         return distributed(self.strategy, of_shard)
 
-    def _sources(self):
-        """For each photo the number of the one that is read: its own, or that of the next sound one."""
-        count = len(self.source.examples)
-        sources = np.arange(count)
-        for row in self.bad:
-            sources[row] = next(n % count for n in range(row + 1, row + count) if n % count not in self.bad)
-        return sources
-
     def _find_bad(self, epoch, batch):
         """Remembers the photos of a batch that cannot be decoded; returns whether there are any."""
         examples = self.source.examples
         order, positions = epoch_order(len(examples), self.batch_size, self.seed, epoch)
-        sources, before = self._sources(), len(self.bad)
+        sources, before = stand_ins(len(examples), self.bad), len(self.bad)
         for row in np.unique(sources[order[positions[batch]]]).tolist():
             reason = self.source.why_not_decoded(row)
             if not reason:

@@ -25,7 +25,7 @@ from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
     augmentation_seed,
-    epoch_order,
+    epoch_rows,
     prefetched,
     read_bytes,
     shard_positions,
@@ -72,8 +72,7 @@ class CachedFeatureMaps:
         shard: tuple[int, int] = (0, 1),
         sources: np.ndarray | None = None,
     ) -> tf.data.Dataset:
-        order, positions = epoch_order(len(self.examples), batch_size, seed, epoch, shard)
-        positions = positions[first_batch:].reshape(-1)
+        rows, positions = epoch_rows(len(self.examples), batch_size, seed, epoch, first_batch, shard, sources)
         augment = make_augmentation(self.augment)
 
         def variant(position):
@@ -81,7 +80,6 @@ class CachedFeatureMaps:
             return augment(tf.constant([[[0], [1]]], tf.uint8), augmentation_seed(seed, epoch, position))[0, 0, 0]
 
         variants = tf.data.Dataset.from_tensor_slices(positions).map(variant)
-        rows = order[positions] if sources is None else sources[order[positions]]
         return self._batches(rows, variants, batch_size // shard[1])
 
     def evaluation_batches(
