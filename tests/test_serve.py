@@ -38,6 +38,7 @@ from export.serving.serving_error import ServingError
 from export.serving.warm_up import predict_request
 from msrn_tf.errors import UserError
 from msrn_tf.predict import predict_photos
+from msrn_tf.predictions import Prediction
 
 PHOTO = READABLE["baseline"]
 
@@ -240,7 +241,7 @@ def test_what_was_answered_before_a_failure_is_printed(monkeypatch, capsys, tmp_
     def first_only(client, paths, heatmaps):
         if "b.jpg" in paths[0]:
             raise ServingFailure("no answer")
-        return [{"photo": paths[0], "labels": ["cat"], "scores": [0.9], "present": ["cat"]}], []
+        return [Prediction(paths[0], ["cat"], [0.9], ["cat"])], []
 
     monkeypatch.setattr(client_command, "ask", first_only)
     with pytest.raises(ServingFailure):
