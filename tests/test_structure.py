@@ -23,10 +23,11 @@ ALLOWED = {
     "hdf5": {"arrays"},
     "compilation": set(),
     "in_place": set(),
-    "tensor_files": {"arrays", "errors"},
+    "tensor_files": {"arrays", "errors", "torch_files"},
     "terminal": {"errors"},
     "type_names": set(),  # for all
     "text": {"errors"},
+    "torch_files": set(),
     "validation": set(),
     "layers": {"compilation", "in_place", "validation"},
     "label_graph": {"arrays", "errors", "files", "progress", "text"},
