@@ -7,7 +7,7 @@ Patches of a transformer tile it.
 
 import keras
 
-from msrn_tf.layers.token_map import TokenMap
+from msrn_tf.layers import TokenMap
 
 WINDOWED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D")
 PROBE_SIZE = 512

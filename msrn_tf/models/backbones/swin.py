@@ -2,7 +2,7 @@
 
 import keras
 
-from msrn_tf.layers.token_map import TokenMap
+from msrn_tf.layers import InnerOutputs, TokenMap
 from msrn_tf.models.backbones.family import Family, Request
 from msrn_tf.models.backbones.hub import hub_network
 from msrn_tf.models.backbones.tokens import check_size
@@ -34,13 +34,13 @@ def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
         request,
         image_shape=(size, size, 3),
     )
+    images = keras.Input((size, size, 3), name="images")
+    tokens = InnerOutputs(network, [LAYER_OF_STRIDE[stride] for stride in request.strides], name="network")(images)
     taps = [
-        TokenMap(size // stride, size // stride, patch_size=stride, name=f"map_stride{stride}")(
-            network.get_layer(LAYER_OF_STRIDE[stride]).output
-        )
-        for stride in request.strides
+        TokenMap(size // stride, size // stride, patch_size=stride, name=f"map_stride{stride}")(of_stride)
+        for stride, of_stride in zip(request.strides, tokens, strict=True)
     ]
-    return keras.Model(network.input, taps, name="backbone"), normalization or IMAGENET
+    return keras.Model(images, taps, name="backbone"), normalization or IMAGENET
 
 
 FAMILY = Family(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 
 from msrn_tf.errors import UserError
-from msrn_tf.layers.token_map import TokenMap
+from msrn_tf.layers import TokenMap
 
 
 def pyramid_of_tokens(

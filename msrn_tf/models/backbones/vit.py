@@ -2,6 +2,7 @@
 
 import keras
 
+from msrn_tf.layers import InnerOutputs
 from msrn_tf.models.backbone_weights import IMAGENET_WEIGHTS
 from msrn_tf.models.backbones.family import Family, Request
 from msrn_tf.models.backbones.hub import hub_network
@@ -15,6 +16,7 @@ SIZES = {
     "vit_base32": (32, 12, 768, 12, (384,)),
     "vit_large32": (32, 24, 1024, 16, (384,)),
 }
+LAST_TOKENS = "vit_encoder"
 
 
 def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
@@ -33,9 +35,9 @@ def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
         request,
         image_shape=(size, size, 3),
     )
-    taps = pyramid_of_tokens(
-        network.input, network.output, patch_size=patch_size, prefix_tokens=1, strides=request.strides
-    )
+    images = keras.Input((size, size, 3), name="images")
+    (tokens,) = InnerOutputs(network, [LAST_TOKENS], name="network")(images)
+    taps = pyramid_of_tokens(images, tokens, patch_size=patch_size, prefix_tokens=1, strides=request.strides)
     return taps, normalization or PLUS_MINUS_ONE
 
 
