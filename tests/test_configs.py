@@ -75,7 +75,7 @@ CHOSEN = {
         "tap_pooling": "none",
         "dropout": 0.4,
         "word_vector_norm": 0.3,
-        "epochs": 10,
+        "epochs": 6,
         "batch_size": 32,
         "learning_rate": 0.001,
         "optimizer": "adamw",

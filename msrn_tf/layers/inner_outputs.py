@@ -26,8 +26,9 @@ class InnerOutputs(keras.layers.Layer):
 
     Examples:
 
-    >>> dense = keras.layers.Dense
-    >>> network = keras.Sequential([keras.Input((8,)), dense(4, name="a"), dense(2, name="b")])
+    >>> values = keras.Input((8,))
+    >>> first = keras.layers.Dense(4, name="a")(values)
+    >>> network = keras.Model(values, keras.layers.Dense(2, name="b")(first))
     >>> [tuple(output.shape) for output in InnerOutputs(network, ["a", "b"])(np.zeros((1, 8)))]
     [(1, 4), (1, 2)]
     """

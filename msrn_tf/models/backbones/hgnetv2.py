@@ -50,8 +50,10 @@ def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
     maps = [network.embedder_layer(images)]
     for stage in network.encoder_layer.stages_list:
         maps.append(stage(maps[-1]))
-    taps = [maps[1 + STAGE_OF_STRIDE[stride]] for stride in request.strides]
-    return keras.Model(images, taps, name="backbone"), normalization or IMAGENET
+    taps = keras.Model(images, [maps[1 + STAGE_OF_STRIDE[stride]] for stride in request.strides], name="backbone")
+    alone = keras.models.clone_model(taps)  # KerasHub's network uses the same layers, and has them first
+    alone.set_weights(taps.get_weights())
+    return alone, normalization or IMAGENET
 
 
 FAMILY = Family(
