@@ -17,6 +17,7 @@ from msrn_tf.choices import (
     TAP_POOLINGS,
 )
 from msrn_tf.command_line import option
+from msrn_tf.data.form_options import BLANKS, TABLE_OPTIONS, UNCERTAIN, FormOptions
 from msrn_tf.data.readers import DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
@@ -38,6 +39,31 @@ class DataConfig:
     )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
+    table: str = option(
+        "", "table of photos and labels, or one a split separated by commas; empty: those in --data_dir"
+    )
+    table_encoding: str = option("", "its encoding, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
+    image_column: str = option("", "its column that names photos; empty: found out, and printed")
+    label_columns: str = option(
+        "",
+        "its columns of labels, separated by commas: one of lists, or a column a label; empty: found out, and printed",
+    )
+    label_separator: str = option(
+        "", "mark between labels in one field, or blank, or none; empty: found out, and printed"
+    )
+    split_column: str = option("", "its column that names splits; empty: found out, and printed")
+    group_column: str = option("", "its column of what is never divided between automatic splits, such as a patient")
+    uncertain: str = option(
+        "auto", "what -1 is in a column a label; auto: unknown beside 0, absent where there is no 0", choices=UNCERTAIN
+    )
+    blanks: str = option(
+        "auto", "what an empty field is in a column a label; auto: unknown where there are zeros", choices=BLANKS
+    )
+
+    @property
+    def form(self) -> FormOptions:
+        """What is said of the form of label files."""
+        return FormOptions(**{name: getattr(self, name) for name in TABLE_OPTIONS})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,40 +1,65 @@
 """The registry of dataset readers: a new data set is one file and one line here."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from msrn_tf.data.coco import open_coco, open_coco_json
+from msrn_tf.data.readers.coco import open_coco, open_coco_json
 from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
+from msrn_tf.data.form_options import TABLE_OPTIONS, FormOptions
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
-from msrn_tf.data.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
-from msrn_tf.data.nuswide import open_nuswide
+from msrn_tf.data.readers.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
+from msrn_tf.data.readers.nuswide import open_nuswide
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.splits import check_split
-from msrn_tf.data.table import LabelTable
-from msrn_tf.data.tfds_reader import TFDSReader
-from msrn_tf.data.voc import VOC
+from msrn_tf.data.readers.table import open_table
+from msrn_tf.data.readers.tfds_reader import TFDSReader
+from msrn_tf.data.readers.voc import VOC
 from msrn_tf.errors import UserError
 
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A form in which labelled photos lie on a disk.
+
+    Attributes:
+        open: called with the folder and `FormOptions`; gives the reader.
+        options: names of the `FormOptions` that it heeds.
+    """
+
+    open: Callable[[str, FormOptions], Reader]
+    options: Sequence[str] = ()
+
+
 READERS = {
-    "apparel": lambda data_dir: LabelFolders(data_dir, APPAREL_LABELS, APPAREL_FRACTIONS),
-    "coco2014": lambda data_dir: open_coco(data_dir, 2014),
-    "coco2017": lambda data_dir: open_coco(data_dir, 2017),
-    "coco_json": open_coco_json,
-    "csv": LabelTable,
-    "demo": lambda _data_dir: Demo(),
-    "folder": LabelFolders,
-    "nuswide": open_nuswide,
-    "prepared": Prepared,
-    "voc2007": lambda data_dir: VOC(data_dir, 2007),
-    "voc2012": lambda data_dir: VOC(data_dir, 2012),
+    "apparel": Form(lambda data_dir, _: LabelFolders(data_dir, APPAREL_LABELS, APPAREL_FRACTIONS)),
+    "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014)),
+    "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017)),
+    "coco_json": Form(lambda data_dir, _: open_coco_json(data_dir)),
+    "csv": Form(open_table, TABLE_OPTIONS),
+    "demo": Form(lambda _data_dir, _: Demo()),
+    "folder": Form(lambda data_dir, _: LabelFolders(data_dir)),
+    "nuswide": Form(lambda data_dir, _: open_nuswide(data_dir)),
+    "prepared": Form(lambda data_dir, _: Prepared(data_dir)),
+    "table": Form(open_table, TABLE_OPTIONS),
+    "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007)),
+    "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012)),
 }
 WITHOUT_FILES = ("demo",)
 TFDS = "tfds:"
 DATASETS = (*sorted(READERS), f"{TFDS}NAME")
+AS_FOUND_OUT = FormOptions()
 
 
-def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0, split: str = "train") -> Reader:
+def open_dataset(
+    name: str,
+    data_dir: str,
+    labels: str = "",
+    min_photos: int = 0,
+    split: str = "train",
+    form: FormOptions = AS_FOUND_OUT,
+) -> Reader:
     """The reader of a data set.
 
     Args:
@@ -43,12 +68,13 @@ def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0
         labels: which labels, in which order: a file with one a line, or names separated by commas. Empty: all.
         min_photos: labels that fewer photos of `split` show are left out.
         split: the split that is trained on or measured.
+        form: what a person says of the form of the files.
 
     Raises:
-        UserError: no such data set, folder or label, or a label that is no name.
+        UserError: no such data set, folder or label, a label that is no name, or an option that the form does not heed.
     """
     where = f"`dataset`={name}" + (f" `data_dir`={data_dir}" if data_dir else "")
-    reader = _open(name, data_dir)
+    reader = _open(name, data_dir, form)
     for its_split in reader.splits:
         check_split(its_split, where)
     reader = with_clean_labels(reader, where)
@@ -57,7 +83,10 @@ def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0
     return with_frequent_labels(reader, split, min_photos) if min_photos else reader
 
 
-def _open(name, data_dir):
+def _open(name, data_dir, form):
+    heeded = READERS[name].options if name in READERS else ()
+    if idle := [f"`{option}`={value}" for option, value in form.given().items() if option not in heeded]:
+        raise UserError(f"{idle[0]}: is for data sets of tables, and `dataset`={name} reads none; leave it out")
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in READERS:
@@ -67,7 +96,7 @@ def _open(name, data_dir):
             raise UserError(f"`data_dir` is missing: `dataset`={name} needs the folder where the data lie")
         if not os.path.isdir(data_dir):
             raise UserError(f"`data_dir`={data_dir}: no such folder")
-    return READERS[name](data_dir)
+    return READERS[name].open(data_dir, form)
 
 
 def read_examples(reader: Reader, split: str, drop_unlabelled: bool = False) -> Examples:
