@@ -14,6 +14,7 @@ from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import open_dataset, read_examples
+from msrn_tf.data.splits import split_meant
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
@@ -43,6 +44,7 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
     reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split, data.form)
+    config = dataclasses.replace(config, train_split=split_meant(config.train_split, reader.splits))
     splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
     plan = preparation.PreparationPlan(
         max_pixels=data.max_pixels,

@@ -15,16 +15,16 @@ from hypothesis import Phase, given, settings
 from mutations import mutated
 from PIL import Image
 
-from msrn_tf.data.readers.coco import open_coco_json
 from msrn_tf.data.examples import Example, Examples
-from msrn_tf.data.readers.label_folders import LabelFolders
-from msrn_tf.data.readers.nuswide import NusWideTable, open_nuswide
+from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.preparation import finish
 from msrn_tf.data.readers import open_dataset, read_split
-from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
-from msrn_tf.data.form_options import FormOptions
+from msrn_tf.data.readers.coco import open_coco_json
+from msrn_tf.data.readers.label_folders import LabelFolders
+from msrn_tf.data.readers.nuswide import NusWideTable, open_nuswide
 from msrn_tf.data.readers.table import open_table
 from msrn_tf.data.readers.voc import VOC
+from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.training.setup import in_order

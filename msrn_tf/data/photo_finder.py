@@ -81,7 +81,7 @@ class PhotoFinder:
 
     @functools.cached_property
     def _tree(self):
-        """Names of all photos below the folder → paths; those without suffix → names; base names, either way → names."""
+        """Photos below the folder: name → path; name without suffix → names; base name, with suffix or not → names."""
         paths, _ = photos_in(self.data_dir)
         relative = [os.path.relpath(path, self.data_dir) for path in paths]
         actual = {photo_name(path): path for path in relative}

@@ -4,19 +4,33 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
-from msrn_tf.data.readers.coco import open_coco, open_coco_json
 from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.form_options import TABLE_OPTIONS, FormOptions
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
-from msrn_tf.data.readers.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
-from msrn_tf.data.readers.nuswide import open_nuswide
-from msrn_tf.data.prepared import Prepared
-from msrn_tf.data.splits import check_split
-from msrn_tf.data.readers.table import open_table
+from msrn_tf.data.prepared import Prepared, find_prepared
+from msrn_tf.data.readers.azure import find_azure, open_azure
+from msrn_tf.data.readers.celeba import find_celeba, open_celeba
+from msrn_tf.data.readers.coco import find_coco_json, open_coco, open_coco_json
+from msrn_tf.data.readers.cvat import find_cvat, open_cvat
+from msrn_tf.data.readers.fiftyone import find_fiftyone, open_fiftyone
+from msrn_tf.data.readers.huggingface import find_huggingface, open_huggingface
+from msrn_tf.data.readers.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders, find_label_folders
+from msrn_tf.data.readers.label_studio import find_label_studio, open_label_studio
+from msrn_tf.data.readers.mmpretrain import find_mmpretrain, open_mmpretrain
+from msrn_tf.data.readers.nuswide import find_nuswide, open_nuswide
+from msrn_tf.data.readers.open_images import find_open_images, open_open_images
+from msrn_tf.data.readers.paddleclas import find_paddleclas, open_paddleclas
+from msrn_tf.data.readers.rekognition import find_rekognition, open_rekognition
+from msrn_tf.data.readers.table import open_table, tables_in
 from msrn_tf.data.readers.tfds_reader import TFDSReader
-from msrn_tf.data.readers.voc import VOC
+from msrn_tf.data.readers.vertex import find_vertex, open_vertex
+from msrn_tf.data.readers.voc import VOC, find_annotations, open_voc
+from msrn_tf.data.readers.webdataset import find_webdataset, open_webdataset
+from msrn_tf.data.readers.yolo import find_yolo, open_yolo
+from msrn_tf.data.splits import check_split, split_meant
 from msrn_tf.errors import UserError
+from msrn_tf.terminal import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,30 +39,49 @@ class Form:
 
     Attributes:
         open: called with the folder and `FormOptions`; gives the reader.
+        find: called with the folder; what of this form is there: paths, or none. None: it is not looked for.
         options: names of the `FormOptions` that it heeds.
+        is_general: bool. What it finds may be of a more special form: that is taken then.
     """
 
     open: Callable[[str, FormOptions], Reader]
+    find: Callable[[str], Sequence[str]] | None = None
     options: Sequence[str] = ()
+    is_general: bool = False
 
 
 READERS = {
     "apparel": Form(lambda data_dir, _: LabelFolders(data_dir, APPAREL_LABELS, APPAREL_FRACTIONS)),
+    "azure": Form(open_azure, find_azure),
+    "celeba": Form(open_celeba, find_celeba),
     "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014)),
     "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017)),
-    "coco_json": Form(lambda data_dir, _: open_coco_json(data_dir)),
-    "csv": Form(open_table, TABLE_OPTIONS),
+    "coco_json": Form(lambda data_dir, _: open_coco_json(data_dir), find_coco_json),
+    "csv": Form(open_table, options=TABLE_OPTIONS),
+    "cvat": Form(open_cvat, find_cvat),
     "demo": Form(lambda _data_dir, _: Demo()),
-    "folder": Form(lambda data_dir, _: LabelFolders(data_dir)),
-    "nuswide": Form(lambda data_dir, _: open_nuswide(data_dir)),
-    "prepared": Form(lambda data_dir, _: Prepared(data_dir)),
-    "table": Form(open_table, TABLE_OPTIONS),
+    "fiftyone": Form(open_fiftyone, find_fiftyone),
+    "folder": Form(lambda data_dir, _: LabelFolders(data_dir), find_label_folders, is_general=True),
+    "huggingface": Form(open_huggingface, find_huggingface, TABLE_OPTIONS),
+    "label_studio": Form(open_label_studio, find_label_studio),
+    "mmpretrain": Form(open_mmpretrain, find_mmpretrain),
+    "nuswide": Form(lambda data_dir, _: open_nuswide(data_dir), find_nuswide),
+    "open_images": Form(open_open_images, find_open_images),
+    "paddleclas": Form(open_paddleclas, find_paddleclas),
+    "prepared": Form(lambda data_dir, _: Prepared(data_dir), find_prepared),
+    "rekognition": Form(open_rekognition, find_rekognition),
+    "table": Form(open_table, tables_in, TABLE_OPTIONS, is_general=True),
+    "vertex": Form(open_vertex, find_vertex),
+    "voc": Form(open_voc, find_annotations),
     "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007)),
     "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012)),
+    "webdataset": Form(open_webdataset, find_webdataset),
+    "yolo": Form(open_yolo, find_yolo),
 }
+AUTO = "auto"
 WITHOUT_FILES = ("demo",)
 TFDS = "tfds:"
-DATASETS = (*sorted(READERS), f"{TFDS}NAME")
+DATASETS = (AUTO, *sorted(READERS), f"{TFDS}NAME")
 AS_FOUND_OUT = FormOptions()
 
 
@@ -80,16 +113,38 @@ def open_dataset(
     reader = with_clean_labels(reader, where)
     if labels:
         reader = with_named_labels(reader, labels)
-    return with_frequent_labels(reader, split, min_photos) if min_photos else reader
+    return with_frequent_labels(reader, split_meant(split, reader.splits), min_photos) if min_photos else reader
+
+
+def find_form(data_dir: str) -> str:
+    """The name of the form in which photos and labels lie in a folder; says what was found.
+
+    Raises:
+        UserError: of no form, or of several.
+    """
+    found = {name: paths for name, form in READERS.items() if form.find and (paths := form.find(data_dir))}
+    special = {name: paths for name, paths in found.items() if not READERS[name].is_general}
+    first = {"table": found["table"]} if "table" in found else found  # label folders are but folders
+    names = special or first
+    if len(names) != 1:
+        seen = " and ".join(f"{name} ({os.path.relpath(paths[0], data_dir)})" for name, paths in names.items())
+        what = f"several forms of labels, {seen}" if seen else "labels in no form that is known"
+        raise UserError(f"`data_dir`={data_dir}: holds {what}; say which by `dataset`, one of {', '.join(READERS)}")
+    name, paths = next(iter(names.items()))
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    say(f"found      --dataset={name} in {os.path.relpath(paths[0], data_dir)}{more}", error=True)
+    return name
 
 
 def _open(name, data_dir, form):
+    if name == AUTO and data_dir and os.path.isdir(data_dir):
+        name = "table" if form.given() else find_form(data_dir)
     heeded = READERS[name].options if name in READERS else ()
     if idle := [f"`{option}`={value}" for option, value in form.given().items() if option not in heeded]:
         raise UserError(f"{idle[0]}: is for data sets of tables, and `dataset`={name} reads none; leave it out")
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
-    if name not in READERS:
+    if name not in (AUTO, *READERS):
         raise UserError(f"`dataset`={name}: no such data set; choose from {', '.join(DATASETS)}")
     if name not in WITHOUT_FILES:
         if not data_dir:
@@ -110,7 +165,7 @@ def read_examples(reader: Reader, split: str, drop_unlabelled: bool = False) -> 
     Raises:
         UserError: no image is left.
     """
-    examples = reader.read(split)
+    examples = reader.read(split_meant(split, reader.splits))
     if drop_unlabelled:
         examples = examples.take(examples.show_a_label())
     if not len(examples):

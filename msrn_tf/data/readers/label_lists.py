@@ -64,10 +64,7 @@ def parsed(field: str, separator: str, where: str) -> dict[str, int]:
     if marks is None:
         if re.fullmatch(r"\s*[\[({].*['\",].*[\])}]\s*", field, re.DOTALL):
             raise UserError(f"{where}: {field[:60]!r} is no list of names in quotes; separate labels by |")
-        if separator == BLANK:
-            marks = field.split()
-        else:
-            marks = [field] if separator == ONE_LABEL else field.split(separator)
+        marks = {BLANK: field.split(), ONE_LABEL: [field]}.get(separator) or field.split(separator)
     labels = {}
     for mark in filter(None, map(clean_label, marks)):
         label, value = clean_label(mark.removeprefix("?")), UNKNOWN if mark.startswith("?") else PRESENT
@@ -120,5 +117,5 @@ def _refuse_words_alone(labels, with_blanks, where):
     if joined or len(mixed) > len(with_blanks) / 2:
         raise UserError(
             f"{where}: labels seem to be separated by blanks, as in {(joined or mixed)[0]!r}; separate them by | (and "
-            f"where that is one label, end it with |), or give `label_separator`={BLANK} or `label_separator`={ONE_LABEL}"
+            f"where that is one label, end it with |), or give `label_separator`={BLANK} (or {ONE_LABEL})"
         )

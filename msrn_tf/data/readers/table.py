@@ -1,4 +1,4 @@
-"""A person's own photos, listed in a table: CSV, JSON lines or Parquet, with labels in one column or a column a label."""
+"""A person's own photos in a table: CSV, JSON lines or Parquet; labels in lists in one column, or a column a label."""
 
 import os
 import posixpath
@@ -23,7 +23,7 @@ from msrn_tf.data.readers.table_columns import (
     with_policies,
 )
 from msrn_tf.data.readers.table_file import is_table_name, read_table, text_column
-from msrn_tf.data.splits import USUAL_NAMES
+from msrn_tf.data.splits import split_of_file
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label
@@ -78,7 +78,7 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
         paths = tables_in(data_dir)
     if len(paths) == 1 and (options.table or os.path.dirname(paths[0]) == data_dir.rstrip("/")):
         return {paths[0]: ""}
-    found = {path: split for path in paths if (split := _split_of_file(path, data_dir))}
+    found = {path: split for path in paths if (split := split_of_file(path, data_dir))}
     if found and len(found) == len(paths) and len(set(found.values())) == len(found):
         return found
     if not paths:
@@ -107,15 +107,6 @@ def tables_in(data_dir: str) -> list[str]:
 
 def _folders(data_dir):
     return [entry.path for entry in os.scandir(data_dir) if entry.is_dir() and not is_ignored_name(entry.name)]
-
-
-def _split_of_file(path, data_dir):
-    """The split that a table's file is named by: `train.csv`, `labels_train.csv`, `train/_classes.csv`; or None."""
-    stem, folder = os.path.splitext(os.path.basename(path))[0], os.path.basename(os.path.dirname(path))
-    if os.path.dirname(path) != data_dir.rstrip("/") and folder.casefold() in USUAL_NAMES:
-        return folder
-    words = [word for word in re.split(r"[\W_]+", stem) if word.casefold() in USUAL_NAMES]
-    return words[0] if len(words) == 1 else None
 
 
 def _below(path, data_dir):

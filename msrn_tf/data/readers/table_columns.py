@@ -85,7 +85,7 @@ def find_columns(table: pyarrow.Table, options: FormOptions, where: str) -> Colu
 
 
 def is_states(table: pyarrow.Table, name: str) -> bool:
-    """Whether a column says of each photo if it shows a label: 1, 0, −1, yes, no, blank, and one of them is no blank."""
+    """Whether a column says of each photo if it shows a label: 1, 0, −1, yes, no, blank; not all are blank."""
     kind = table.column(name).type
     if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
         return False

@@ -58,7 +58,7 @@ def read_table(path: str, encoding: str = "") -> pyarrow.Table:
     return _unfolded(table.rename_columns(names))
 
 
-def header_of(path: str, encoding: str = "") -> list[str]:
+def header_of(path: str) -> list[str]:
     """The names of a table's columns, of a CSV file without reading all of it; none where it is no table."""
     try:
         if os.path.splitext(path)[1].lower() == ".parquet":
