@@ -1,7 +1,7 @@
 """Where the photos of a list are: lists name them as they lay elsewhere, or without a folder or suffix.
 
-A list's names are read in one way, which is said where it is not the plain one: folders at their front are left out,
-and a folder of the data set is put before them. Where names have no folders, photos are looked for in all of them.
+A list's names are read in one way, which is said where it is not the plain one: so many folders at their front are left
+out, and photos that end with the rest are looked for in all folders. Where there are several, nobody is to guess.
 """
 
 import collections
@@ -70,7 +70,7 @@ class PhotoFinder:
 
     def path(self, relative: str) -> str:
         """The path on the disk of a photo that `find` found."""
-        actual, _, _ = self._tree if "_tree" in self.__dict__ else ({}, {}, {})
+        actual, _ = self._tree if "_tree" in self.__dict__ else ({}, {})
         return os.path.join(self.data_dir, actual[relative]) if relative in actual else self._direct(relative)
 
     def _direct(self, relative):
@@ -81,43 +81,38 @@ class PhotoFinder:
 
     @functools.cached_property
     def _tree(self):
-        """Photos below the folder: name → path; name without suffix → names; base name, with suffix or not → names."""
+        """Photos below the folder: name → path, and base name, with its suffix or without → names."""
         paths, _ = photos_in(self.data_dir)
         relative = [os.path.relpath(path, self.data_dir) for path in paths]
         actual = {photo_name(path): path for path in relative}
-        stems, bases = collections.defaultdict(list), collections.defaultdict(list)
+        bases = collections.defaultdict(list)
         for name in actual:
-            stem = posixpath.splitext(name)[0]
-            stems[stem].append(name)
             bases[posixpath.basename(name)].append(name)
-            bases[posixpath.basename(stem)].append(name)
-        return actual, stems, bases
+            bases[posixpath.basename(posixpath.splitext(name)[0])].append(name)
+        return actual, bases
 
     def _of_base(self, name):
         """All photos whose base name is that of `name`, or where there is none, whose base name without suffix is."""
-        _, _, bases = self._tree
+        _, bases = self._tree
         base = posixpath.basename(name)
         return bases.get(base) or bases.get(_without_suffix(base), [])
 
     def _read_alike(self, names, splits, sample):
-        """For each name a photo's, or None: the way that most of a sample's names can be read in."""
-        actual, stems, _ = self._tree
-        votes = collections.Counter()
-        for n in sample:
-            votes.update(_ways(names[n], self._of_base(names[n])))
-        if not votes:
-            return [None] * len(names)
-        dropped, prefix = max(votes, key=lambda way: (votes[way], -way[0], way[1]))
-        found = []
-        for name, split in zip(names, splits, strict=True):
-            parts = name.split("/")
-            tail = "/".join(parts[min(dropped, len(parts) - 1) :])
-            wanted = posixpath.join(prefix, tail)
-            matches = [wanted] if wanted in actual else stems.get(_without_suffix(wanted), [])
-            if "/" not in tail and not matches:
-                matches = self._of_base(name)
-            found.append(self._one(matches, name, split))
-        return found
+        """For each name a photo's, or None: without as few of its first folders as any of the sample is found with."""
+        most = max(names[n].count("/") for n in sample)
+        dropped = next((k for k in range(most + 1) if any(self._ending_with(names[n], k) for n in sample)), 0)
+        return [
+            self._one(self._ending_with(name, dropped), name, split) for name, split in zip(names, splits, strict=True)
+        ]
+
+    def _ending_with(self, name, dropped):
+        """The photos whose names end with a name without its first folders, or are that; suffixes may be missing."""
+        folders = name.split("/")[:-1][dropped:]
+        found = [
+            match for match in self._of_base(name) if match.split("/")[:-1][-len(folders) :] == folders or not folders
+        ]
+        exact = [match for match in found if match.count("/") == len(folders)]
+        return exact if folders and exact else found
 
     def _one(self, matches, name, split):
         """The photo that is meant of those with one name."""
@@ -143,16 +138,3 @@ class PhotoFinder:
 def _without_suffix(name):
     stem, suffix = posixpath.splitext(name)
     return stem if suffix.lower() in PHOTO_SUFFIXES else name
-
-
-def _ways(name, candidates):
-    """The ways to read a name that lead to candidates: (folders left out, folder put before); those of most folders."""
-    folders = name.split("/")[:-1]
-    ways = collections.defaultdict(list)
-    for candidate in candidates:
-        other = candidate.split("/")[:-1]
-        alike = 0
-        while alike < min(len(folders), len(other)) and folders[-1 - alike] == other[-1 - alike]:
-            alike += 1
-        ways[alike].append((len(folders) - alike, "/".join(other[: len(other) - alike])))
-    return ways[max(ways)] if ways else []

@@ -18,6 +18,7 @@ from msrn_tf.data.readers.table_columns import (
     GROUP_COLUMNS,
     VALIDATION_COLUMNS,
     Columns,
+    are_boxes,
     find_columns,
     states_of,
     with_policies,
@@ -47,7 +48,10 @@ def open_tables(data_dir: str, paths: dict[str, str], options: FormOptions) -> L
     where = next(iter(paths)) if len(paths) == 1 else data_dir
     for path, table in tables.items():
         columns = find_columns(table, options, path)
+        if columns.are_lists and are_boxes(table):
+            table = _united(table, columns)
         part, what = (_listed if columns.are_lists else _in_columns)(table, columns, options, path)
+        _say_unread(table, columns, path)
         part.splits = _splits(table, columns.split, paths[path], path)
         part.sources = [_below(path, data_dir)] * len(part.names)
         part.groups = None if columns.group is None else text_column(table, columns.group)
@@ -92,7 +96,10 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
 
 
 def tables_in(data_dir: str) -> list[str]:
-    """Paths of the tables in a folder, or where it has none, of those in its folders, as one a split lies."""
+    """Paths of the tables in a folder, or where it has none, of those in its folders, as one a split lies.
+
+    JSON files may be anything: they are taken where there is no other table.
+    """
     for folders in ([data_dir], _folders(data_dir)):
         found = [
             entry.path
@@ -100,8 +107,9 @@ def tables_in(data_dir: str) -> list[str]:
             for entry in os.scandir(folder)
             if is_table_name(entry.name) and not is_ignored_name(entry.name)
         ]
-        if found:
-            return sorted(found)
+        tables = [path for path in found if not path.lower().endswith(".json")]
+        if tables or found:
+            return sorted(tables or found)
     return []
 
 
@@ -112,6 +120,16 @@ def _folders(data_dir):
 def _below(path, data_dir):
     relative = os.path.relpath(path, data_dir)
     return "" if relative.startswith(os.pardir) else relative.replace(os.sep, posixpath.sep)
+
+
+def _united(table, columns):
+    """A table with a row a box as one with a row a photo, whose labels are those of its boxes, as a list."""
+    keys = [name for name in (columns.image, columns.split, columns.group) if name]
+    return (
+        table.group_by(keys, use_threads=False)
+        .aggregate([(columns.labels[0], "list")])
+        .rename_columns([*keys, columns.labels[0]])
+    )
 
 
 def _names(table, columns, path):
@@ -143,7 +161,6 @@ def _listed(table, columns, options, path):
         marks = [{label: value for label, value in mark.items() if label not in nothing} for mark in marks]
         said += f", {' and '.join(map(repr, nothing))} read as none of them"
     listing = Listing.of(Marked(image, mark) for image, mark in zip(names, marks, strict=True))
-    _say_unread(table, columns, path)
     return listing, f"labels in {name!r} ({said}), image in {columns.image!r}" + _split_words(columns)
 
 
@@ -167,7 +184,6 @@ def _in_columns(table, columns, options, path):
     states, blanks = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
     targets, policy = with_policies(states, blanks, options, path)
     listing = Listing(tuple(columns.labels), names, [], [], targets)
-    _say_unread(table, columns, path)
     said = f"a column a label, image in {columns.image!r}" + _split_words(columns) + (f", {policy}" if policy else "")
     return listing, said
 

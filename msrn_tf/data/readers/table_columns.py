@@ -27,6 +27,16 @@ LIST_COLUMNS = (
 SPLIT_COLUMNS = ("split", "split_name", "subset", "partition", "set", "fold", "data set", "dataset", "ml_use")
 VALIDATION_COLUMNS = ("is_valid", "is_val", "is_validation")
 GROUP_COLUMNS = ("patient id", "patient_id", "patientid", "patient", "subject_id", "subject id", "group")
+OTHER_COLUMNS = frozenset(
+    (*SPLIT_COLUMNS, *GROUP_COLUMNS, "sex", "gender", "age", "index", "unnamed: 0", "width", "height", "row", "number")
+)
+BOX_CORNERS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("x1", "y1", "x2", "y2"),
+    ("bbox",),
+)
+NEARLY_ALL = 0.9
 WORDS = {
     "1": 1, "true": 1, "yes": 1, "y": 1, "x": 1, "t": 1, "positive": 1, "present": 1,
     "0": 0, "false": 0, "no": 0, "n": 0, "f": 0, "negative": 0, "absent": 0,
@@ -71,12 +81,15 @@ def find_columns(table: pyarrow.Table, options: FormOptions, where: str) -> Colu
                 "of a label; name one column of lists, or columns of 1, 0 and -1"
             )
         return Columns(image, chosen, are_lists, split, group)
+    others = [name for name in others if name.casefold() not in OTHER_COLUMNS]
     listed = column_of(table.select(others), LIST_COLUMNS)
     states = [name for name in others if is_states(table, name)]
     if listed and not (listed in states and len(states) > 1):
         _refuse_two_forms(table, listed, states, where)
         return Columns(image, (listed,), True, split, group)
     if states:
+        for name in others:
+            _refuse_nearly_states(table, name, where)
         return Columns(image, tuple(states), False, split, group)
     raise UserError(
         f"{where}: no column holds labels ({shown(table.column_names)}); its first line must name the columns, such as "
@@ -91,6 +104,27 @@ def is_states(table: pyarrow.Table, name: str) -> bool:
         return False
     values = {_word(value) for value in table.column(name).unique().to_pylist()}
     return values <= WORDS.keys() and any(WORDS[value] is not None for value in values)
+
+
+def _refuse_nearly_states(table, name, where):
+    """Refuses a column that looks like a label's, but for some of its fields: it would be left out else."""
+    kind = table.column(name).type
+    if is_states(table, name) or pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
+        return
+    counts = {_word(item["values"]): item["counts"] for item in table.column(name).value_counts().to_pylist()}
+    known = sum(count for word, count in counts.items() if WORDS.get(word) is not None)
+    strange = next((word for word in counts if word not in WORDS), None)
+    total = sum(count for word, count in counts.items() if WORDS.get(word, 0) is not None)
+    if strange is not None and known > NEARLY_ALL * total:
+        raise UserError(
+            f"{where}: column {name!r} has {strange[:60]!r} where others are 1, 0 or -1; mend it, or name the "
+            "columns of labels by `label_columns`"
+        )
+
+
+def are_boxes(table: pyarrow.Table) -> bool:
+    """Whether each row is of one box in a photo, so that photos may have several."""
+    return any(all(column_of(table, [corner]) for corner in corners) for corners in BOX_CORNERS)
 
 
 def states_of(table: pyarrow.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Files of tables, read by Arrow: CSV with any of the usual delimiters, JSON lines, Parquet."""
 
 import io
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from msrn_tf.text import clean_label, lines_of, read_bytes, text_of, where_no_te
 DELIMITERS = ",;\t|"
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".json")
 MOST_CELLS = 1 << 31
 
 
@@ -45,9 +46,11 @@ def read_table(path: str, encoding: str = "") -> pyarrow.Table:
             table = pyarrow.json.read_json(
                 io.BytesIO(_text(path, encoding).encode()), pyarrow.json.ReadOptions(use_threads=False)
             )
+        elif suffix == ".json":
+            table = _json(_text(path, encoding))
         else:
             table = _csv(_text(path, encoding), path)
-    except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a table ({first_line(error)}); save it as CSV in UTF-8") from error
     names = [clean_label(name) for name in table.column_names]
     keys = [name.casefold() for name in names if name]
@@ -105,6 +108,16 @@ def _text(path, encoding):
         ) from error
 
 
+def _json(text):
+    """Of a list of objects, or an object of photo → labels, or photo → object."""
+    content = json.loads(text)
+    if isinstance(content, dict):
+        content = [{"image": k, **v} if isinstance(v, dict) else {"image": k, "labels": v} for k, v in content.items()]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise ValueError("it is neither a list of objects nor an object of photos and their labels")
+    return pyarrow.Table.from_pylist(content)
+
+
 def _csv(text, path):
     if text.count('"') % 2:
         raise ValueError("a quotation mark is not closed: their number is odd")
@@ -155,7 +168,9 @@ def _parquet(path):
         check_unpacked_size(sum(group.total_byte_size for group in groups), os.path.getsize(path))
         if metadata.num_rows * metadata.num_columns > MOST_CELLS:
             raise ValueError(f"it says that it has {metadata.num_rows} rows of {metadata.num_columns} columns")
-        return file.read(use_threads=False)
+        table = file.read(use_threads=False)
+    table.validate(full=True)  # else text that is none is found out when it is looked at
+    return table
 
 
 def _unfolded(table):

@@ -18,6 +18,7 @@ from msrn_tf.data.photos import photos_in
 from msrn_tf.data.splits import USUAL_NAMES
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.errors import UserError, first_line
+from msrn_tf.terminal import say
 from msrn_tf.text import clean_label, lines_of, read_text
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
@@ -42,15 +43,18 @@ def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
     classes = list(map(clean_label, classes))
     photos = sorted(os.path.relpath(path, data_dir).replace(os.sep, "/") for path in photos_in(data_dir)[0])
     labels = set(_label_files(data_dir))
-    folders = _split_folders(description, photos, named[0])
-    rows = []
-    for photo in photos:
-        split = next((split for folder, split in folders.items() if f"/{photo}".startswith(f"{folder}/")), None)
-        if split is not None:
-            path = next((path for path in _candidates(photo) if path in labels), None)
-            rows.append(Marked(photo, _marks(os.path.join(data_dir, path), classes) if path else {}, split))
-    if not any(row.marks for row in rows):
+    splits = _splits(_split_folders(description, photos, named[0]), photos, data_dir)
+    files = {photo: next((path for path in _candidates(photo) if path in labels), None) for photo in splits}
+    labelled = {splits[photo] for photo, path in files.items() if path}
+    if not labelled:
         raise UserError(f"{named[0]}: no photo below {data_dir} has a file of boxes; labels/a.txt is of images/a.jpg")
+    if bare := sorted(set(splits.values()) - labelled):
+        say(f"left out   of {data_dir}: {', '.join(bare)}, of which no photo has a file of boxes", error=True)
+    rows = [
+        Marked(photo, _marks(os.path.join(data_dir, path), classes) if path else {}, splits[photo])
+        for photo, path in files.items()
+        if splits[photo] in labelled
+    ]
     return ListedPhotos(data_dir, named[0], Listing.of(rows, list(dict.fromkeys(classes))))
 
 
@@ -117,6 +121,26 @@ def _candidates(photo):
     yield posixpath.join(posixpath.dirname(stem), "labels", f"{posixpath.basename(stem)}.txt")
 
 
+def _splits(places: dict[str, str], photos: Sequence[str], data_dir: str) -> dict[str, str]:
+    """Photo → split, of folders and lists of photos as `/…` → split."""
+    splits = {}
+    for place, split in places.items():
+        if place.lower().endswith(".txt"):
+            known = set(photos)
+            for line in read_lines(os.path.join(data_dir, place.lstrip("/")), "give a photo a line"):
+                photo = next((tail for tail in _tails(line) if tail in known), None)
+                splits |= {photo: split} if photo else {}
+        else:
+            splits |= {photo: split for photo in photos if f"/{photo}".startswith(f"{place}/")}
+    return splits
+
+
+def _tails(path):
+    """What a path ends with, the longest first."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
 def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[str, str]:
     """Folders as `/…` → split. Paths in a description are those of another machine: the end of each is looked for."""
     found = {}
@@ -124,17 +148,20 @@ def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[
         given = description.get(split)
         for folder in given if isinstance(given, list) else [given]:
             if isinstance(folder, str) and folder.strip():
-                parts = [part for part in folder.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-                tails = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
-                place = next((t for t in tails if any(f"/{p}".startswith(f"{t}/") for p in photos)), None)
+                tails = [f"/{tail}" for tail in _tails(folder)]
+                place = next((t for t in tails if _is_place(t, photos, os.path.dirname(path))), None)
                 if place is None and split != "test":
                     raise UserError(f"{path}: {split} is {folder!r}, in which there is no photo; mend the file")
                 if place is not None:
                     found[place] = split
     if found:
         return found
-    of_photos = {split: folder for photo in photos for folder, split in _named_folders(photo)}
-    return {folder: split for split, folder in of_photos.items()} or {"": ""}
+    return {folder: split for photo in photos for folder, split in _named_folders(photo)} or {"": ""}
+
+
+def _is_place(place, photos, data_dir):
+    is_list = place.lower().endswith(".txt") and os.path.isfile(os.path.join(data_dir, place.lstrip("/")))
+    return is_list or any(f"/{photo}".startswith(f"{place}/") for photo in photos)
 
 
 def _named_folders(photo):
