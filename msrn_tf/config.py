@@ -18,7 +18,7 @@ from msrn_tf.choices import (
 )
 from msrn_tf.command_line import option
 from msrn_tf.data.form_options import BLANKS, TABLE_OPTIONS, UNCERTAIN, FormOptions
-from msrn_tf.data.readers import DATASETS
+from msrn_tf.data.readers import AUTO, DATASETS
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
 
@@ -29,7 +29,11 @@ FROZEN_STRIDES = (0, 2, 4, 8, 16, 32)
 class DataConfig:
     """Data"""
 
-    dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
+    dataset: str = option(
+        "",
+        "form of the data set; auto, and empty with a --data_dir: found out, and printed; empty without: demo. "
+        + ", ".join(DATASETS),
+    )
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
     labels: str = option(
         "", "labels to read, in this order: a text file with one a line, or names separated by commas", path="input"
@@ -59,6 +63,10 @@ class DataConfig:
     blanks: str = option(
         "auto", "what an empty field is in a column a label; auto: unknown where there are zeros", choices=BLANKS
     )
+
+    def __post_init__(self):
+        if not self.dataset:
+            object.__setattr__(self, "dataset", AUTO if self.data_dir else "demo")
 
     @property
     def form(self) -> FormOptions:

@@ -55,7 +55,7 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split, data.form)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split, form=data.form)
     config = dataclasses.replace(config, train_split=split_meant(config.train_split, reader.splits))
     splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
     if config.leave_out:

@@ -91,6 +91,7 @@ def open_dataset(
     labels: str = "",
     min_photos: int = 0,
     split: str = "train",
+    *,
     form: FormOptions = AS_FOUND_OUT,
 ) -> Reader:
     """The reader of a data set.
@@ -146,6 +147,8 @@ def _open(name, data_dir, form):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in (AUTO, *READERS):
         raise UserError(f"`dataset`={name}: no such data set; choose from {', '.join(DATASETS)}")
+    if name in WITHOUT_FILES and data_dir:
+        raise UserError(f"`data_dir`={data_dir}: `dataset`={name} is drawn and reads no folder; give `dataset`={AUTO}")
     if name not in WITHOUT_FILES:
         if not data_dir:
             raise UserError(f"`data_dir` is missing: `dataset`={name} needs the folder where the data lie")
