@@ -18,7 +18,7 @@ from PIL import Image
 from msrn_tf.data.examples import Example, Examples
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.preparation import finish
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import find_form, open_dataset, read_split
 from msrn_tf.data.readers.coco import open_coco_json
 from msrn_tf.data.readers.label_folders import LabelFolders
 from msrn_tf.data.readers.nuswide import NusWideTable, open_nuswide
@@ -109,6 +109,8 @@ def test_a_damaged_devkit_is_named(tmp_path, damage, names):
 
 def test_voc_2012_lies_as_2007_does(tmp_path):
     write_voc(tmp_path, year=2012)
+    for folder in (tmp_path, tmp_path / "VOCdevkit", tmp_path / "VOCdevkit" / "VOC2012"):
+        assert find_form(str(folder)) == "voc2012"
     reader = open_dataset("voc2012", str(tmp_path))
     assert [reader.labels[i] for i in np.flatnonzero(read_split(reader, "train")[0].target)] == ["dog"]
     with pytest.raises(UserError, match="VOC2007/JPEGImages"):
@@ -161,6 +163,7 @@ def test_coco_2014_lies_as_it_is_unpacked_and_images_without_objects_show_nothin
         path.write_text(json.dumps(coco_file()))
         for name in "ab":
             write_photo(tmp_path / f"{split}2014" / f"{name}.jpg")
+    assert find_form(str(tmp_path)) == "coco2014"
     reader = open_dataset("coco2014", str(tmp_path))
     assert reader.labels == ("ant", "zebra") and reader.splits == ["train", "val"]
     examples = read_split(reader, "val")

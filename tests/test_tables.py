@@ -307,6 +307,15 @@ def test_several_tables_that_are_no_splits_are_refused_until_a_flag_names_one(tm
         opened(tmp_path, table="x.csv")
 
 
+def test_a_single_file_of_another_split_than_train_is_that_split_and_others_are_divided(tmp_path, capsys):
+    rows = [("image", "labels"), *((f"{n}.jpg", "x") for n in range(20))]
+    write_csv(tmp_path / "test.csv", rows)
+    assert opened(tmp_path).splits == ["test"]
+    (tmp_path / "test.csv").rename(tmp_path / "train.csv")
+    assert opened(tmp_path).splits == ["test", "train", "val"]
+    assert "divided    20 photos without a split, by labels: train 16, val 2, test 2" in capsys.readouterr().err
+
+
 def test_a_label_that_one_splits_table_does_not_list(tmp_path):
     write_csv(tmp_path / "train.csv", [("image", "cat", "dog"), ("a.jpg", 1, 0)])
     write_csv(tmp_path / "val.csv", [("image", "cat"), ("b.jpg", 1)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.photos import is_ignored_name
-from msrn_tf.data.splits import split_of_file
+from msrn_tf.data.splits import split_of_file, split_of_single
 from msrn_tf.errors import UserError
 from msrn_tf.text import read_bytes, read_text, text_of
 
@@ -50,7 +50,7 @@ def label_files(data_dir: str, suffixes: Sequence[str], is_one: Callable[[str], 
 
 
 def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str]:
-    """The files of a form, path → split; of a single one its split is empty, unless its name says one.
+    """The files of a form, path → split; of a single one that is not named by another split than train, it is empty.
 
     Raises:
         UserError: there is none, or several of which two are of one split or one of none; `what` says what is looked
@@ -59,7 +59,9 @@ def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str
     if not paths:
         raise UserError(f"`data_dir`={data_dir}: holds no {what}")
     splits = {path: split_of_file(path, data_dir) for path in paths}
-    if len(paths) > 1 and (len(set(splits.values())) < len(paths) or "" in splits.values()):
+    if len(paths) == 1:
+        return {path: split_of_single(split) for path, split in splits.items()}
+    if len(set(splits.values())) < len(paths) or "" in splits.values():
         names = shown(os.path.relpath(path, data_dir) for path in paths)
         raise UserError(
             f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each by its split"

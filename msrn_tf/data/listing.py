@@ -147,6 +147,8 @@ class ListedPhotos:
             labels = _labels_shown(listing.targets[rows], self.labels)
             for row, split in zip(rows, stratified_splits(units, labels, DEFAULT_FRACTIONS), strict=True):
                 splits[row] = split
+            shares = ", ".join(f"{split} {splits.count(split)}" for split in DEFAULT_FRACTIONS)
+            say(f"divided    {len(rows)} photos without a split, by labels: {shares}", error=True)
         return splits
 
     def _warn_of_divided(self, splits):

@@ -127,3 +127,8 @@ def split_meant(name: str, splits: Sequence[str]) -> str:
         return name
     say(f"split      {others[0]!r} is read for {name!r}", error=True)
     return others[0]
+
+
+def split_of_single(split: str) -> str:
+    """What the split that a data set's only file is named by says: a training file is all there is, and is divided."""
+    return "" if split.casefold() in SYNONYMS[0] else split

@@ -11,7 +11,7 @@ from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_freque
 from msrn_tf.data.prepared import Prepared, find_prepared
 from msrn_tf.data.readers.azure import find_azure, open_azure
 from msrn_tf.data.readers.celeba import find_celeba, open_celeba
-from msrn_tf.data.readers.coco import find_coco_json, open_coco, open_coco_json
+from msrn_tf.data.readers.coco import find_coco, find_coco_json, open_coco, open_coco_json
 from msrn_tf.data.readers.cvat import find_cvat, open_cvat
 from msrn_tf.data.readers.fiftyone import find_fiftyone, open_fiftyone
 from msrn_tf.data.readers.huggingface import find_huggingface, open_huggingface
@@ -25,7 +25,7 @@ from msrn_tf.data.readers.rekognition import find_rekognition, open_rekognition
 from msrn_tf.data.readers.table import open_table, tables_in
 from msrn_tf.data.readers.tfds_reader import TFDSReader
 from msrn_tf.data.readers.vertex import find_vertex, open_vertex
-from msrn_tf.data.readers.voc import VOC, find_annotations, open_voc
+from msrn_tf.data.readers.voc import VOC, find_annotations, find_voc, open_voc
 from msrn_tf.data.readers.webdataset import find_webdataset, open_webdataset
 from msrn_tf.data.readers.yolo import find_yolo, open_yolo
 from msrn_tf.data.splits import check_split, split_meant
@@ -41,27 +41,28 @@ class Form:
         open: called with the folder and `FormOptions`; gives the reader.
         find: called with the folder; what of this form is there: paths, or none. None: it is not looked for.
         options: names of the `FormOptions` that it heeds.
-        is_general: bool. What it finds may be of a more special form: that is taken then.
+        rank: int. Of several forms that are found, those of the highest rank are: a table may be of a tool's form, and any
+            photos lie in folders.
     """
 
     open: Callable[[str, FormOptions], Reader]
     find: Callable[[str], Sequence[str]] | None = None
     options: Sequence[str] = ()
-    is_general: bool = False
+    rank: int = 2
 
 
 READERS = {
     "apparel": Form(lambda data_dir, _: LabelFolders(data_dir, APPAREL_LABELS, APPAREL_FRACTIONS)),
     "azure": Form(open_azure, find_azure),
     "celeba": Form(open_celeba, find_celeba),
-    "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014)),
-    "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017)),
+    "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014), lambda data_dir: find_coco(data_dir, 2014), rank=3),
+    "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017), lambda data_dir: find_coco(data_dir, 2017), rank=3),
     "coco_json": Form(lambda data_dir, _: open_coco_json(data_dir), find_coco_json),
     "csv": Form(open_table, options=TABLE_OPTIONS),
     "cvat": Form(open_cvat, find_cvat),
     "demo": Form(lambda _data_dir, _: Demo()),
     "fiftyone": Form(open_fiftyone, find_fiftyone),
-    "folder": Form(lambda data_dir, _: LabelFolders(data_dir), find_label_folders, is_general=True),
+    "folder": Form(lambda data_dir, _: LabelFolders(data_dir), find_label_folders, rank=0),
     "huggingface": Form(open_huggingface, find_huggingface, TABLE_OPTIONS),
     "label_studio": Form(open_label_studio, find_label_studio),
     "mmpretrain": Form(open_mmpretrain, find_mmpretrain),
@@ -70,11 +71,11 @@ READERS = {
     "paddleclas": Form(open_paddleclas, find_paddleclas),
     "prepared": Form(lambda data_dir, _: Prepared(data_dir), find_prepared),
     "rekognition": Form(open_rekognition, find_rekognition),
-    "table": Form(open_table, tables_in, TABLE_OPTIONS, is_general=True),
+    "table": Form(open_table, tables_in, TABLE_OPTIONS, rank=1),
     "vertex": Form(open_vertex, find_vertex),
     "voc": Form(open_voc, find_annotations),
-    "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007)),
-    "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012)),
+    "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007), lambda data_dir: find_voc(data_dir, 2007), rank=3),
+    "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012), lambda data_dir: find_voc(data_dir, 2012), rank=3),
     "webdataset": Form(open_webdataset, find_webdataset),
     "yolo": Form(open_yolo, find_yolo),
 }
@@ -124,9 +125,8 @@ def find_form(data_dir: str) -> str:
         UserError: of no form, or of several.
     """
     found = {name: paths for name, form in READERS.items() if form.find and (paths := form.find(data_dir))}
-    special = {name: paths for name, paths in found.items() if not READERS[name].is_general}
-    first = {"table": found["table"]} if "table" in found else found  # label folders are but folders
-    names = special or first
+    highest = max((READERS[name].rank for name in found), default=0)
+    names = {name: paths for name, paths in found.items() if READERS[name].rank == highest}
     if len(names) != 1:
         seen = " and ".join(f"{name} ({os.path.relpath(paths[0], data_dir)})" for name, paths in names.items())
         what = f"several forms of labels, {seen}" if seen else "labels in no form that is known"

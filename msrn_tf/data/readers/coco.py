@@ -26,6 +26,12 @@ LISTS = ("images", "annotations", "categories")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")
 
 
+def find_coco(data_dir: str, year: int) -> list[str]:
+    """COCO's own annotation files of a year in a folder."""
+    names = (f"instances_{split}{year}.json" for split in ("train", "val"))
+    return [path for name in names if os.path.isfile(path := os.path.join(data_dir, "annotations", name))]
+
+
 def open_coco(data_dir: str, year: int) -> "Coco":
     """COCO as it is unpacked: `annotations/instances_{train,val}{year}.json`, `train{year}/`, `val{year}/`."""
     paths = {

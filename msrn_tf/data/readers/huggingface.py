@@ -3,10 +3,9 @@
 import os
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import files_in
+from msrn_tf.data.label_files import files_in, one_a_split
 from msrn_tf.data.listing import ListedPhotos
 from msrn_tf.data.readers.table import open_tables
-from msrn_tf.data.splits import split_of_file
 from msrn_tf.errors import UserError
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -22,4 +21,4 @@ def open_huggingface(data_dir: str, options: FormOptions) -> ListedPhotos:
     files = find_huggingface(data_dir)
     if not files:
         raise UserError(f"`data_dir`={data_dir}: holds no {' or '.join(NAMES)}, beside the photos or in train/, …")
-    return open_tables(data_dir, {path: split_of_file(path, data_dir) for path in files}, options)
+    return open_tables(data_dir, one_a_split(files, data_dir, "metadata"), options)

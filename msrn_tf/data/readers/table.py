@@ -24,7 +24,7 @@ from msrn_tf.data.readers.table_columns import (
     with_policies,
 )
 from msrn_tf.data.readers.table_file import is_table_name, read_table, text_column
-from msrn_tf.data.splits import split_of_file
+from msrn_tf.data.splits import split_of_file, split_of_single
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label
@@ -52,7 +52,9 @@ def open_tables(data_dir: str, paths: dict[str, str], options: FormOptions) -> L
             table = _united(table, columns)
         part, what = (_listed if columns.are_lists else _in_columns)(table, columns, options, path)
         _say_unread(table, columns, path)
-        part.splits = _splits(table, columns.split, paths[path], path)
+        # A column says more than the name of the only file.
+        of_file = paths[path] if len(paths) > 1 or columns.split is None else ""
+        part.splits = _splits(table, columns.split, of_file, path)
         part.sources = [_below(path, data_dir)] * len(part.names)
         part.groups = None if columns.group is None else text_column(table, columns.group)
         shows = shows and columns.are_lists
@@ -81,7 +83,7 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
     else:
         paths = tables_in(data_dir)
     if len(paths) == 1 and (options.table or os.path.dirname(paths[0]) == data_dir.rstrip("/")):
-        return {paths[0]: ""}
+        return {paths[0]: split_of_single(split_of_file(paths[0], data_dir))}
     found = {path: split for path in paths if (split := split_of_file(path, data_dir))}
     if found and len(found) == len(paths) and len(set(found.values())) == len(found):
         return found

@@ -84,11 +84,21 @@ class VOC:
 
     @staticmethod
     def _find_root(data_dir, folder):
-        candidates = [data_dir, os.path.join(data_dir, folder), os.path.join(data_dir, "VOCdevkit", folder)]
-        for candidate in candidates:
+        for candidate in [data_dir, *_roots(data_dir, folder)]:
             if os.path.isdir(os.path.join(candidate, "JPEGImages")):
                 return candidate
         raise UserError(f"`data_dir`={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")
+
+
+def _roots(data_dir, folder):
+    return [os.path.join(data_dir, folder), os.path.join(data_dir, "VOCdevkit", folder)]
+
+
+def find_voc(data_dir: str, year: int) -> list[str]:
+    """The devkit's folder of a year below a folder, or that itself."""
+    own = [data_dir] if os.path.basename(os.path.abspath(data_dir)) == f"VOC{year}" else []
+    candidates = [*own, *_roots(data_dir, f"VOC{year}")]
+    return [path for path in candidates if os.path.isdir(os.path.join(path, "ImageSets", "Main"))]
 
 
 def marks_in(path: str) -> dict[str, int]:
