@@ -129,7 +129,7 @@ class TrainingInputs:
 def read_inputs(configs: Sequence[Any], goes_on: bool) -> TrainingInputs:
     """`TrainingInputs`, checked: what can be known at the start to be wrong is said before anything is computed."""
     data, model_config, _, run = configs
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
+    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split, form=data.form)
     training = read_split(reader, data.train_split, data.drop_unlabelled)
     validation = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else None
     check_positives(reader.labels, training, data.train_split)
