@@ -69,7 +69,9 @@ def main(data: DataConfig, config: CompareConfig) -> None:
         classifiers = {path: open_classifier(path, config.threads) for path in config.tflite}
     for path, classifier in classifiers.items():
         check_labels(path, classifier, model)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, config.split, corrections=data.corrections
+    )
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[: config.max_images or None]
     targets = examples.targets

@@ -59,7 +59,9 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     check_output("output" if config.output else "model", output)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, config.split, corrections=data.corrections
+    )
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     targets = examples.targets
     for state, word in ((1, "present"), (0, "absent")):

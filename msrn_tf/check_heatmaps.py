@@ -42,7 +42,9 @@ def main(data: DataConfig, config: CheckConfig) -> None:
         model = load_model(config.model)
     if not model.explains:
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, config.split, corrections=data.corrections
+    )
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]
     with ProgressBar("scoring", len(examples)) as bar:

@@ -11,10 +11,14 @@ from msrn_tf.choices import (
     MAX_PIXELS,
     MIXES,
     OPTIMIZERS,
+    POSITIVE_WEIGHTS,
+    SAMPLINGS,
     SCHEDULES,
     STRATEGIES,
     STRIDES,
+    SUSPECTS,
     TAP_POOLINGS,
+    UNLISTED_POLICIES,
 )
 from msrn_tf.command_line import option
 from msrn_tf.data.readers import DATASETS
@@ -37,6 +41,12 @@ class DataConfig:
         0, "leave out labels that fewer photos show of the split that is trained on or measured", low=0
     )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
+    corrections: str = option(
+        "",
+        "file of decisions on single labels, as the page of msrn_tf.check_labels saves it, that the data are read with",
+        may_change=True,  # what it changes in the training split is compared as data
+        path="input",
+    )
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
 
 
@@ -134,6 +144,33 @@ class OptimizationConfig:
     asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
     asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
     focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
+    unlisted: str = option(
+        "absent",
+        "labels that a training photo is not listed with: absent, unknown, or absent until their loss is large",
+        choices=UNLISTED_POLICIES,
+    )
+    suspects: str = option(
+        "reject",
+        "labels of a large loss, for --unlisted=suspect: left out of the loss (LL-R), or present in it (LL-Ct)",
+        choices=SUSPECTS,
+    )
+    suspect_growth: float = option(
+        0.2,
+        "percent of a batch's unlisted labels by which the suspects grow in each epoch after the first, for "
+        "--unlisted=suspect",
+        low=0.0,
+        high=100.0,
+    )
+    positive_weight: str = option(
+        "none",
+        "balanced: the loss of a present label counts as often as there are absent ones for each present one",
+        choices=POSITIVE_WEIGHTS,
+    )
+    sampling: str = option(
+        "shuffle",
+        "an epoch's photos: each once, or balanced: each label's as often as any other's, some of them several times",
+        choices=SAMPLINGS,
+    )
     ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
     ema_share: float = option(
         0.0,
@@ -244,6 +281,11 @@ def check_training(
         (
             data.cache_features and model.mixed_precision != "none",
             f"--cache_features: keeps float32; leave out --mixed_precision={model.mixed_precision}",
+        ),
+        (
+            optimization.unlisted == "suspect" and data.mix != "none",
+            f"--mix={data.mix}: does not go with --unlisted=suspect, which judges the labels of single photos; leave "
+            "one of them out",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

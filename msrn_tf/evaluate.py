@@ -56,7 +56,9 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     check_flags(config)
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
     check_batch_size(config.batch_size, strategy)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, config.split, corrections=data.corrections
+    )
     protocol = Protocol(
         data.dataset,
         config.split,

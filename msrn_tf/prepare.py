@@ -42,7 +42,9 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split, corrections=data.corrections
+    )
     splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
     plan = preparation.PreparationPlan(
         max_pixels=data.max_pixels,

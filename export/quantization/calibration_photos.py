@@ -83,7 +83,9 @@ def neighbour_correlation(pixels: np.ndarray) -> float:
 
 
 def _of_data_set(data, split, labels):
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, split)
+    reader = open_dataset(
+        data.dataset, data.data_dir, data.labels, data.min_photos, split, corrections=data.corrections
+    )
     examples = read_split(reader, split, data.drop_unlabelled)
     try:
         return _of_the_same_labels(examples, reader, labels)

@@ -4,10 +4,12 @@ import os
 from collections.abc import Sequence
 
 from msrn_tf.data.coco import open_coco, open_coco_json
+from msrn_tf.data.corrections import Corrections
 from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
 from msrn_tf.data.label_folders import APPAREL_FRACTIONS, APPAREL_LABELS, LabelFolders
+from msrn_tf.data.label_policies import Relabelled
 from msrn_tf.data.nuswide import open_nuswide
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.splits import check_split
@@ -34,7 +36,16 @@ TFDS = "tfds:"
 DATASETS = (*sorted(READERS), f"{TFDS}NAME")
 
 
-def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0, split: str = "train") -> Reader:
+def open_dataset(
+    name: str,
+    data_dir: str,
+    labels: str = "",
+    min_photos: int = 0,
+    split: str = "train",
+    *,
+    corrections: str = "",
+    unlisted: str = "absent",
+) -> Reader:
     """The reader of a data set.
 
     Args:
@@ -43,15 +54,20 @@ def open_dataset(name: str, data_dir: str, labels: str = "", min_photos: int = 0
         labels: which labels, in which order: a file with one a line, or names separated by commas. Empty: all.
         min_photos: labels that fewer photos of `split` show are left out.
         split: the split that is trained on or measured.
+        corrections: file of decisions on labels, see `data.corrections`. Empty: none.
+        unlisted: what it means in `split` that a label is not listed, see `data.label_policies`.
 
     Raises:
-        UserError: no such data set, folder or label, or a label that is no name.
+        UserError: no such data set, folder or label, a label that is no name, or corrections of other labels.
     """
     where = f"`dataset`={name}" + (f" `data_dir`={data_dir}" if data_dir else "")
     reader = _open(name, data_dir)
     for its_split in reader.splits:
         check_split(its_split, where)
     reader = with_clean_labels(reader, where)
+    if corrections or unlisted != "absent":
+        decisions = Corrections(corrections, reader.labels) if corrections else None
+        reader = Relabelled(reader, decisions, unlisted, split)
     if labels:
         reader = with_named_labels(reader, labels)
     return with_frequent_labels(reader, split, min_photos) if min_photos else reader
