@@ -6,6 +6,7 @@ pooling needs the maps' averages alone, which are 81 times smaller at 288 pixels
 
 import dataclasses
 import os
+import tempfile
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingD
 from msrn_tf.data.label_policies import with_unlisted
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.flagfile import expanded
-from msrn_tf.models.factory import create_model
+from msrn_tf.models.factory import create_model, load_model, save_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.training.batches import TrainingBatches
 from msrn_tf.training.feature_cache import FeatureCache
@@ -81,9 +82,17 @@ class Heads:
         if key not in self._kept:
             cache = FeatureCache(self.folder, model)
             training, _ = cache.open(self.training, augment=augment, training=True)
-            test, _ = cache.open(self.test, training=False)
+            test, _ = FeatureCache(self.folder, _loaded(model)).open(self.test, training=False)
             self._kept[key] = [_averaged(source) if averaged else source for source in (training, test)]
         return self._kept[key]
+
+
+def _loaded(model):
+    """The model as a file gives it, which `study.py` scores: feature maps are kept by what a backbone's config says."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        save_model(model, path)
+        return load_model(path)
 
 
 def _averaged(source):

@@ -80,7 +80,7 @@ class Corrections:
     def __init__(self, path: str, labels: Sequence[str]):
         self.path = path
         self._columns = {label: column for column, label in enumerate(labels)}
-        self.decisions = _without_repeats(path, _read(path))
+        self.decisions = read_decisions(path)
         self._check_labels(labels)
         self._of_photo: dict[str, list[Decision]] = {}
         for decision in self.decisions:
@@ -150,10 +150,14 @@ def corrections_text(decisions: Iterable[Decision]) -> str:
     return file.getvalue()
 
 
-def _without_repeats(path, decisions):
-    """Each photo's label once. Raises `UserError` where two decisions on one contradict each other."""
-    first: dict[tuple[str, str], Decision] = {}
-    for decision in decisions:
+def read_decisions(path: str) -> list[Decision]:
+    """The decisions of a file, each photo's label once.
+
+    Raises:
+        UserError: it is no such file, or two decisions on one label of a photo contradict each other.
+    """
+    first = {}
+    for decision in _read(path):
         before = first.setdefault((decision.photo, decision.label), decision)
         if before.decision != decision.decision:
             raise UserError(
