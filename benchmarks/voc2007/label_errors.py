@@ -10,6 +10,7 @@ average pooling, frozen MobileNetV2, 288 pixels) are trained on the labels as th
 
 import csv
 import dataclasses
+import json
 import os
 
 import numpy as np
@@ -46,27 +47,51 @@ def main(config):
     reader = open_dataset("voc2007", config.voc)
     training, test = read_split(reader, SPLIT), read_split(reader, "test")
     heads = Heads(os.path.join(config.runs, "features"), reader.labels, training, test)
-    rows = []
-    for seed in config.seeds:
-        folder = os.path.join(config.runs, "label_errors", f"seed{seed}")
+    results = [result_of(heads, seed, config) for seed in config.seeds]
+    if not results:
+        raise UserError("--seeds: is empty; give a run's seed")
+    print_means(results)
+
+
+def result_of(heads, seed, config):
+    """What a seed's run found, a dict; one that is there already is read."""
+    folder = os.path.join(config.runs, "label_errors", f"seed{seed}")
+    path = os.path.join(folder, "result.json")
+    if not os.path.exists(path):
         os.makedirs(os.path.join(folder, DATA), exist_ok=True)
-        flips = drawn_flips(training.targets, config.flipped, seed)
-        wrong = training.with_targets(np.where(flips, 1 - training.targets, training.targets))
-        write_table(os.path.join(folder, DATA, "labels.csv"), reader.labels, {SPLIT: wrong})
-        suspects = find_suspects(folder, int(flips.sum()), seed, config)
-        found = np.array([flips[place] for place in places(suspects, wrong.ids, reader.labels)])
-        print_curve(found, flips, training.targets, seed)
-        truth = [training.targets[place] for place in places(suspects, wrong.ids, reader.labels)]
-        answers = {"corrected": truth, "as suggested": [STATES[row["suggestion"]] for row in suspects]}
-        targets = {"as they were": training.targets, "flipped": wrong.targets}
-        for name, decisions in answers.items():
-            targets[name] = corrected(folder, name, suspects, decisions)
-        (variant,) = select("single_positive", ["gap, all labels"])
-        rows.append([mean_average_precision(heads, variant, seed, targets[name]) for name in targets])
-        print(
-            f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(targets, rows[-1], strict=True))
-        )
-    print_means(list(targets), np.array(rows))
+        result = _run(heads, folder, seed, config)
+        with replacing(path) as file:
+            json.dump(result, file)
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _run(heads, folder, seed, config):
+    truth, labels = heads.training.targets, heads.labels
+    flips = drawn_flips(truth, config.flipped, seed)
+    wrong = heads.training.with_targets(np.where(flips, 1 - truth, truth))
+    write_table(os.path.join(folder, DATA, "labels.csv"), labels, {SPLIT: wrong})
+    suspects = find_suspects(folder, int(flips.sum()), seed, config)
+    where = places(suspects, wrong.ids, labels)
+    known, found = int((truth >= 0).sum()), np.array([flips[place] for place in where])
+    targets = {
+        "as they were": truth,
+        "flipped": wrong.targets,
+        "corrected": corrected(folder, "corrected", suspects, [truth[place] for place in where]),
+        "as suggested": corrected(folder, "as suggested", suspects, [STATES[row["suggestion"]] for row in suspects]),
+    }
+    (variant,) = select("single_positive", ["gap, all labels"])
+    hits = {f"{step:.0%}": int(found[: round(step * known)].sum()) for step in STEPS}
+    result = {
+        "known": known,
+        "flips": int(flips.sum()),
+        "of present": int((flips & (truth == 1)).sum()),
+        "looked at": {f"{step:.0%}": min(round(step * known), len(found)) for step in STEPS},
+        "hits": hits,
+        "mAP": {name: mean_average_precision(heads, variant, seed, value) for name, value in targets.items()},
+    }
+    print(f"seed {seed}: {result}", flush=True)
+    return result
 
 
 def drawn_flips(targets, part, seed):
@@ -113,18 +138,6 @@ def places(suspects, ids, labels):
     return [(rows[row["photo"]], labels.index(row["label"])) for row in suspects]
 
 
-def print_curve(found, flips, targets, seed):
-    known = int((targets >= 0).sum())
-    print(
-        f"seed {seed}: {flips.sum()} of {known} labels flipped, {(flips & (targets == 1)).sum()} of them were present"
-    )
-    print("| looked at | flipped of those | of all flips |\n|---|---|---|")
-    for step in STEPS:
-        count = min(round(step * known), len(found))
-        hits = int(found[:count].sum())
-        print(f"| {step:.0%} | {hits / count:.1%} | {hits / flips.sum():.1%} |", flush=True)
-
-
 def corrected(folder, name, suspects, decisions):
     """Targets of the table read with a file of these decisions."""
     path = os.path.join(folder, f"{name.replace(' ', '_')}.csv")
@@ -142,14 +155,27 @@ def mean_average_precision(heads, variant, seed, targets):
     return evaluate_scores(scores, heads.test.targets, heads.labels, np.full(len(heads.labels), 0.5))["mAP"]
 
 
-def print_means(names, rows):
-    if len(rows) == 0:
-        raise UserError("--seeds: is empty; give a run's seed")
-    means, spreads = rows.mean(axis=0), rows.std(axis=0, ddof=1) if len(rows) > 1 else np.zeros(len(names))
-    print("| trained on labels | mAP on test | of the loss won back |\n|---|---|---|")
-    for name, mean, spread in zip(names, means, spreads, strict=True):
-        won = "" if name in names[:2] else f"{(mean - means[1]) / (means[0] - means[1]):.0%}"
-        print(f"| {name} | {mean:.2f} ± {spread:.2f} | {won} |")
+def print_means(results):
+    for result in results:
+        print(f"{result['flips']} of {result['known']} labels flipped, {result['of present']} of them were present")
+    print("\n| looked at | flipped of those | of all flips |\n|---|---|---|")
+    for step in results[0]["hits"]:
+        right = [result["hits"][step] / result["looked at"][step] for result in results]
+        found = [result["hits"][step] / result["flips"] for result in results]
+        print(f"| {step} | {percent(right)} | {percent(found)} |")
+    maps = np.array([list(result["mAP"].values()) for result in results])
+    spreads = maps.std(axis=0, ddof=1) if len(maps) > 1 else np.zeros(maps.shape[1])
+    won = (maps - maps[:, 1:2]) / (maps[:, :1] - maps[:, 1:2])
+    print("\n| trained on labels | mAP on test | won back of the loss |\n|---|---|---|")
+    for column, name in enumerate(results[0]["mAP"]):
+        back = percent(won[:, column]) if column > 1 else ""
+        print(f"| {name} | {maps[:, column].mean():.2f} ± {spreads[column]:.2f} | {back} |")
+
+
+def percent(values):
+    """The mean, and of several the smallest and the largest."""
+    between = f" ({min(values):.0%}–{max(values):.0%})" if len(values) > 1 else ""
+    return f"{np.mean(values):.0%}{between}"
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@
   }
 
   function keep() {
-    unsaved = true;
     try {
       localStorage.setItem(key, JSON.stringify(decisions));
-    } catch { /* saving the file is left */ }
+    } catch {
+      unsaved = true;
+    }
   }
 
   function show() {
