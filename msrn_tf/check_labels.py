@@ -172,9 +172,9 @@ def print_suspects(questions: Sequence[Question], labels: Sequence[str], targets
     table = Table("label", "present", "may be wrong", "absent", "may be missing", "unknown")
     for column in table.columns[1:]:
         column.justify = "right"
-    for column, label in enumerate(labels):
-        present, absent, unknown = ((targets[:, column] == state).sum() for state in (1, 0, UNKNOWN))
-        table.add_row(label, str(present), str(counts[label, 1]), str(absent), str(counts[label, 0]), str(unknown))
+    for label, states in zip(labels, targets.T, strict=True):
+        present, absent, unknown = (str((states == state).sum()) for state in (1, 0, UNKNOWN))
+        table.add_row(label, present, str(counts[label, 1]), absent, str(counts[label, 0]), unknown)
     print_table(table)
     known = int((targets != UNKNOWN).sum())
     say(

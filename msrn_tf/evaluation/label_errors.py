@@ -58,7 +58,7 @@ def fold_numbers(labels: Sequence[str], targets: np.ndarray, folds: int, seed: i
     for state, word in ((PRESENT, "present"), (ABSENT, "absent")):
         counts = (targets == state).sum(axis=0)
         if (counts < folds).any():
-            few = [f"{labels[c]} ({counts[c]})" for c in np.flatnonzero(counts < folds)]
+            few = [f"{label} ({count})" for label, count in zip(labels, counts, strict=True) if count < folds]
             more = f" and {len(few) - 10} more" if len(few) > 10 else ""
             raise UserError(
                 f"`folds`={folds}: labels that are known to be {word} in fewer photos cannot be checked: "
