@@ -17,7 +17,7 @@ from msrn_tf.data.audit import audit
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.prepared import Prepared
-from msrn_tf.data.readers import open_dataset, read_examples
+from msrn_tf.data.readers import read_examples
 from msrn_tf.data.splits import split_meant
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
@@ -55,7 +55,7 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split, form=data.form)
+    reader = data.open(config.train_split)
     config = dataclasses.replace(config, train_split=split_meant(config.train_split, reader.splits))
     splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
     if config.leave_out:

@@ -4,10 +4,12 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
+from msrn_tf.data.corrections import Corrections
 from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.form_options import TABLE_OPTIONS, FormOptions
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
+from msrn_tf.data.label_policies import Relabelled
 from msrn_tf.data.prepared import Prepared, find_prepared
 from msrn_tf.data.readers.azure import find_azure, open_azure
 from msrn_tf.data.readers.celeba import find_celeba, open_celeba
@@ -94,6 +96,8 @@ def open_dataset(
     split: str = "train",
     *,
     form: FormOptions = AS_FOUND_OUT,
+    corrections: str = "",
+    unlisted: str = "absent",
 ) -> Reader:
     """The reader of a data set.
 
@@ -104,6 +108,8 @@ def open_dataset(
         min_photos: labels that fewer photos of `split` show are left out.
         split: the split that is trained on or measured.
         form: what a person says of the form of the files.
+        corrections: file of decisions on labels, see `data.corrections`. Empty: none.
+        unlisted: what it means in `split` that a label is not listed, see `data.label_policies`.
 
     Raises:
         UserError: no such data set, folder or label, a label that is no name, or an option that the form does not heed.
@@ -113,6 +119,9 @@ def open_dataset(
     for its_split in reader.splits:
         check_split(its_split, where)
     reader = with_clean_labels(reader, where)
+    if corrections or unlisted != "absent":
+        decisions = Corrections(corrections, reader.labels) if corrections else None
+        reader = Relabelled(reader, decisions, unlisted, split_meant(split, reader.splits))
     if labels:
         reader = with_named_labels(reader, labels)
     return with_frequent_labels(reader, split_meant(split, reader.splits), min_photos) if min_photos else reader
