@@ -43,8 +43,8 @@ class Form:
         open: called with the folder and `FormOptions`; gives the reader.
         find: called with the folder; what of this form is there: paths, or none. None: it is not looked for.
         options: names of the `FormOptions` that it heeds.
-        rank: int. Of several forms that are found, those of the highest rank are: a table may be of a tool's form, and
-            any photos lie in folders.
+        rank: int. Of several forms that are found, that of the highest rank is taken: a table may be a tool's, and any
+            photos lie in folders.
     """
 
     open: Callable[[str, FormOptions], Reader]
