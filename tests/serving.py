@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import shutil
+import socket
 import sys
 import tempfile
 
@@ -15,8 +16,9 @@ from google.protobuf import text_format
 
 from export.inference_model import inference_model
 from export.saved_model import find_versions, write_saved_model
-from export.serve import ServeConfig, Server
 from export.serving.configuration import model_server_config
+from export.serving.serve_config import ServeConfig
+from export.serving.server import Server
 from msrn_tf.config import ModelConfig
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.label_graph import LabelGraph
@@ -93,10 +95,17 @@ def write_doubles(base_path, version, work=0):
     os.rename(writing, os.path.join(base_path, str(version)))
 
 
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def running_server(base_path="", **options):
-    """(server, `host:port`) of an embedded server."""
-    server = Server(ServeConfig(model_base_path=str(base_path), port=0, **options))
+    """(server, `host:port`) of an embedded server, without REST unless `rest_port` is given."""
+    server = Server(ServeConfig(**{"model_base_path": str(base_path), "port": 0, "rest_port": 0} | options))
     port = server.start()
     try:
         yield server, f"localhost:{port}"

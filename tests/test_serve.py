@@ -32,8 +32,9 @@ from test_decoding import READABLE
 
 from export import client as client_command
 from export.client import Client, ServingFailure, ask
-from export.serve import ServeConfig, Server
 from export.serving.batching import Batcher, BatchingOptions
+from export.serving.serve_config import ServeConfig
+from export.serving.server import Server
 from export.serving.serving_error import ServingError
 from export.serving.warm_up import predict_request
 from msrn_tf.errors import UserError
@@ -352,7 +353,7 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     base = tmp_path / "msrn"
     base.mkdir()
     write_doubles(str(base), 1, work=200)
-    process = Running("export.serve", f"--model_base_path={base}", "--port=0", "--log_requests")
+    process = Running("export.serve", f"--model_base_path={base}", "--port=0", "--rest_port=0", "--log_requests")
     process.wait_for(lambda: "serving on" in process.stdout())
     address = "localhost:" + process.stdout().rpartition(":")[2].strip()
     answered, refused, wrong = [], [], []
@@ -555,8 +556,8 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"--port={port}: .* is another server there"):
-            Server(ServeConfig(port=port, model_base_path=str(doubles))).start()
+        with pytest.raises(UserError, match=f"`port`={port}: .* is another server there"):
+            Server(ServeConfig(rest_port=0, port=port, model_base_path=str(doubles))).start()
     nonsense = tmp_path / "x.config"
     nonsense.write_text("nonsense {")
     for flags, words in (
@@ -565,4 +566,4 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is no SSLConfig"),
     ):
         with pytest.raises(UserError, match=words):
-            Server(ServeConfig(port=0, **flags)).start()
+            Server(ServeConfig(port=0, rest_port=0, **flags)).start()

@@ -47,7 +47,7 @@ def address(tmp_path_factory):
     for version in (1, 2):
         (base / str(version)).symlink_to(exported_once()[1])
     config = write_model_config(str(base), str(base))
-    with running_server(model_config_file=config) as (_, address):
+    with running_server(model_config_file=config, reload_folder=(str(base),)) as (_, address):
         yield address
 
 
