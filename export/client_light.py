@@ -12,14 +12,10 @@ The messages are described here as far as the client needs them, with the field 
 TF-Serving's `.proto` files: they have not changed since the first release.
 """
 
-import argparse
-import asyncio
 import base64
 import json
 import os
 import random
-import socket
-import ssl
 import struct
 import sys
 import time
@@ -119,19 +115,17 @@ class BaseClient:
             except ServingFailure as failure:
                 pause = wait * random.uniform(0.5, 1.0)  # clients that failed together do not come back together
                 if failure.code not in RETRIED or attempt == self._retries or time.monotonic() + pause > until:
-                    why = self._why_unavailable() if failure.code in ("UNAVAILABLE", "CANCELLED") else ""
-                    raise ServingFailure(
-                        f"`address`={self.address}: {self.model_name} gave no answer ({failure.code}: {why or failure})",
-                        failure.code,
-                    ) from failure
+                    why = self._why_unavailable() if failure.code == "UNAVAILABLE" else ""
+                    sentence = f"{self.model_name} gave no answer ({failure.code}: {why or failure})"
+                    raise ServingFailure(f"`address`={self.address}: {sentence}", failure.code) from failure
                 time.sleep(pause)
                 wait *= 2
         raise AssertionError("not reached")
 
-    async def predict_async(
-        self, photos: Sequence[bytes], signature: str = "serving_default"
-    ) -> dict[str, np.ndarray]:
+    async def predict_async(self, photos: Sequence[bytes], signature: str = "serving_default") -> dict[str, np.ndarray]:
         """As `predict`, for an event loop, which goes on meanwhile: a thread of its executor waits."""
+        import asyncio
+
         return await asyncio.to_thread(self.predict, photos, signature)
 
     def is_ready(self) -> bool:
@@ -143,7 +137,11 @@ class BaseClient:
 
     def _why_unavailable(self):
         """What a connection of our own tells: for gRPC and HTTP, whatever fails is a refused or a closed one."""
+        import socket
+        import ssl
+
         host, _, port = self.address.rpartition(":")
+        host = host.strip("[]") or "localhost"
         context = ssl.create_default_context()
         context.set_alpn_protocols(["h2", "http/1.1"])
         if not self._ca_certificate:
@@ -153,12 +151,11 @@ class BaseClient:
                 context.load_verify_locations(self._ca_certificate)
             if self._certificate:
                 context.load_cert_chain(self._certificate, self._key)
-            with socket.create_connection((host.strip("[]") or "localhost", int(port)), SECONDS_TO_ASK_WHY) as plain:
-                with context.wrap_socket(plain, server_hostname=host.strip("[]") or "localhost") as encrypted:
-                    if not self._ca_certificate:
-                        return "the server speaks TLS; give `ca_certificate`"
-                    encrypted.settimeout(SECONDS_TO_ASK_WHY)
-                    encrypted.recv(1)  # a server says what it thinks of a client's certificate after the handshake
+            plain = socket.create_connection((host, int(port)), SECONDS_TO_ASK_WHY)
+            with plain, context.wrap_socket(plain, server_hostname=host) as encrypted:
+                if not self._ca_certificate:
+                    return "the server speaks TLS; give `ca_certificate`"
+                encrypted.recv(1)  # a server says what it thinks of a client's certificate after the handshake
         except ssl.SSLCertVerificationError as error:
             return f"`ca_certificate`={self._ca_certificate} does not vouch for the server: {error.verify_message}"
         except ssl.SSLError as error:
@@ -362,6 +359,8 @@ def _content(path):
 
 
 def _arguments():
+    import argparse
+
     parser = argparse.ArgumentParser(description="Asks a server what is in photos.")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, GIF or BMP")
     parser.add_argument("--rest", action="store_true", help="by REST, not by gRPC")
@@ -395,10 +394,13 @@ def main() -> int:
                     continue
                 scores = dict(zip(outputs["labels"][0], map(float, outputs["scores"][0]), strict=True))
                 shown = [label for label, present in zip(scores, outputs["is_present"][0], strict=True) if present]
-                sys.stdout.write(json.dumps({"photo": path, "present": shown, "scores": scores}) + "\n")
-                for number, values in enumerate(attention_maps(outputs, 0).values() if heatmaps else ()):
+                written = {}
+                for number, (label, values) in enumerate(attention_maps(outputs, 0).items() if heatmaps else ()):
                     name = os.path.splitext(os.path.basename(path))[0]
-                    write_png(os.path.join(heatmaps, f"{name}-{number}.png"), values)
+                    written[label] = os.path.join(heatmaps, f"{name}-{number}.png")
+                    write_png(written[label], values)
+                line = {"photo": path, "present": shown, "scores": scores} | ({"heatmaps": written} if heatmaps else {})
+                sys.stdout.write(json.dumps(line) + "\n")
     except (ServingFailure, OSError) as error:
         text = str(error).replace("`", "")
         sys.stderr.write("error: " + "".join(c if c.isprintable() else " " for c in text) + "\n")

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from processes import Running
 from running import assert_refused, command
-from serving import LABELS, exported_once, pixels_of, running_server, write_doubles
+from serving import LABELS, exported_once, free_port, pixels_of, running_server, write_doubles
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
@@ -31,7 +31,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from test_decoding import READABLE
 
 from export import client as client_command
-from export.client import Client, ServingFailure, ask
+from export.client import ask
+from export.client_light import Client, RestClient, ServingFailure
 from export.serving.batching import Batcher, BatchingOptions
 from export.serving.serve_config import ServeConfig
 from export.serving.server import Server
@@ -225,8 +226,9 @@ def test_one_corrupt_photo_in_a_dynamic_batch_leaves_the_others_alone(server):
 
 def test_no_server_and_no_model_are_one_sentence(server, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PHOTO)
-    run = command("export.client", "--address=localhost:1", "--retries=1", tmp_path / "a.jpg")
-    assert_refused(run, "--address=localhost:1", "UNAVAILABLE")
+    for flags in ([], ["--rest"]):
+        run = command("export.client", "--address=localhost:1", "--retries=1", *flags, tmp_path / "a.jpg")
+        assert_refused(run, "--address=localhost:1", "UNAVAILABLE: nobody listens there")
     run = command("export.client", "--client_key=x", "--client_certificate=y", tmp_path / "a.jpg")
     assert_refused(run, "needs --ca_certificate")
     with Client(server[1], "nobody", retries=0) as client:
@@ -241,11 +243,11 @@ def test_what_was_answered_before_a_failure_is_printed(monkeypatch, capsys, tmp_
 
     def first_only(client, paths, heatmaps):
         if "b.jpg" in paths[0]:
-            raise ServingFailure("no answer")
+            raise ServingFailure("no answer", "UNAVAILABLE")
         return [Prediction(paths[0], ["cat"], [0.9], ["cat"])], []
 
     monkeypatch.setattr(client_command, "ask", first_only)
-    with pytest.raises(ServingFailure):
+    with pytest.raises(UserError, match="no answer"):
         client_command.main([str(tmp_path)], client_command.ClientConfig(batch_size=1, json=True))
     assert json.loads(capsys.readouterr().out)["photo"] == str(tmp_path / "a.jpg")
 
@@ -326,7 +328,8 @@ def config_of(base, versions=(), labels=(), name="msrn"):
 
 
 def test_a_configuration_that_cannot_be_served_is_refused_and_what_was_served_goes_on(doubles):
-    with running_server(doubles, poll_seconds=100) as (server, address), grpc.insecure_channel(address) as channel:
+    options = {"poll_seconds": 100, "reload_folder": (str(doubles),)}
+    with running_server(doubles, **options) as (server, address), grpc.insecure_channel(address) as channel:
         write_doubles(str(doubles), 2)
         reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
 
@@ -449,15 +452,16 @@ def test_overload_is_refused_and_then_forgotten(tmp_path):
         assert one(0) == "OK"
 
 
-def test_the_client_comes_back_after_a_refusal():
-    """A server that is busy for the first two requests: the third answer counts, after waits that double."""
+@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED])
+def test_the_client_comes_back_after_a_refusal(code):
+    """A server that is busy, or ends, for the first two requests: the third counts, after waits that double."""
     times = []
 
     class Busy(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):
             times.append(time.monotonic())
             if len(times) < 3:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+                context.abort(code, "another time")
             return predict_pb2.PredictResponse()
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
@@ -469,7 +473,7 @@ def test_the_client_comes_back_after_a_refusal():
             assert client.predict([PHOTO]) == {}
         assert len(times) == 3 and times[2] - times[1] >= 0.1 and times[1] - times[0] >= 0.05
         times.clear()
-        with Client(f"localhost:{port}", "msrn", retries=1) as client, pytest.raises(ServingFailure, match="EXHAUSTED"):
+        with Client(f"localhost:{port}", "msrn", retries=1) as client, pytest.raises(ServingFailure, match=code.name):
             client.predict([PHOTO])
     finally:
         server.stop(None)
@@ -541,13 +545,30 @@ def test_tls_with_and_without_a_client_certificate(doubles, certificates, tmp_pa
     (tmp_path / "ssl.config").write_text(text + f"client_verify: {str(verify).lower()}\n")
     ca = certificates["ca.pem"].encode()
     known = grpc.ssl_channel_credentials(ca, certificates["client.key"].encode(), certificates["client.pem"].encode())
-    with running_server(doubles, ssl_config=str(tmp_path / "ssl.config")) as (_, address):
+    rest_port = free_port()
+    with running_server(doubles, ssl_config=str(tmp_path / "ssl.config"), rest_port=rest_port) as (_, address):
         with grpc.secure_channel(address, known) as channel:
             assert double(channel, 5.0) == (1, 10.0)
-        with Client(address, "msrn", deadline=5) as client:  # not without TLS
+        with Client(address, "msrn", deadline=5, retries=1) as client:  # not without TLS
             assert not client.is_ready()
-        with Client(address, "msrn", credentials=grpc.ssl_channel_credentials(ca)) as client:
-            assert client.is_ready() is not verify
+            with pytest.raises(ServingFailure, match="UNAVAILABLE: the server speaks TLS"):
+                client.predict([PHOTO])
+        folder = certificates["folder"]
+        ca_certificate = str(folder / "ca.pem")
+        own = {"client_certificate": str(folder / "client.pem"), "client_key": str(folder / "client.key")}
+        for kind, where in ((Client, address), (RestClient, f"localhost:{rest_port}")):
+            with kind(where, "msrn", ca_certificate=ca_certificate, retries=0) as client:
+                assert client.is_ready() is not verify
+                if verify:
+                    with pytest.raises(ServingFailure, match="UNAVAILABLE: the server asks for a client's certificate"):
+                        client.predict([PHOTO])
+            with kind(where, "msrn", ca_certificate=ca_certificate, **own) as client:
+                assert client.is_ready()
+            with (
+                kind(where, "msrn", ca_certificate=str(folder / "client.pem"), retries=0) as client,
+                pytest.raises(ServingFailure, match="does not vouch for the server"),
+            ):
+                client.predict([PHOTO])
 
 
 def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):

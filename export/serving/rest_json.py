@@ -329,13 +329,17 @@ def _text_of(content):
 
 
 def _short(array):
-    """float32 as the float64 of its first nine digits, which tell it from its neighbours: 0.2, not 0.20000000298."""
+    """float32 as float64 of six digits where they tell it, as TF-Serving does, else nine: 0.2, not 0.20000000298."""
     wide = array.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        digits = 8 - np.floor(np.log10(np.abs(wide)))
-        scale = 10.0**digits
-        rounded = np.rint(wide * scale) / scale
-    return np.where((digits >= 0) & (digits <= 22), rounded, wide)  # powers of ten that float64 holds exactly
+    with np.errstate(all="ignore"):
+        exponent = np.floor(np.log10(np.abs(wide)))
+        for digits in (9, 6):  # nine tell any two apart
+            places = digits - 1 - exponent
+            scale = 10.0**places
+            rounded = np.rint(wide * scale) / scale
+            is_same = (rounded.astype(np.float32) == array) & (places >= 0) & (places <= 22)  # 10^22 is exact yet
+            wide = np.where(is_same, rounded, wide)
+    return wide
 
 
 def _shown(value):
