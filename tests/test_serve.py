@@ -15,6 +15,7 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -79,6 +80,12 @@ def double(channel, value, **options):
     request = predict_request("msrn", "", {"x": np.array([value], np.float32)})
     response = predict(request, **{"timeout": 60} | options)
     return response.model_spec.version.value, float(tf.make_ndarray(response.outputs["y"])[0])
+
+
+def double_by_rest(session, port, value):
+    """The same by REST; raises `KeyError` where it is refused."""
+    answer = session.post(f"http://localhost:{port}/v1/models/msrn:predict", json={"instances": [value]}, timeout=60)
+    return answer.json()["predictions"][0]
 
 
 # Batching
@@ -254,7 +261,7 @@ def test_what_was_answered_before_a_failure_is_printed(monkeypatch, capsys, tmp_
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.slow)])
 def test_three_versions_change_under_load_without_a_failed_request(doubles, seconds):
-    stop, failures, seen, answered = threading.Event(), [], set(), []
+    stop, failures, seen, answered, by_rest = threading.Event(), [], set(), [], []
 
     def load(address):
         with grpc.insecure_channel(address) as channel:
@@ -267,8 +274,19 @@ def test_three_versions_change_under_load_without_a_failed_request(doubles, seco
                     failures.append(error.details())
                 time.sleep(0.005)  # the server shares this process
 
-    with running_server(doubles, poll_seconds=0.05) as (server, address):
-        threads = [threading.Thread(target=load, args=(address,)) for _ in range(4)]
+    def load_rest(port):
+        with requests.Session() as session:
+            while not stop.is_set():
+                try:
+                    by_rest.append(double_by_rest(session, port, 21.0))
+                except (requests.RequestException, KeyError) as error:
+                    failures.append(repr(error))
+                time.sleep(0.005)
+
+    rest_port = free_port()
+    with running_server(doubles, poll_seconds=0.05, rest_port=rest_port) as (server, address):
+        threads = [threading.Thread(target=load, args=(address,)) for _ in range(2)]
+        threads += [threading.Thread(target=load_rest, args=(rest_port,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for version in (2, 3, 4):
@@ -283,6 +301,7 @@ def test_three_versions_change_under_load_without_a_failed_request(doubles, seco
             thread.join()
         available = server.manager._models["msrn"].available()
     assert failures == [] and seen == {1, 2, 3, 4} and available == [4] and set(answered) == {42.0}
+    assert set(by_rest) == {42.0}
 
 
 @pytest.mark.slow
@@ -356,7 +375,9 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     base = tmp_path / "msrn"
     base.mkdir()
     write_doubles(str(base), 1, work=200)
-    process = Running("export.serve", f"--model_base_path={base}", "--port=0", "--rest_port=0", "--log_requests")
+    rest_port = free_port()
+    ports = ("--port=0", f"--rest_port={rest_port}")
+    process = Running("export.serve", f"--model_base_path={base}", *ports, "--log_requests")
     process.wait_for(lambda: "serving on" in process.stdout())
     address = "localhost:" + process.stdout().rpartition(":")[2].strip()
     answered, refused, wrong = [], [], []
@@ -370,7 +391,15 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
                     # Refused before it was accepted; anything else would be a request that was lost.
                     (refused if error.code() is grpc.StatusCode.UNAVAILABLE else wrong).append(error.details())
 
-    threads = [threading.Thread(target=load) for _ in range(6)]
+    def load_rest():
+        with requests.Session() as session:
+            while not refused:
+                try:
+                    answered.append(double_by_rest(session, rest_port, 3.0))
+                except (requests.RequestException, KeyError):  # an answer that was lost is in the log below
+                    return
+
+    threads = [threading.Thread(target=load) for _ in range(4)] + [threading.Thread(target=load_rest) for _ in range(3)]
     for thread in threads:
         thread.start()
     process.wait_for(lambda: len(answered) >= 20)
