@@ -72,6 +72,7 @@ class CachedFeatureMaps:
         shard: tuple[int, int] = (0, 1),
         sources: np.ndarray | None = None,
     ) -> tf.data.Dataset:
+        """As `BatchSource.training_batches`."""
         rows, positions = epoch_rows(len(self.examples), batch_size, seed, epoch, first_batch, shard, sources)
         augment = make_augmentation(self.augment)
 
@@ -92,14 +93,17 @@ class CachedFeatureMaps:
         return self._batches(filled, variants, batch_size // shard[1], known=positions < len(rows))
 
     def feature_maps(self, model: MultiLabelClassifier) -> Callable[..., list]:  # noqa: ARG002 - as `BatchSource`
+        """As `BatchSource`: a batch is its feature maps."""
         return _as_they_are
 
     def resized(self, image_size: int) -> Self:
+        """As `BatchSource`. Raises `ValueError` for another size than the maps were computed at."""
         if image_size != self.image_size:
             raise ValueError(f"the maps are of {self.image_size} pixels. Received: image_size={image_size}")
         return self
 
     def why_not_decoded(self, row: int) -> str | None:
+        """As `BatchSource`."""
         return why_not_decoded(self.examples[row], self.max_pixels) if row in self.undecodable else None
 
     def _batches(self, rows, variants, size, known=None):

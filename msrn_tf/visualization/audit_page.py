@@ -136,7 +136,8 @@ def _picture(draw, description, *arguments):
 
 
 def _drawn(draw, theme, arguments):
-    with matplotlib.rc_context(dict.fromkeys(INKED, theme["ink"])):
+    inks: dict[Any, str] = dict.fromkeys(INKED, theme["ink"])
+    with matplotlib.rc_context(inks):
         figure = Figure(facecolor=theme["paper"])
         draw(figure, *arguments)
         file = io.BytesIO()
