@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from export.serving import grpc_services
 from export.serving.admission import Admission, Arrivals
 from export.serving.limits import RequestLimits
 from export.serving.log import JsonLines
@@ -306,6 +307,19 @@ def test_clients_that_do_not_finish_shut_nobody_out_and_do_not_keep_the_server_f
     end_checks()
     channel.close()
     health.close()
+
+
+def test_the_oldest_unfinished_calls_make_room(doubles, monkeypatch):
+    monkeypatch.setattr(grpc_services, "MOST_UNFINISHED", 5)
+    with running_server(doubles) as (_, address):
+        channel, calls, end = half_open(address, 8)
+        codes = [call.code() for call in calls[:3]]  # each waits until the call has ended
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+        with grpc.insecure_channel(address, OWN_CONNECTION) as other:
+            assert double(other, 1.0, timeout=60) == [2.0]
+        assert sum(call.done() for call in calls) == 4  # one more for the call that was answered
+        end()
+        channel.close()
 
 
 def test_what_does_not_arrive_in_time_is_given_up(doubles):

@@ -25,7 +25,7 @@ class Admission:
     """
 
     def __init__(self, max_bytes: int):
-        self._max_bytes, self._bytes, self._inside, self._is_closed = max_bytes, 0, 0, False
+        self._max_bytes, self._bytes, self._inside, self._sending, self._is_closed = max_bytes, 0, 0, 0, False
         self._nobody_inside = asyncio.Event()
 
     @property
@@ -62,14 +62,27 @@ class Admission:
             yield
         finally:
             self._inside -= 1
-            if not self._inside:
-                self._nobody_inside.set()
+            self._tell_when_nobody_is_left()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around an answer's way out, and what comes before: `close` waits for it too."""
+        self._sending += 1
+        try:
+            yield
+        finally:
+            self._sending -= 1
+            self._tell_when_nobody_is_left()
+
+    def _tell_when_nobody_is_left(self):
+        if not self._inside and not self._sending:
+            self._nobody_inside.set()
 
     async def close(self, seconds: float) -> int:
         """Refuses new requests and waits, at most `seconds`, for those inside; how many of them are still there."""
         self._is_closed = True
         self._nobody_inside.clear()
-        if self._inside:
+        if self._inside or self._sending:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nobody_inside.wait(), seconds)
         await asyncio.sleep(min(SECONDS_OF_REFUSAL, seconds))

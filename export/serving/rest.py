@@ -4,6 +4,7 @@ The same `Answering` and `ModelManager` as gRPC's: one door, one queue, the same
 """
 
 import asyncio
+import contextlib
 import re
 import ssl
 import urllib.parse
@@ -161,10 +162,17 @@ class RestHandler(tornado.web.RequestHandler):
         method, path, body = str(self.request.method), self.request.path, bytes(self._body)
         self._body.clear()
         work = self._work = asyncio.ensure_future(self._rest.answer(method, path, body, encoding))
-        try:
-            self._send(200, await work)
-        except ServingError as error:
-            self._refuse(error)
+        with self._rest.answering.admission.sending():
+            try:
+                sent = self._send(200, await work)
+            except ServingError as error:
+                sent = self._refuse(error)
+            except asyncio.CancelledError:
+                if not work.cancelled():
+                    raise
+                return  # the client is gone
+            with contextlib.suppress(tornado.iostream.StreamClosedError):  # nobody waits for it any more
+                await sent
 
     get = post = put = delete = patch = head = options = _answer
 
@@ -189,7 +197,7 @@ class RestHandler(tornado.web.RequestHandler):
         self._held = 0
 
     def _refuse(self, error):
-        self._send(HTTP_STATUS.get(error.code, 500), rest_json.write_error(str(error)))
+        return self._send(HTTP_STATUS.get(error.code, 500), rest_json.write_error(str(error)))
 
     def _refuse_length(self):
         # Tornado's own limit would answer a second time.
@@ -200,7 +208,7 @@ class RestHandler(tornado.web.RequestHandler):
     def _send(self, status, content):
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
-        self.finish(content)
+        return self.finish(content)
 
 
 class MetricsHandler(tornado.web.RequestHandler):

@@ -176,7 +176,7 @@ class Server:
     async def _close(self):
         await self._health.enter_graceful_shutdown()
         unanswered = await self._answering.admission.close(self._config.drain_seconds)
-        await self._grpc.stop(0)
+        await self._grpc.stop(SECONDS_TO_CLOSE)  # answers on their way out; what never arrived is cut off
         for server in self._http:
             server.stop()
             with contextlib.suppress(TimeoutError):
