@@ -142,32 +142,43 @@ class BaseClient:
 
         host, _, port = self.address.rpartition(":")
         host = host.strip("[]") or "localhost"
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        if not self._ca_certificate:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            if self._ca_certificate:
-                context.load_verify_locations(self._ca_certificate)
-            if self._certificate:
-                context.load_cert_chain(self._certificate, self._key)
             plain = socket.create_connection((host, int(port)), SECONDS_TO_ASK_WHY)
-            with plain, context.wrap_socket(plain, server_hostname=host) as encrypted:
+            with plain, self._tls_context().wrap_socket(plain, server_hostname=host) as encrypted:
                 if not self._ca_certificate:
                     return "the server speaks TLS; give `ca_certificate`"
-                encrypted.recv(1)  # a server says what it thinks of a client's certificate after the handshake
+                # What a server thinks of a client's certificate comes after the handshake; gRPC's just ends.
+                return "" if encrypted.recv(1) else self._no_certificate()
         except ssl.SSLCertVerificationError as error:
             return f"`ca_certificate`={self._ca_certificate} does not vouch for the server: {error.verify_message}"
-        except ssl.SSLError as error:
-            if "CERTIFICATE_REQUIRED" in str(error.reason) or "HANDSHAKE_FAILURE" in str(error.reason):
-                return "the server asks for a client's certificate; give `client_certificate` and `client_key`"
-            if self._ca_certificate:
-                return f"no TLS connection comes about ({error.reason})"
+        except (ssl.SSLError, ConnectionResetError) as error:
+            reason = str(getattr(error, "reason", "CERTIFICATE_REQUIRED"))
+            if not self._ca_certificate:
+                return ""
+            asks = "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason
+            return self._no_certificate() if asks else f"no TLS connection comes about ({reason})"
         except ConnectionRefusedError:
             return "nobody listens there"
         except (OSError, ValueError):
-            pass
-        return ""
+            return ""
+
+    def _tls_context(self):
+        import ssl
+
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        if self._ca_certificate:
+            context.load_verify_locations(self._ca_certificate)
+        else:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if self._certificate:
+            context.load_cert_chain(self._certificate, self._key)
+        return context
+
+    def _no_certificate(self):
+        if self._certificate:
+            return f"the server does not take `client_certificate`={self._certificate}"
+        return "the server asks for a client's certificate; give `client_certificate` and `client_key`"
 
 
 class Client(BaseClient):
@@ -243,9 +254,10 @@ class RestClient(BaseClient):
 
         self._session = requests.Session()
         self._error = requests.RequestException
-        self._session.verify = self._ca_certificate or True
+        # With each request: those of a session give way to a bundle that the environment names.
+        self._tls: dict[str, Any] = {"verify": self._ca_certificate or True}
         if self._certificate:
-            self._session.cert = (self._certificate, self._key)
+            self._tls["cert"] = (self._certificate, self._key)
         which = f"/labels/{self._label}" if self._label else f"/versions/{self._version}" if self._version else ""
         name = requests.utils.quote(self.model_name, safe="")
         self._url = f"{'https' if self._ca_certificate else 'http'}://{self.address}/v1/models/{name}"
@@ -258,7 +270,7 @@ class RestClient(BaseClient):
     def is_ready(self) -> bool:
         """Whether the server serves the model."""
         try:
-            answer = self._session.get(self._url, timeout=self._deadline)
+            answer = self._session.get(self._url, timeout=self._deadline, **self._tls)
             return any(one["state"] == "AVAILABLE" for one in answer.json()["model_version_status"])
         except (self._error, ValueError, KeyError):
             return False
@@ -267,7 +279,7 @@ class RestClient(BaseClient):
         inputs = {"image_bytes": [{"b64": base64.b64encode(photo).decode()} for photo in photos]}
         try:
             answer = self._session.post(
-                self._predict_url, json={"signature_name": signature, "inputs": inputs}, timeout=seconds
+                self._predict_url, json={"signature_name": signature, "inputs": inputs}, timeout=seconds, **self._tls
             )
             content = answer.json()
         except self._error as error:

@@ -409,10 +409,10 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     assert process.wait() == 0 and wrong == [], process.stderr()
     lines = [json.loads(line) for line in process.stderr().splitlines() if line.startswith("{")]
     assert lines[-1]["event"] == "ended"
-    requests = [line for line in lines if line["event"] == "request"]
-    assert sum(line["code"] == "OK" for line in requests) == len(answered) and set(answered) == {6.0}
-    assert {line["code"] for line in requests} <= {"OK", "UNAVAILABLE"}
-    assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in requests)
+    logged = [line for line in lines if line["event"] == "request"]
+    assert sum(line["code"] == "OK" for line in logged) == len(answered) and set(answered) == {6.0}
+    assert {line["code"] for line in logged} <= {"OK", "UNAVAILABLE"}
+    assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in logged)
 
 
 def mutated(rng, content):
