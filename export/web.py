@@ -13,8 +13,8 @@ from msrn_tf.command_line import option
 from msrn_tf.errors import UserError, argument
 from msrn_tf.terminal import say
 
-LARGEST_TFLITE = 2**31 - 1
-"""WebAssembly addresses 2 GB here, of which a model can have no more than a part."""
+LARGEST_TFLITE = 2**30
+"""WebAssembly addresses 2 GB, where weights come to lie twice: as they are, and packed for the processor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def main(config: WebConfig) -> None:
     with open(config.tflite, "rb") as file:
         model = file.read(LARGEST_TFLITE + 1)
     if len(model) > LARGEST_TFLITE:
-        raise UserError(f"--tflite={config.tflite}: is larger than the 2 GB that a browser can hold; quantize it")
+        raise UserError(f"--tflite={config.tflite}: is larger than the 1 GB that a browser has room for; quantize it")
     litert, *_ = PACKAGES
     say(f"taking LiteRT.js {litert.version} from the npm package {litert.name}")
     files = page_files(model, config.title, litert_files())

@@ -88,7 +88,9 @@ class Browser:
                 if "exceptionDetails" not in result and result["result"].get("value"):
                     return
             time.sleep(0.05)
-        raise AssertionError(f"{condition} did not come true; the page says: {self.evaluate('document.body.innerText')}")
+        raise AssertionError(
+            f"{condition} did not come true; the page says: {self.evaluate('document.body.innerText')}"
+        )
 
     def drop(self, paths, x=300, y=300):
         """Drags files onto the page and lets go of them there."""
@@ -99,7 +101,11 @@ class Browser:
     def offline(self, is_offline=True):
         """Takes the network away from the page, or gives it back."""
         self.send(
-            "Network.emulateNetworkConditions", offline=is_offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
+            "Network.emulateNetworkConditions",
+            offline=is_offline,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
         )
 
     def screenshot(self, whole=False):

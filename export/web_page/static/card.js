@@ -38,6 +38,7 @@ export class Card {
 
   /** `answer` is what the worker found; `labels` are names in the order of its scores. */
   show(answer, labels) {
+    this.picture?.close(); // of another model's answer
     Object.assign(this, answer, { labels, order: bestFirst(answer.scores), pinned: undefined });
     this.element.removeAttribute("aria-busy");
     this.canvas = element("canvas", { width: this.picture.width, height: this.picture.height, attributes: { role: "img" } });

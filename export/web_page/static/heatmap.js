@@ -5,6 +5,7 @@ const STEPS = 192; // pixels of the longer side that colours are computed at; th
 /** Draws a photo, and over it the map `values` (bytes, `[height, width]`) where there is one. */
 export function drawPhoto(canvas, picture, map) {
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   if (!map) return;
   context.imageSmoothingQuality = "high";

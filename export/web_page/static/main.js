@@ -4,7 +4,7 @@ import "./build.js";
 import { openCamera } from "./camera.js";
 import { Card, element } from "./card.js";
 import { Model } from "./model.js";
-import { keepForOffline } from "./offline.js";
+import { isKept, keepForOffline } from "./offline.js";
 import { asCsv, asJson, save } from "./results.js";
 import { strings } from "./strings.js";
 
@@ -15,6 +15,8 @@ let modelName = BUILD.model;
 let commonThreshold; // of the slider; undefined: each label's own
 let offline = false;
 let looking = false;
+
+const MANY_PIXELS = 16e6; // of a photo that no memory may have been left for
 
 // ---- The model
 
@@ -34,6 +36,10 @@ async function loadModel(content, name = BUILD.model) {
   model?.close();
   [model, modelName] = [next, name];
   showFacts();
+  isKept(BUILD.model).then((kept) => {
+    offline = kept;
+    showFacts();
+  });
   for (const photo of photos.filter(({ scores }) => scores)) photo.scores = undefined; // to be looked at anew
   return lookAtAll();
 }
@@ -78,7 +84,7 @@ function add(files) {
     photos.push(photo);
     byId("photos").append(photo.card.element);
   }
-  byId("tools").hidden = photos.length === 0;
+  showWhetherThereArePhotos();
   lookAtAll();
 }
 
@@ -94,8 +100,13 @@ function remove(photo) {
   photos.splice(photos.indexOf(photo), 1);
   photo.card.close();
   photo.removed = true;
-  byId("tools").hidden = photos.length === 0;
+  showWhetherThereArePhotos();
   (photos[0]?.card.element.querySelector("button") ?? byId("choose")).focus();
+}
+
+function showWhetherThereArePhotos() {
+  byId("tools").hidden = photos.length === 0;
+  document.documentElement.classList.toggle("has-photos", photos.length > 0);
 }
 
 /** Looks at what waits, one photo after the other. */
@@ -115,15 +126,16 @@ async function lookAt(photo) {
     if (!(pixels > 0)) throw { kind: "notAPhoto" };
     if (pixels > BUILD.maxPixels) throw { kind: "tooLarge", pixels };
     const answer = await by.look(file).catch((fault) => {
-      throw { ...fault, kind: fault.kind === "notAPhoto" ? "notDecoded" : fault.kind, pixels };
+      throw { kind: fault.kind === "notAPhoto" && pixels > MANY_PIXELS ? "notDecoded" : fault.kind, reason: fault.reason, pixels };
     });
-    if (photo.removed || by !== model) return answer.picture.close();
+    if (photo.removed) return answer.picture.close();
     Object.assign(photo, answer);
     card.show(answer, model.labels);
     const present = card.apply(thresholds());
     const done = photos.filter(({ scores, failed }) => scores || failed).length;
     byId("status").textContent = `${strings.found(name, present)}. ${strings.toDo(done, photos.length)}`;
   } catch ({ kind, reason, pixels = 0 }) {
+    if (kind === "closed") return; // it waits for the next model
     photo.failed = true;
     const megapixels = (pixels / 1e6).toFixed(1);
     const sentences = {
@@ -218,5 +230,5 @@ function fillIn() {
 fillIn();
 listen();
 showProgress();
-offline = await keepForOffline(() => photos.length === 0);
+await keepForOffline(() => photos.length === 0);
 await loadModel();

@@ -14,8 +14,7 @@ export class Model {
     // A worker that ends (memory, a damaged file of the page) answers nothing: all that wait are told.
     this.worker.onerror = (event) => {
       event.preventDefault();
-      for (const { reject } of this.waiting.values()) reject(Object.assign(new Error(event.message), { kind: "notRun", reason: event.message }));
-      this.waiting.clear();
+      this.rejectAll("notRun", event.message);
     };
     this.count = 0;
   }
@@ -39,5 +38,11 @@ export class Model {
 
   close() {
     this.worker.terminate();
+    this.rejectAll("closed", "another model took its place");
+  }
+
+  rejectAll(kind, reason) {
+    for (const { reject } of this.waiting.values()) reject(Object.assign(new Error(reason), { kind, reason }));
+    this.waiting.clear();
   }
 }

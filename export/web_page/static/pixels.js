@@ -3,7 +3,7 @@
 import { Resizer } from "./resize.js";
 
 const STRIP_PIXELS = 1 << 21; // read at a time: some browsers have no canvas of a whole photo's size
-const SHOWN = 960;
+const SHOWN = 720;
 
 /**
  * {pixels, picture, decode, resize}: uint8 RGB `[size, size, 3]`, an ImageBitmap of at most SHOWN pixels a side, and

@@ -39,9 +39,17 @@ export function asCsv(photos, labels, thresholds) {
 
 /** Other people's text as a cell that no spreadsheet obeys (OWASP, "CSV injection"): control characters as escapes. */
 function cell(text) {
-  const shown = text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
+  const shown = text.replace(/(?! )[\p{C}\p{Z}]/gu, escaped);
   const safe = /^\s*[=+\-@＝＋－＠]/.test(shown) ? `'${shown}` : shown;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/** A character as Python writes it: \t, \x1b, \u200e, \U000e0001. */
+function escaped(character) {
+  const short = { "\t": "\\t", "\n": "\\n", "\r": "\\r" }[character];
+  const code = character.codePointAt(0);
+  const [letter, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
+  return short ?? `\\${letter}${code.toString(16).padStart(digits, "0")}`;
 }
 
 /** Hands a text to the person as a file. */

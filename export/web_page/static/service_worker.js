@@ -19,7 +19,7 @@ self.addEventListener("activate", (event) => event.waitUntil(takeOver()));
 
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
-  if (method === "GET" && url.startsWith(self.registration.scope)) event.respondWith(answer(url.replace(/[?#].*$/, "")));
+  if (method === "GET" && url.startsWith(self.registration.scope)) event.respondWith(answer(event, url.replace(/[?#].*$/, "")));
 });
 
 async function takeOver() {
@@ -29,12 +29,12 @@ async function takeOver() {
 }
 
 /** A file from the cache of this version; the first time from the host, past any cache in between. */
-async function answer(url) {
+async function answer(event, url) {
   const cache = await caches.open(CACHE);
   let response = await cache.match(url);
   if (!response) {
     response = await fetch(url, { cache: "no-cache" });
-    if (response.ok) await cache.put(url, response.clone());
+    if (response.ok) event.waitUntil(cache.put(url, response.clone()).catch(() => {})); // a full disk keeps nothing
   }
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

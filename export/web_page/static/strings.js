@@ -36,7 +36,7 @@ export const strings = {
   placeRows: ["at the top", "in the middle", "at the bottom"],
   placeColumns: ["left", "", "right"],
   centre: "in the centre",
-  times: ({ decode, resize, run }) => `read ${decode.toFixed(0)} ms · resized ${resize.toFixed(0)} ms · run ${run.toFixed(1)} ms`,
+  times: ({ decode, resize, run }) => `read ${decode.toFixed(0)}\u00a0ms · resized ${resize.toFixed(0)}\u00a0ms · run ${run.toFixed(1)}\u00a0ms`,
   found: (name, labels) => `${name}: ${labels.length ? labels.join(", ") : "no label reaches its threshold"}`,
   toDo: (done, total) => `${done} of ${total} photos`,
 
@@ -59,14 +59,14 @@ export const strings = {
   },
   offline: "Offline",
   offlineReady: "this page works without a network",
-  offlineNot: "not kept (the browser allows it on https and localhost only)",
+  offlineNot: "not kept (browsers do so on https and localhost, outside private windows)",
   heatMaps: "Heat-maps",
   noHeatMaps: "none: the model was exported without --with_attention",
   otherModel: "Try another model (.tflite)",
 
   notAPhoto: (name) => `${name} is no photo that this browser can read; choose a JPEG, PNG, WebP, AVIF, GIF or BMP file.`,
   tooLarge: (name, megapixels, most) => `${name} has ${megapixels} megapixels, more than the ${most} that are read; make it smaller.`,
-  notDecoded: (name, megapixels) => `${name} has ${megapixels} megapixels, and this browser has no memory to read it; make it smaller.`,
+  notDecoded: (name, megapixels) => `${name} has ${megapixels} megapixels, more than this browser has memory for; make it smaller.`,
   notRun: (name, reason) => `${name} could not be looked at (${reason}); load the page again.`,
 
   notFetched: (name, reason) => `${name} could not be loaded (${reason}); see that it lies in the page’s folder, and load the page again.`,
