@@ -19,9 +19,10 @@ from msrn_tf.errors import UserError
 from msrn_tf.import_checkpoint import ImportConfig, main, read_label_graph
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle, read_word_vector_pickle
-from msrn_tf.models.backbones import IMAGENET, build_backbone
+from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import make_msrn
+from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_checkpoint import (
     assign_published,
     model_from_published,
