@@ -139,7 +139,10 @@ def load_torch_weights(network: keras.Model, name: str, path: str) -> None:
 def _torch_name(name, layer, leaf):
     if layer in _TOPS:
         return f"{_TOPS[layer]}.{_LEAVES[leaf]}"
-    stage, block, part = re.fullmatch(r"block(\d)([a-z])_(\w+)", layer).groups()
+    match = re.fullmatch(r"block(\d)([a-z])_(\w+)", layer)
+    if match is None:
+        raise KeyError(layer)
+    stage, block, part = match.groups()
     depths = [1.0, *[SCALES[name][1]] * 5, 1.0]
     before = sum(math.ceil(depth * count) for depth, count in zip(depths, REPEATS[: int(stage) - 1], strict=False))
     return f"_blocks.{before + ord(block) - ord('a')}.{(_LAYERS | _BATCH_NORMS)[part]}.{_LEAVES[leaf]}"
