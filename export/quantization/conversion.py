@@ -48,8 +48,8 @@ def convert(
         return quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
     except (ValueError, RuntimeError) as error:  # attention's kernels of three axes, for one
         raise UserError(
-            f"`quantize`={mode}: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); use "
-            "float16 or none"
+            f"`quantize`={mode}: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); "
+            "use float16 or none"
         ) from error
 
 
