@@ -185,7 +185,7 @@ def test_what_does_not_fit_is_named(rng, tmp_path):
     save_file(state, good)
     with pytest.raises(UserError, match=r"lacks .* parameters of resnet50"):
         build_backbone("resnet50", good)
-    with pytest.raises(UserError, match="for a ResNet also"):
+    with pytest.raises(UserError, match="for a ResNet or EfficientNet-Lite also"):
         build_backbone("mobilenet_v2", good)
     state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:1]
     save_file(state, good)

@@ -9,7 +9,7 @@ python=.venv/bin/python run=runs/demo
 
 rm -rf "$run"
 mkdir -p "$run/real"
-echo "== real photographs (tools/photos/README.md has their sources and licences), by the model in models/"
+echo "== real photographs (tools/photos.md has their sources and licences), by the model in models/"
 $python -m msrn_tf.predict --heatmaps="$run/real/heatmaps" --sheet="$run/real/sheet.jpg" tools/photos
 echo "== MSRN from scratch, on drawn landscapes"
 $python -m msrn_tf.train --flagfile=configs/demo.cfg --workdir="$run"
