@@ -20,7 +20,7 @@ from msrn_tf.data.batch_source import BatchSource, PhotoSource
 from msrn_tf.data.corrections import NAMES_OF_STATES, Decision, read_decisions
 from msrn_tf.data.examples import UNKNOWN, Examples, name_of
 from msrn_tf.data.pipeline import InputPlan
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument, printable
 from msrn_tf.evaluation.frozen_features import feature_extractor, pooled_features
 from msrn_tf.evaluation.label_errors import MOST_ITERATIONS, Suspects, fold_numbers, out_of_fold_logits, rank_suspects
@@ -64,9 +64,7 @@ class CheckLabelsConfig:
 
 def main(data: DataConfig, config: CheckLabelsConfig) -> None:
     """Checks as configured."""
-    reader = open_dataset(
-        data.dataset, data.data_dir, data.labels, data.min_photos, config.split, corrections=data.corrections
-    )
+    reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled)
     decided = read_decisions(data.corrections) if data.corrections else []
     fold_numbers(reader.labels, examples.targets, config.folds, config.seed)  # before anything is computed

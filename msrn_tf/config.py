@@ -21,7 +21,9 @@ from msrn_tf.choices import (
     UNLISTED_POLICIES,
 )
 from msrn_tf.command_line import option
-from msrn_tf.data.readers import DATASETS
+from msrn_tf.data.examples import Reader
+from msrn_tf.data.form_options import BLANKS, TABLE_OPTIONS, UNCERTAIN, FormOptions
+from msrn_tf.data.readers import AUTO, DATASETS, open_dataset
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
 
@@ -32,7 +34,11 @@ FROZEN_STRIDES = (0, 2, 4, 8, 16, 32)
 class DataConfig:
     """Data"""
 
-    dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
+    dataset: str = option(
+        "",
+        "form of the data set; auto, and empty with a --data_dir: found out, and printed; empty without: demo. "
+        + ", ".join(DATASETS),
+    )
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
     labels: str = option(
         "", "labels to read, in this order: a text file with one a line, or names separated by commas", path="input"
@@ -48,6 +54,42 @@ class DataConfig:
         path="input",
     )
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
+    table: str = option(
+        "", "table of photos and labels, or one a split separated by commas; empty: those in --data_dir"
+    )
+    table_encoding: str = option("", "its encoding, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
+    image_column: str = option("", "its column that names photos; empty: found out, and printed")
+    label_columns: str = option(
+        "",
+        "its columns of labels, separated by commas: one of lists, or a column a label; empty: found out, and printed",
+    )
+    label_separator: str = option(
+        "", "mark between labels in one field, or blank, or none; empty: found out, and printed"
+    )
+    split_column: str = option("", "its column that names splits; empty: found out, and printed")
+    group_column: str = option("", "its column of what is never divided between automatic splits, such as a patient")
+    uncertain: str = option(
+        "auto", "what -1 is in a column a label; auto: unknown beside 0, absent where there is no 0", choices=UNCERTAIN
+    )
+    blanks: str = option(
+        "auto", "what an empty field is in a column a label; auto: unknown where there are zeros", choices=BLANKS
+    )
+
+    def __post_init__(self):
+        if not self.dataset:
+            object.__setattr__(self, "dataset", AUTO if self.data_dir else "demo")
+
+    @property
+    def form(self) -> FormOptions:
+        """What is said of the form of label files."""
+        return FormOptions(**{name: getattr(self, name) for name in TABLE_OPTIONS})
+
+    def open(self, split: str, unlisted: str = "absent") -> Reader:
+        """The reader of the data set, for a `split`; `unlisted`: as `open_dataset`. Raises `UserError` as that does."""
+        return open_dataset(
+            self.dataset, self.data_dir, self.labels, self.min_photos, split,
+            form=self.form, corrections=self.corrections, unlisted=unlisted,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.batch_source import BatchSource, PhotoSource
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import argument
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -140,10 +140,7 @@ class TrainingInputs:
 def read_inputs(configs: Sequence[Any], goes_on: bool) -> TrainingInputs:
     """`TrainingInputs`, checked: what can be known at the start to be wrong is said before anything is computed."""
     data, model_config, optimization, run = configs
-    reader = open_dataset(
-        data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split, corrections=data.corrections,
-        unlisted=optimization.unlisted,
-    )  # fmt: skip
+    reader = data.open(data.train_split, optimization.unlisted)
     training = read_split(reader, data.train_split, data.drop_unlabelled)
     validation = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else None
     check_positives(reader.labels, training, data.train_split)

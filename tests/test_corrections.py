@@ -184,8 +184,9 @@ def test_every_command_that_reads_a_data_set_by_flags_reads_it_with_the_correcti
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_dataset":
                 calls.append((path.stem, {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}))
-    assert len(calls) >= 7
-    assert [name for name, given in calls if given.get("corrections") != "data.corrections"] == []
+    (where, given), *more = calls  # all others ask `DataConfig.open`
+    assert where == "config" and not more
+    assert given["corrections"] == "self.corrections" and given["form"] == "self.form"
 
 
 def test_the_text_of_decisions_is_a_table_that_others_read():

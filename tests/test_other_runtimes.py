@@ -1,11 +1,13 @@
 """The exports in runtimes that are not TensorFlow's: ONNX Runtime and OpenVINO give the trained model's scores."""
 
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
-from running import assert_refused, command
+import yaml
+from running import ROOT, assert_refused, command
 from serving import LABELS, SIZE, small_model
 
 from export.onnx import onnx_bytes, runtime
@@ -89,3 +91,28 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 
 def test_a_model_that_is_none_is_refused(tmp_path):
     assert_refused(command("export.onnx", f"--output={tmp_path}/model.onnx"), "--model is missing")
+
+
+def test_tritons_configuration_names_what_an_onnx_takes_and_gives(exported):
+    graph = onnx.load_from_string(exported).graph
+    text = (ROOT / "deploy" / "triton" / "msrn" / "config.pbtxt").read_text()
+    assert re.findall(r'\{ name: "(\w+)"', text) == [graph.input[0].name, graph.output[0].name]
+    assert (
+        "TYPE_UINT8 dims: [ 288, 288, 3 ]" in text
+        and graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    )
+    assert "max_batch_size: 16" in text and not graph.input[0].type.tensor_type.shape.dim[0].dim_value
+
+
+@pytest.mark.parametrize("name", ["serving-kserve.yaml", "serving-ovms-compose.yaml"])
+def test_manifests_of_other_servers_name_the_model_and_its_folder(name):
+    document = yaml.safe_load((ROOT / "deploy" / name).read_text())
+    if "services" in document:
+        container = document["services"]["serving"]
+        flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in container["command"])
+        assert flags["model_path"] == container["volumes"][0].split(":")[1] and flags["layout"] == "NHWC"
+        assert {f"{flags[port]}:{flags[port]}" for port in ("port", "rest_port")} == set(container["ports"])
+    else:
+        assert document["kind"] == "InferenceService" and document["apiVersion"] == "serving.kserve.io/v1beta1"
+        model = document["spec"]["predictor"]["model"]
+        assert model["modelFormat"]["name"] == "tensorflow" and model["storageUri"].endswith("/msrn")
