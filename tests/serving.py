@@ -22,6 +22,7 @@ from export.serving.server import Server
 from msrn_tf.config import ModelConfig
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.label_graph import LabelGraph
+from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import create_model
 
 LABELS = ("sky", "water", "boat", "tree", "cat")
@@ -55,9 +56,13 @@ def export_version(model, base_path, version, name="msrn"):
 
 @functools.cache
 def exported_once():
-    """`(model, folder of version 1)`, shared by every test of this process that only reads it."""
+    """`(model, folder of version 1)`, shared by every test of this process that only reads it.
+
+    The model is calibrated, so that every comparison is of calibrated scores; its attention maps are of two scales.
+    """
     folder = tempfile.TemporaryDirectory(prefix="exported-")
-    model = small_model()
+    model = small_model(strides=(8, 16))
+    model.calibration = Calibration(np.linspace(0.4, 1.6, len(LABELS)), np.linspace(-1, 1, len(LABELS)))
     export_version(model, folder.name, 1)
     exported_once.keep = folder  # its end is that of the process
     return model, os.path.join(folder.name, "1")
