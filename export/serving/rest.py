@@ -201,7 +201,8 @@ class RestHandler(tornado.web.RequestHandler):
 
     def _refuse_length(self):
         # Tornado's own limit would answer a second time.
-        self.request.connection.set_max_body_size(1 << 62)
+        connection: Any = self.request.connection
+        connection.set_max_body_size(1 << 62)
         message = f"the request is longer than {self._rest.max_body_bytes} bytes"
         self._send(413, rest_json.write_error(message))
 

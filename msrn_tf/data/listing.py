@@ -116,6 +116,7 @@ class ListedPhotos:
         self._found: Examples | None = None
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: {self._where} has {', '.join(self.splits)}")
         if self._found is None:
@@ -140,7 +141,7 @@ class ListedPhotos:
         check_split_names(collections.Counter(filter(None, splits)), self.labels, self._where)
         groups = listing.groups or self._names
         if listing.groups:
-            self._warn_of_divided(splits)
+            self._warn_of_divided(listing.groups, splits)
         rows = np.flatnonzero([not split for split in splits])
         if len(rows):
             units = [groups[row].encode("utf-8", "surrogateescape") for row in rows]
@@ -151,9 +152,9 @@ class ListedPhotos:
             say(f"divided    {len(rows)} photos without a split, by labels: {shares}", error=True)
         return splits
 
-    def _warn_of_divided(self, splits):
+    def _warn_of_divided(self, groups, splits):
         splits_of = collections.defaultdict(set)
-        for group, split in zip(self._listing.groups, splits, strict=True):
+        for group, split in zip(groups, splits, strict=True):
             splits_of[group].add(split)
         divided = sorted(group for group, its_splits in splits_of.items() if len(its_splits) > 1)
         if divided:

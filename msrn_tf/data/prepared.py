@@ -81,6 +81,7 @@ class Prepared:
         self.splits = list(self._num_shards)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         older = older_index_path(self.data_dir, split)

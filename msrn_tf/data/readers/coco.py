@@ -118,6 +118,7 @@ class Coco:
                 )
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         path = self._annotations.get(split)
         if path is None:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
@@ -173,8 +174,8 @@ def _listed_categories(path):
     text = read_text(path)
     start = re.search(r'"categories"\s*:\s*(?=\[)', text)
     try:
-        entries = json.JSONDecoder().raw_decode(text, start.end())[0]
-    except (AttributeError, ValueError, RecursionError):
+        entries = json.JSONDecoder().raw_decode(text, start.end() if start else len(text))[0]
+    except (ValueError, RecursionError):
         content = _parse(path)
         return _categories(content["categories"], _annotated_in(content), path)
     return _categories(

@@ -70,6 +70,7 @@ class LabelFolders:
         self.splits = self._split_folders or self._lists or list(fractions)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         names = self._names(split)

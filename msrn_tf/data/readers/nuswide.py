@@ -59,6 +59,7 @@ class NusWideOfficial:
         warn_of_shared({split: map(photo_name, lines) for split, lines in names.items()}, data_dir)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: NUS-WIDE has {', '.join(self.splits)}")
         part, listing = split.capitalize(), self._listing(split)
@@ -106,6 +107,7 @@ class NusWideTable:
         self.splits = sorted(splits)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}

@@ -52,6 +52,7 @@ class VOC:
         self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         path = os.path.join(self.root, "ImageSets", "Main", f"{split}.txt")
         if split not in self.splits:
             raise UserError(f"split {split!r}: {path} is missing; splits there are {', '.join(self.splits)}")
