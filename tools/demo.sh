@@ -24,4 +24,9 @@ $python -m msrn_tf.predict --model="$run/model.keras" --heatmaps="$run/heatmaps"
 echo "== on the device"
 $python -m export.tflite --model="$run/model.keras" --quantize=int8 --dataset=demo --output="$run/model.tflite"
 $python -m export.ondevice --model="$run/model.tflite" "$run/photos"
+if command -v npm > /dev/null; then # which brings the page's LiteRT.js
+  echo "== in the browser"
+  $python -m export.tflite --model="$run/model.keras" --quantize=int8 --with_attention --dataset=demo --output="$run/web.tflite"
+  $python -m export.web --tflite="$run/web.tflite" --title="What does the demo model see?" --output="$run/page"
+fi
 $python tools/demo_summary.py "$run"

@@ -87,8 +87,14 @@ class ServedVersion:
             self._changed.notify_all()
 
     def run(self, signature: str, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
-        """Outputs of a signature, by name."""
+        """Outputs of a signature, by name; the thread waits for them."""
         return self._batchers[signature].run(inputs, seconds)
+
+    async def outputs(
+        self, signature: str, inputs: dict[str, np.ndarray], seconds: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """As `run`, for an event loop."""
+        return await self._batchers[signature].outputs(inputs, seconds)
 
     def queue_length(self) -> int:
         """Requests that wait."""

@@ -24,6 +24,7 @@ from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
 from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
+    as_written,
     augmentation_seed,
     epoch_rows,
     prefetched,
@@ -80,7 +81,7 @@ class CachedFeatureMaps:
             # Two pixels show whether the augmentation mirrors: the very choice that it would make for the photo.
             return augment(tf.constant([[[0], [1]]], tf.uint8), augmentation_seed(seed, epoch, position))[0, 0, 0]
 
-        variants = tf.data.Dataset.from_tensor_slices(positions).map(variant)
+        variants = tf.data.Dataset.from_tensor_slices(positions).map(as_written(variant))
         return self._batches(rows, variants, batch_size // shard[1])
 
     def evaluation_batches(
@@ -125,7 +126,8 @@ class CachedFeatureMaps:
         dataset = tf.data.Dataset.zip(
             tf.data.Dataset.from_tensor_slices(rows), variants, tf.data.Dataset.from_tensor_slices(known)
         )
-        return prefetched(dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE))
+        dataset = dataset.batch(size, drop_remainder=True)
+        return prefetched(dataset.map(as_written(load), num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def _as_they_are(maps, training=False):
@@ -243,7 +245,7 @@ class FeatureCache:
             with open(_map_file(unfinished, index), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         decoded = np.zeros(len(examples), bool)
-        forward = tf.function(lambda images: self.model.feature_maps(images), reduce_retracing=True)
+        forward = tf.function(self.model.feature_maps, reduce_retracing=True, autograph=False)
         with ProgressBar("computing feature maps", len(examples)) as bar:
             for rows, images in self._pixels(examples, mirrored, training):
                 for variant in range(1 + mirrored):
@@ -271,7 +273,7 @@ class FeatureCache:
         encoded = tf.data.Dataset.from_generator(
             lambda: read_bytes(examples), output_signature=tf.TensorSpec([], tf.string)
         )
-        photos = encoded.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        photos = encoded.enumerate().map(as_written(load), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         for rows, images in photos.batch(IMAGES_AT_A_TIME).prefetch(PREFETCHED_BATCHES):
             yield rows.numpy(), images
 

@@ -1,0 +1,53 @@
+"""`python -m export.web`: a folder with a page that names what is in photos, in the browser of whoever opens it.
+
+Any static host will do; nothing that is dropped on the page leaves it.
+"""
+
+import dataclasses
+
+from export.ondevice import open_classifier
+from export.web_page.folder import page_files, write_folder
+from export.web_page.litert_js import PACKAGES, litert_files
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+from msrn_tf.errors import UserError, argument
+from msrn_tf.terminal import say
+
+LARGEST_TFLITE = 2**30
+"""WebAssembly addresses 2 GB, where weights come to lie twice: as they are, and packed for the processor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WebConfig:
+    """Page"""
+
+    tflite: str = option("", "the .tflite of export.tflite; --with_attention there brings heat-maps", path="input")
+    output: str = option("", "folder for the page; an earlier page there is replaced", path="folder")
+    title: str = option("What is in the photo?", "title of the page")
+
+
+def main(config: WebConfig) -> None:
+    """Writes the page as configured."""
+    for flag in ("tflite", "output"):
+        if not getattr(config, flag):
+            raise UserError(f"--{flag} is missing: give the .tflite and the folder to write")
+    with argument("tflite"):
+        classifier = open_classifier(config.tflite, 1)
+    with open(config.tflite, "rb") as file:
+        model = file.read(LARGEST_TFLITE + 1)
+    if len(model) > LARGEST_TFLITE:
+        raise UserError(f"--tflite={config.tflite}: is larger than the 1 GB that a browser has room for; quantize it")
+    litert, *_ = PACKAGES
+    say(f"taking LiteRT.js {litert.version} from the npm package {litert.name}")
+    files = page_files(model, config.title, litert_files())
+    write_folder(config.output, files)
+    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention brings them)"
+    say(
+        f"written to {config.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB; "
+        f"{len(classifier.labels)} labels, {maps}"
+    )
+    say(f"to look at it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(WebConfig,))

@@ -1,0 +1,77 @@
+// Every sentence of the page. Another language is another file of these names.
+
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+export const strings = {
+  promise: "Photos are read by your browser and by nothing else. They never leave this page.",
+  loading: (done, total) => `Loading the model: ${megabytes(done)} of ${megabytes(total)} MB`,
+  preparing: "Preparing the model …",
+
+  dropRegion: "Add photos",
+  drop: "Drop photos here",
+  choose: "Choose photos",
+  camera: "Use the camera",
+  paste: "You can paste one, too.",
+
+  tools: "Threshold and results",
+  threshold: "Present from",
+  ownThresholds: "Each label’s own",
+  eachLabelsOwn: "each label’s own",
+  saveJson: "Save JSON",
+  saveCsv: "Save CSV",
+  clear: "Clear",
+
+  waiting: "waiting …",
+  working: "looking …",
+  remove: (name) => `Remove ${name}`,
+  labelsOf: (name) => `Labels of ${name}`,
+  present: "present",
+  allLabels: (count) => `All ${count} labels`,
+  fewerLabels: "Fewer labels",
+  noneIsPresent: "No label reaches its threshold.",
+  photo: (name) => `Photo ${name}`,
+  photoWithMap: (name, label, place) => `Photo ${name} with the heat-map of ${label}, brightest ${place}`,
+  pointAtALabel: "Point at a label to see where it is.",
+  brightest: (label, place) => `${label}: brightest ${place}`,
+  placeRows: ["at the top", "in the middle", "at the bottom"],
+  placeColumns: ["left", "", "right"],
+  centre: "in the centre",
+  times: ({ decode, resize, run }) => `read ${decode.toFixed(0)}\u00a0ms · resized ${resize.toFixed(0)}\u00a0ms · run ${run.toFixed(1)}\u00a0ms`,
+  found: (name, labels) => `${name}: ${labels.length ? labels.join(", ") : "no label reaches its threshold"}`,
+  toDo: (done, total) => `${done} of ${total} photos`,
+
+  cameraPicture: "What the camera sees",
+  cameraTake: "Take the photo",
+  cameraClose: "Close",
+  cameraName: (number) => `camera ${number}.png`,
+  noCamera: (reason) => `The camera cannot be used (${reason}); allow it in the browser, or choose photos instead.`,
+
+  model: "Model",
+  modelFact: (name, labels, size, bytes) => `${name}: ${labels} labels, ${size} × ${size} pixels, ${megabytes(bytes)} MB`,
+  runsOn: "Runs on",
+  wasm: (simd, threads) => `the processor (WebAssembly${simd ? ", SIMD" : ""}, ${threads} ${threads === 1 ? "thread" : "threads"})`,
+  webgpu: "the graphics card (WebGPU)",
+  whyNot: {
+    "no adapter": "WebGPU: not in this browser, or without a graphics card",
+    operations: "WebGPU: lacks operations of this model",
+    differs: (difference) => `WebGPU: not used, since its scores differ by ${difference.toFixed(2)}`,
+    failed: "WebGPU: not used, since it failed",
+  },
+  offline: "Offline",
+  offlineReady: "this page works without a network",
+  offlineNot: "not kept (browsers do so on https and localhost, outside private windows)",
+  heatMaps: "Heat-maps",
+  noHeatMaps: "none: the model was exported without --with_attention",
+  otherModel: "Try another model (.tflite)",
+
+  notAPhoto: (name) => `${name} is no photo that this browser can read; choose a JPEG, PNG, WebP, AVIF, GIF or BMP file.`,
+  tooLarge: (name, megapixels, most) => `${name} has ${megapixels} megapixels, more than the ${most} that are read; make it smaller.`,
+  notDecoded: (name, megapixels) => `${name} has ${megapixels} megapixels, more than this browser has memory for; make it smaller.`,
+  notRun: (name, reason) => `${name} could not be looked at (${reason}); load the page again.`,
+
+  notFetched: (name, reason) => `${name} could not be loaded (${reason}); see that it lies in the page’s folder, and load the page again.`,
+  notATflite: (name) => `${name} is no .tflite (its bytes 4 to 8 are not TFL3).`,
+  noMetadata: (name, reason) => `${name} holds no readable labels.txt and thresholds.txt (${reason}): it has no metadata, is cut short or damaged; export it anew.`,
+  labelsDoNotFit: (name, reason) => `${name} ${reason}; export it anew.`,
+  notRunnable: (name, reason) => `${name} cannot be run (${reason}); export it with export.tflite.`,
+};
