@@ -142,7 +142,7 @@ def ask(*arguments):
 def served(folder, *flags):
     """A server process and its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "export.serve", f"--model_base_path={folder}/msrn", "--port=0", *flags],
+        [sys.executable, "-m", "export.serve", f"--model_base_path={folder}/msrn", "--port=0", "--rest_port=0", *flags],
         cwd=os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."), stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip

@@ -1,26 +1,16 @@
-"""`python -m export.client`: asks TF-Serving, or `export.serve`, what is in photos.
+"""`python -m export.client`: asks TF-Serving, or `export.serve`, what is in photos, by gRPC or REST.
 
-`Client` is the same for programs.
+`client_light` is the same for programs.
 """
 
 import dataclasses
 import io
-import random
 import sys
-import time
 from collections.abc import Sequence
 
-import grpc
-import numpy as np
-import tensorflow as tf
 from PIL import Image
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-)
 
-from export.serving.warm_up import predict_request
+from export.client_light import BaseClient, Client, RestClient, ServingFailure
 from msrn_tf import command_line
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.command_line import option
@@ -33,116 +23,21 @@ from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
-RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-FIRST_WAIT_SECONDS = 0.1
 SENT_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
-
-
-class ServingFailure(UserError):
-    """A request that the server did not answer."""
-
-
-class Client:
-    """A model on a server that speaks TF-Serving's gRPC API.
-
-    Args:
-        address: `host:port`.
-        model_name: as the server knows it.
-        version: int, or 0 for the newest; `label`: a version label instead.
-        deadline: seconds for one request, retries included.
-        retries: how often a request is sent again while the server is busy or away, after waits that double.
-        max_message_mb: largest answer. gRPC's own limit of 4 MB is too small for attention maps.
-        credentials: `grpc.ChannelCredentials`; None: no TLS.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        model_name: str,
-        version: int = 0,
-        label: str = "",
-        deadline: float = 60.0,
-        retries: int = 5,
-        max_message_mb: int = 256,
-        credentials: grpc.ChannelCredentials | None = None,
-    ):
-        size = max_message_mb << 20
-        options = [("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
-        self._channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials
-            else grpc.insecure_channel(address, options)
-        )
-        self.address, self.model_name, self._version, self._label = address, model_name, version, label
-        self._deadline, self._retries = deadline, retries
-        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
-        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self._channel.close()
-
-    def predict(self, photos: Sequence[bytes], signature: str = "serving_default") -> dict[str, np.ndarray]:
-        """Outputs of a signature for a list of photos' bytes: dict of arrays, the batch first.
-
-        Raises:
-            ServingFailure: no answer within the deadline, or the server refuses the request.
-        """
-        request = predict_request(self.model_name, signature, {"image_bytes": np.array(photos, object)})
-        self._choose_version(request.model_spec)
-        response = self._call(self._predict, request)
-        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
-
-    def is_ready(self) -> bool:
-        """Whether the server serves the model: GetModelStatus says so, the health service does not."""
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self.model_name
-        try:
-            versions = self._status(request, timeout=self._deadline).model_version_status
-        except grpc.RpcError:
-            return False
-        return any(version.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE for version in versions)
-
-    def _choose_version(self, spec):
-        if self._label:
-            spec.version_label = self._label
-        elif self._version:
-            spec.version.value = self._version
-
-    def _call(self, method, request):
-        until, wait = time.monotonic() + self._deadline, FIRST_WAIT_SECONDS
-        for attempt in range(self._retries + 1):
-            try:
-                return method(request, timeout=max(0.001, until - time.monotonic()))
-            except grpc.RpcError as error:
-                pause = wait * random.uniform(0.5, 1.0)  # clients that failed together do not come back together
-                if error.code() not in RETRIED or attempt == self._retries or time.monotonic() + pause > until:
-                    raise ServingFailure(
-                        f"`address`={self.address}: {self.model_name} gave no answer "
-                        f"({error.code().name}: {error.details()})"
-                    ) from error
-                time.sleep(pause)
-                wait *= 2
-        raise AssertionError("not reached")
 
 
 @dataclasses.dataclass(frozen=True)
 class ClientConfig:
     """Client"""
 
-    address: str = option("localhost:8500", "host:port of the server")
+    address: str = option("", "host:port of the server; empty: localhost:8500, with --rest localhost:8501")
+    rest: bool = option(False, "ask by REST, not by gRPC")
     model_name: str = option("msrn", "model to ask")
     version: int = option(0, "version to ask; 0: the newest", low=0)
     version_label: str = option("", "version label to ask, such as stable")
     deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
     retries: int = option(5, "how often a request is sent again while the server is busy or away", low=0)
-    max_message_mb: int = option(256, "largest answer", low=1, high=2047)
+    max_message_mb: int = option(256, "largest answer by gRPC", low=1, high=2047)
     ca_certificate: str = option(
         "", "PEM file of the authority that signed the server's certificate; empty: no TLS", path="input"
     )
@@ -165,15 +60,8 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
     heatmaps = HeatmapFiles(config.heatmaps) if config.heatmaps else None
-    credentials = _credentials(config)
     predictions, bad, failure = [], [], None
-    with (
-        Client(
-            config.address, config.model_name, config.version, config.version_label, config.deadline, config.retries,
-            config.max_message_mb, credentials,
-        ) as client,
-        ProgressBar("asking", len(paths), "photos") as bar,
-    ):  # fmt: skip
+    with _client(config) as client, ProgressBar("asking", len(paths), "photos") as bar:
         for start in range(0, len(paths), config.batch_size):
             part = paths[start : start + config.batch_size]
             try:
@@ -193,13 +81,13 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     for path in bad:
         say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
-        raise failure
+        raise UserError(str(failure)) from failure
     if bad:
         sys.exit(UserError.exit_status)
 
 
 def ask(
-    client: Client, paths: Sequence[str], heatmaps: HeatmapFiles | None = None
+    client: BaseClient, paths: Sequence[str], heatmaps: HeatmapFiles | None = None
 ) -> tuple[list[Prediction], list[str]]:
     """`(predictions, bad)`: a `Prediction` for each photo, and the paths that are no photos.
 
@@ -211,7 +99,7 @@ def ask(
         if not outputs["valid"][index]:
             bad.append(path)
             continue
-        labels = [label.decode(errors="backslashreplace") for label in outputs["labels"][index]]
+        labels = list(outputs["labels"][index])
         answer = zip(labels, outputs["scores"][index], outputs["is_present"][index], strict=True)
         prediction = Prediction.of(path, answer)
         if heatmaps:
@@ -241,23 +129,27 @@ def read_photo(path: str) -> bytes:
     return stream.getvalue()
 
 
-def _credentials(config):
+def _client(config):
+    """The client that flags ask for."""
     if bool(config.client_certificate) != bool(config.client_key):
         raise UserError("--client_certificate and --client_key: give both or none")
-    if not config.ca_certificate:
-        if config.client_certificate:
-            raise UserError("--client_certificate: needs --ca_certificate, without which there is no TLS")
-        return None
-    texts = [_read_pem(flag, getattr(config, flag)) for flag in ("ca_certificate", "client_key", "client_certificate")]
-    return grpc.ssl_channel_credentials(*texts)
+    if config.client_certificate and not config.ca_certificate:
+        raise UserError("--client_certificate: needs --ca_certificate, without which there is no TLS")
+    options = {name: getattr(config, name) for name in ("ca_certificate", "client_certificate", "client_key")}
+    for name, path in options.items():
+        _check_file(name, path)
+    where = (config.model_name, config.version, config.version_label, config.deadline, config.retries)
+    if config.rest:
+        return RestClient(config.address or "localhost:8501", *where, **options)
+    return Client(config.address or "localhost:8500", *where, max_message_mb=config.max_message_mb, **options)
 
 
-def _read_pem(flag, path):
+def _check_file(flag, path):
     if not path:
-        return None
+        return
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(path, "rb"):
+            pass
     except OSError as error:
         raise UserError(f"--{flag}={path}: cannot be read ({error.strerror})") from error
 

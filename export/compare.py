@@ -18,7 +18,7 @@ from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
@@ -69,7 +69,7 @@ def main(data: DataConfig, config: CompareConfig) -> None:
         classifiers = {path: open_classifier(path, config.threads) for path in config.tflite}
     for path, classifier in classifiers.items():
         check_labels(path, classifier, model)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[: config.max_images or None]
     targets = examples.targets

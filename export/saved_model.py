@@ -14,15 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.example_photos import read_photos
 from export.inference_model import inference_model
 from export.serving.configuration import write_configuration
-from export.serving.warm_up import example_photo, write_warm_up_requests
+from export.serving.warm_up import write_warm_up_requests
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
-from msrn_tf.data.decoding import evaluation_pixels
-from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, argument
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
@@ -32,7 +31,6 @@ from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
 
 TOLERANCE = 1e-5
-MOST_PHOTOS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,19 +170,6 @@ def largest_difference(model: MultiLabelClassifier, folder: str, photos: Sequenc
         found = np.array([scores[label.encode()] for label in model.labels])
         largest = max(largest, float(np.abs(found - expected).max()))
     return largest
-
-
-def read_photos(folder: str, image_size: int) -> list[tuple[bytes, np.ndarray]]:
-    """`(bytes, pixels as evaluation sees them)` of the first photos of a folder; of a drawn one without a folder."""
-    pixels_of = tf.function(lambda encoded: evaluation_pixels(encoded, image_size), autograph=False)
-    if folder:
-        encoded = [tf.io.read_file(os.fsencode(path)).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
-    else:
-        encoded = [example_photo(image_size)]
-    try:
-        return [(photo, pixels_of(tf.constant(photo)).numpy()) for photo in encoded]
-    except tf.errors.OpError as error:
-        raise UserError(f"--photos={folder}: holds a file that is no photo ({error.message[:80]})") from error
 
 
 def _megabytes(folder):

@@ -134,6 +134,7 @@ class Differences:
         photos: Sequence[np.ndarray],
         targets: np.ndarray | None = None,
     ) -> Self:
+        """Of a classifier against the model that it was made of. `targets`: int8 `[photos, C]`, where there are any."""
         expected, found = [], []
         with ProgressBar("comparing", len(photos), "photos") as bar:
             for start in range(0, len(photos), BATCH_SIZE):

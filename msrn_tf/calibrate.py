@@ -16,7 +16,7 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.calibration_error import METHODS
 from msrn_tf.evaluation.calibrator import CalibrationResult, calibrate
@@ -59,7 +59,7 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     check_output("output" if config.output else "model", output)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     targets = examples.targets
     for state, word in ((1, "present"), (0, "absent")):

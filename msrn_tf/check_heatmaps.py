@@ -11,7 +11,7 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation import faithfulness
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -42,7 +42,7 @@ def main(data: DataConfig, config: CheckConfig) -> None:
         model = load_model(config.model)
     if not model.explains:
         raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]
     with ProgressBar("scoring", len(examples)) as bar:

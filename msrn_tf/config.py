@@ -11,13 +11,19 @@ from msrn_tf.choices import (
     MAX_PIXELS,
     MIXES,
     OPTIMIZERS,
+    POSITIVE_WEIGHTS,
+    SAMPLINGS,
     SCHEDULES,
     STRATEGIES,
     STRIDES,
+    SUSPECTS,
     TAP_POOLINGS,
+    UNLISTED_POLICIES,
 )
 from msrn_tf.command_line import option
-from msrn_tf.data.readers import DATASETS
+from msrn_tf.data.examples import Reader
+from msrn_tf.data.form_options import BLANKS, TABLE_OPTIONS, UNCERTAIN, FormOptions
+from msrn_tf.data.readers import AUTO, DATASETS, open_dataset
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD
 
@@ -28,7 +34,11 @@ FROZEN_STRIDES = (0, 2, 4, 8, 16, 32)
 class DataConfig:
     """Data"""
 
-    dataset: str = option("demo", f"data set to read: {', '.join(DATASETS)}")
+    dataset: str = option(
+        "",
+        "form of the data set; auto, and empty with a --data_dir: found out, and printed; empty without: demo. "
+        + ", ".join(DATASETS),
+    )
     data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
     labels: str = option(
         "", "labels to read, in this order: a text file with one a line, or names separated by commas", path="input"
@@ -37,7 +47,49 @@ class DataConfig:
         0, "leave out labels that fewer photos show of the split that is trained on or measured", low=0
     )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
+    corrections: str = option(
+        "",
+        "file of decisions on single labels, as the page of msrn_tf.check_labels saves it, that the data are read with",
+        may_change=True,  # what it changes in the training split is compared as data
+        path="input",
+    )
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
+    table: str = option(
+        "", "table of photos and labels, or one a split separated by commas; empty: those in --data_dir"
+    )
+    table_encoding: str = option("", "its encoding, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
+    image_column: str = option("", "its column that names photos; empty: found out, and printed")
+    label_columns: str = option(
+        "",
+        "its columns of labels, separated by commas: one of lists, or a column a label; empty: found out, and printed",
+    )
+    label_separator: str = option(
+        "", "mark between labels in one field, or blank, or none; empty: found out, and printed"
+    )
+    split_column: str = option("", "its column that names splits; empty: found out, and printed")
+    group_column: str = option("", "its column of what is never divided between automatic splits, such as a patient")
+    uncertain: str = option(
+        "auto", "what -1 is in a column a label; auto: unknown beside 0, absent where there is no 0", choices=UNCERTAIN
+    )
+    blanks: str = option(
+        "auto", "what an empty field is in a column a label; auto: unknown where there are zeros", choices=BLANKS
+    )
+
+    def __post_init__(self):
+        if not self.dataset:
+            object.__setattr__(self, "dataset", AUTO if self.data_dir else "demo")
+
+    @property
+    def form(self) -> FormOptions:
+        """What is said of the form of label files."""
+        return FormOptions(**{name: getattr(self, name) for name in TABLE_OPTIONS})
+
+    def open(self, split: str, unlisted: str = "absent") -> Reader:
+        """The reader of the data set, for a `split`; `unlisted`: as `open_dataset`. Raises `UserError` as that does."""
+        return open_dataset(
+            self.dataset, self.data_dir, self.labels, self.min_photos, split,
+            form=self.form, corrections=self.corrections, unlisted=unlisted,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +186,33 @@ class OptimizationConfig:
     asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
     asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
     focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
+    unlisted: str = option(
+        "absent",
+        "labels that a training photo is not listed with: absent, unknown, or absent until their loss is large",
+        choices=UNLISTED_POLICIES,
+    )
+    suspects: str = option(
+        "reject",
+        "labels of a large loss, for --unlisted=suspect: left out of the loss (LL-R), or present in it (LL-Ct)",
+        choices=SUSPECTS,
+    )
+    suspect_growth: float = option(
+        0.2,
+        "percent of a batch's unlisted labels by which the suspects grow in each epoch after the first, for "
+        "--unlisted=suspect",
+        low=0.0,
+        high=100.0,
+    )
+    positive_weight: str = option(
+        "none",
+        "balanced: the loss of a present label counts as often as there are absent ones for each present one",
+        choices=POSITIVE_WEIGHTS,
+    )
+    sampling: str = option(
+        "shuffle",
+        "an epoch's photos: each once, or balanced: each label's as often as any other's, some of them several times",
+        choices=SAMPLINGS,
+    )
     ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
     ema_share: float = option(
         0.0,
@@ -244,6 +323,11 @@ def check_training(
         (
             data.cache_features and model.mixed_precision != "none",
             f"--cache_features: keeps float32; leave out --mixed_precision={model.mixed_precision}",
+        ),
+        (
+            optimization.unlisted == "suspect" and data.mix != "none",
+            f"--mix={data.mix}: does not go with --unlisted=suspect, which judges the labels of single photos; leave "
+            "one of them out",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

@@ -10,7 +10,7 @@ from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Reader
 from msrn_tf.data.label_choice import for_labels
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -56,7 +56,7 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     check_flags(config)
     strategy = make_strategy(config.strategy, config.num_cpu_replicas)
     check_batch_size(config.batch_size, strategy)
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.split)
+    reader = data.open(config.split)
     protocol = Protocol(
         data.dataset,
         config.split,

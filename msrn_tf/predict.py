@@ -120,7 +120,7 @@ def predict_files(
 def _forward(model, heatmaps_by):
     """A function of images: scores `[batch, C]`, and the scales' heat-maps of the same pass where they are wanted."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(images):
         if heatmaps_by is None:
             return model.calibrated(model(images, training=False)), []

@@ -8,12 +8,17 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data import preparation
 from msrn_tf.data.audit import audit
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.lists import read_lines
 from msrn_tf.data.prepared import Prepared
-from msrn_tf.data.readers import open_dataset, read_examples
+from msrn_tf.data.readers import read_examples
+from msrn_tf.data.splits import split_meant
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
@@ -30,6 +35,14 @@ class PreparationConfig:
     output: str = option("", "folder to write; it must be new, empty, or begun by the same command", path="folder")
     splits: str = option("", "splits to write, separated by commas; empty: all")
     train_split: str = option("train", "split that the label graph is counted on")
+    image_size: int = option(
+        448, "--image_size of the training to come: the audit counts photos that are smaller", low=0
+    )
+    leave_out: str = option(
+        "",
+        "list of photos of --train_split to leave out, one a line, as near_duplicates.txt of an earlier run",
+        path="input",
+    )
     max_side: int = option(0, "shrink photos whose longer side is above this many pixels; 0: keep the bytes", low=0)
     shard_megabytes: int = option(128, "about the size of a shard", low=1)
     bad_images: str = option("skip", "photos that cannot be decoded: leave out, or stop", choices=("skip", "fail"))
@@ -42,8 +55,11 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, config.train_split)
+    reader = data.open(config.train_split)
+    config = dataclasses.replace(config, train_split=split_meant(config.train_split, reader.splits))
     splits = {split: read_examples(reader, split, data.drop_unlabelled) for split in _chosen_splits(reader, config)}
+    if config.leave_out:
+        splits[config.train_split] = without_listed(splits[config.train_split], config.leave_out)
     plan = preparation.PreparationPlan(
         max_pixels=data.max_pixels,
         max_side=config.max_side,
@@ -52,7 +68,9 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
         num_threads=config.num_threads or os.cpu_count() or 1,
     )
     with preparation.writing(config.output):
-        last_flags = {name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold")}
+        last_flags = {
+            name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold", "image_size")
+        }
         preparation.start(config.output, plan, data.dataset, reader.labels, splits, last_flags)
         if preparation.is_complete(config.output):
             say(f"{config.output} is complete; nothing to do")
@@ -63,10 +81,12 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
                 notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
         preparation.finish(config.output, reader.labels, splits, notes)
         graph = write_label_graph(config)
-        report = audit(reader.labels, splits, notes)
+        report = audit(reader.labels, splits, notes, config.train_split, config.image_size)
         page = audit_page(data.dataset, report, graph, config.graph_threshold)
         preparation.write_text(os.path.join(config.output, "audit.json"), json.dumps(report, indent=2))
         preparation.write_text(os.path.join(config.output, "audit.html"), page)
+        alike = "".join(f"{name}\n" for name in report["training_photos_like_others"])
+        preparation.write_text(os.path.join(config.output, "near_duplicates.txt"), alike)
         preparation.remove_notes(config.output)
     print_report(report, graph, config)
 
@@ -79,6 +99,18 @@ def _chosen_splits(reader, config):
     if config.train_split not in names:
         raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
     return names
+
+
+def without_listed(examples: Examples, path: str) -> Examples:
+    """Examples without those that a file names, one a line. Raises `UserError` where it names none of them."""
+    names = set(read_lines(path, "give a photo a line"))
+    kept = np.array([name not in names for name in examples.ids], bool)
+    if kept.all() and names:
+        raise UserError(f"--leave_out={path}: names no photo of the split, such as {next(iter(sorted(names)))}")
+    if not kept.any():
+        raise UserError(f"--leave_out={path}: names all photos of the split; leave some")
+    say(f"left out   {(~kept).sum()} photos that {path} names")
+    return examples.take(np.flatnonzero(kept))
 
 
 def write_label_graph(config: PreparationConfig) -> LabelGraph:
@@ -118,8 +150,13 @@ def print_report(report: dict[str, Any], graph: LabelGraph, config: PreparationC
     if report["num_duplicates"]:
         across = report["duplicates_across_splits"]
         say(f"warning: {report['num_duplicates']} groups of files with the same bytes, {across} of them across splits")
+    if report["num_near_duplicates"]:
+        across = report["near_duplicates_across_splits"]
+        say(f"warning: {report['num_near_duplicates']} pairs of photos look alike, {across} of them across splits")
+    for item in report["findings"]:
+        say(f"look at    {item['finding']}: {item['mend']}")
     folder = config.output
-    say(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html")
+    say(f"written    {folder}: shards, dataset.json, label_graph.npz, audit.json, audit.html, near_duplicates.txt")
     say(f"next       python -m msrn_tf.train --dataset=prepared --data_dir={folder}{_split_flags(splits, config)}")
 
 

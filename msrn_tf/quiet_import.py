@@ -39,14 +39,14 @@ class _QuietFinder:
             return None
         sys.meta_path.remove(cls)
         spec = importlib.util.find_spec(name)
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def quietly(module):
                 with captured_native_stderr():
                     execute(module)
 
-            spec.loader.exec_module = quietly
+            spec.loader.exec_module = quietly  # type: ignore[method-assign]
         return spec
 
 

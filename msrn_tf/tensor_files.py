@@ -140,7 +140,7 @@ class StoredTensor:
     Each read opens the file anew, so that no more of it stays in memory than what is in use.
     """
 
-    shape = ()
+    shape: tuple[int, ...] = ()
     size = 0
 
     def read(self) -> np.ndarray:

@@ -69,10 +69,10 @@ def read_text(path: str, advice: str = "save it as UTF-8", only_regular: bool = 
     try:
         return text_of(content)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text file in UTF-8 ({_where(content, error)}); {advice}") from error
+        raise UserError(f"{path}: is no text file in UTF-8 ({where_no_text(content, error)}); {advice}") from error
 
 
-def _where(content, error):
+def where_no_text(content: bytes, error: UnicodeDecodeError) -> str:
     """The line that is no UTF-8, and how it reads in the encoding that is then the likeliest."""
     number = content.count(b"\n", 0, error.start) + 1
     if error.encoding != "utf-8":

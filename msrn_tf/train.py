@@ -19,7 +19,7 @@ from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.batch_source import BatchSource, PhotoSource
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.errors import argument
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -34,7 +34,14 @@ from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.training.interruption import StopSignals
 from msrn_tf.training.memory import check_memory
 from msrn_tf.training.run_log import RunLog
-from msrn_tf.training.setup import check_positives, check_validation, make_train_step, prepare_label_graph
+from msrn_tf.training.setup import (
+    check_absent,
+    check_positives,
+    check_validation,
+    make_train_step,
+    positive_weights,
+    prepare_label_graph,
+)
 from msrn_tf.training.summary import print_end, print_start
 from msrn_tf.training.trainer import Interrupted, Trainer
 from msrn_tf.visualization.heatmaps import contact_sheet
@@ -76,7 +83,9 @@ def _train_on(strategy, configs, stop):
         transferred = [] if checkpoint_paths(run.workdir) else transfer_into(model, model_config.init_from)
     training, validation, cached = open_sources(data, model, inputs)
     with strategy.scope():
-        train_step = make_train_step(optimization, model, strategy, len(inputs.training), training.feature_maps(model))
+        train_step = make_train_step(
+            optimization, model, strategy, len(inputs.training), training.feature_maps(model), inputs.positive_weights
+        )
     worker = worker_index(strategy)
     is_chief = worker == 0
     checkpoints = RunCheckpoints(
@@ -116,6 +125,7 @@ class TrainingInputs:
         training, validation: `Examples`; `validation` is None where there is no such split.
         label_graph: `LabelGraph` with word vectors.
         warnings: sentences for a person.
+        positive_weights: float32 `[C]` of `--positive_weight`; None: 1.
     """
 
     labels: Sequence[str]
@@ -124,16 +134,19 @@ class TrainingInputs:
     validation: Examples | None
     label_graph: LabelGraph
     warnings: list[str]
+    positive_weights: np.ndarray | None
 
 
 def read_inputs(configs: Sequence[Any], goes_on: bool) -> TrainingInputs:
     """`TrainingInputs`, checked: what can be known at the start to be wrong is said before anything is computed."""
-    data, model_config, _, run = configs
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, data.train_split)
+    data, model_config, optimization, run = configs
+    reader = data.open(data.train_split, optimization.unlisted)
     training = read_split(reader, data.train_split, data.drop_unlabelled)
     validation = read_split(reader, data.val_split, data.drop_unlabelled) if data.val_split else None
     check_positives(reader.labels, training, data.train_split)
-    warnings = check_validation(reader.labels, validation, data.val_split) if validation else []
+    weights = positive_weights(reader.labels, training) if optimization.positive_weight == "balanced" else None
+    warnings = check_absent(training)
+    warnings += check_validation(reader.labels, validation, data.val_split) if validation else []
     if data.bad_images == "fail" and validation:
         check_photos(validation, data.max_pixels)
     if goes_on:
@@ -143,7 +156,7 @@ def read_inputs(configs: Sequence[Any], goes_on: bool) -> TrainingInputs:
     if data.cache_images:
         training, validation = in_memory(training), validation and in_memory(validation)
     label_graph, more = prepare_label_graph(model_config, reader.labels, training, run.seed)
-    return TrainingInputs(reader.labels, reader.splits, training, validation, label_graph, warnings + more)
+    return TrainingInputs(reader.labels, reader.splits, training, validation, label_graph, warnings + more, weights)
 
 
 def transfer_into(model: MultiLabelClassifier, path: str) -> list[str]:

@@ -9,6 +9,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
+FIRST = ("test_training", "test_export", "test_serve", "test_serving_conformance", "test_resume", "test_tflite",
+         "test_distributed", "test_prepare")  # fmt: skip
+"""The files that take longest: several processes end at about the same time where they begin with these."""
+EXPORTED = ("test_export", "test_serve", "test_serving_conformance")
+"""One exported model is for all of them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items):
+    """With `--dist=loadgroup` a file's tests stay in one process: they share what is slow to make."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("exported" if name in EXPORTED else name))
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import shutil
+import socket
 import sys
 import tempfile
 
@@ -15,11 +16,13 @@ from google.protobuf import text_format
 
 from export.inference_model import inference_model
 from export.saved_model import find_versions, write_saved_model
-from export.serve import ServeConfig, Server
 from export.serving.configuration import model_server_config
+from export.serving.serve_config import ServeConfig
+from export.serving.server import Server
 from msrn_tf.config import ModelConfig
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.label_graph import LabelGraph
+from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import create_model
 
 LABELS = ("sky", "water", "boat", "tree", "cat")
@@ -53,9 +56,13 @@ def export_version(model, base_path, version, name="msrn"):
 
 @functools.cache
 def exported_once():
-    """`(model, folder of version 1)`, shared by every test of this process that only reads it."""
+    """`(model, folder of version 1)`, shared by every test of this process that only reads it.
+
+    The model is calibrated, so that every comparison is of calibrated scores; its attention maps are of two scales.
+    """
     folder = tempfile.TemporaryDirectory(prefix="exported-")
-    model = small_model()
+    model = small_model(strides=(8, 16))
+    model.calibration = Calibration(np.linspace(0.4, 1.6, len(LABELS)), np.linspace(-1, 1, len(LABELS)))
     export_version(model, folder.name, 1)
     exported_once.keep = folder  # its end is that of the process
     return model, os.path.join(folder.name, "1")
@@ -85,18 +92,65 @@ class Doubles(tf.Module):
         return {"y": self.weight * x + 0.0 * tf.reduce_sum(busy)}
 
 
+class Lengths(tf.Module):
+    """A stand-in for an exported model, with its inputs and outputs: a photo's score is 1 / (1 + its bytes)."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False)
+    def serve(self, image_bytes):
+        first = 1.0 / (1.0 + tf.cast(tf.strings.length(image_bytes), tf.float32))
+        scores = tf.stack([1.0 - first, first], axis=1)
+        rows = (tf.shape(image_bytes)[0], 1)
+        return {
+            "scores": scores,
+            "labels": tf.tile([["größe", "cat"]], rows),
+            "thresholds": tf.tile([[0.5, 0.5]], rows),
+            "is_present": scores >= 0.5,
+            "valid": tf.strings.length(image_bytes) > 0,
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False)
+    def explain(self, image_bytes):
+        outputs = self.serve(image_bytes)
+        ramp = tf.reshape(tf.linspace(0.0, 1.0, 12), (1, 1, 3, 4))
+        return outputs | {"attention": outputs["scores"][:, :, None, None] * ramp}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False)
+    def not_numbers(self, image_bytes):
+        rows = tf.shape(image_bytes)[0]
+        numbers = tf.constant([[float("nan"), float("inf"), float("-inf"), 0.2]])
+        return {"numbers": tf.tile(numbers, (rows, 1)), "raw_bytes": image_bytes}
+
+
 def write_doubles(base_path, version, work=0):
     """Writes a version of `Doubles` beside and renames it."""
     model = Doubles(work)
+    _write(base_path, version, model, {"serving_default": model.serve})
+
+
+def write_lengths(base_path, version):
+    """Writes a version of `Lengths` beside and renames it."""
+    model = Lengths()
+    signatures = {"serving_default": model.serve, "explain": model.explain, "not_numbers": model.not_numbers}
+    _write(base_path, version, model, signatures)
+
+
+def _write(base_path, version, model, signatures):
     writing = os.path.join(base_path, f".writing-{version}")
-    tf.saved_model.save(model, writing, {"serving_default": model.serve})
+    tf.saved_model.save(model, writing, signatures)
     os.rename(writing, os.path.join(base_path, str(version)))
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
 def running_server(base_path="", **options):
-    """(server, `host:port`) of an embedded server."""
-    server = Server(ServeConfig(model_base_path=str(base_path), port=0, **options))
+    """(server, `host:port`) of an embedded server, without REST unless `rest_port` is given."""
+    server = Server(ServeConfig(**{"model_base_path": str(base_path), "port": 0, "rest_port": 0} | options))
     port = server.start()
     try:
         yield server, f"localhost:{port}"

@@ -23,9 +23,10 @@ from msrn_tf.training.setup import check_positives, check_validation, in_order, 
 
 @pytest.fixture(scope="module")
 def trained(small_voc, tmp_path_factory):
-    """A run on real photos, and the folder it wrote."""
+    """A run on real photos with maps of all strides, and the folder it wrote."""
     workdir = tmp_path_factory.mktemp("run") / "voc"
-    run = command("msrn_tf.train", "--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={workdir}", *SMALL)
+    flags = [*SMALL, "--strides=8,16,32"]
+    run = command("msrn_tf.train", "--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={workdir}", *flags)
     assert run.returncode == 0, run.stderr
     return workdir, run.stdout
 

@@ -12,7 +12,7 @@ CHOSEN = {
     "apparel": {"dataset": "apparel", "val_split": "test", "decay_vectors": True},
     "coco2014": {"dataset": "coco2014", "pool_ratio": 0.05, "decay_vectors": True},
     "custom": {
-        "dataset": "csv",
+        "dataset": "auto",
         "image_size": 224,
         "backbone": "mobilenet_v2",
         "head": "elementwise",
@@ -27,6 +27,7 @@ CHOSEN = {
         "warmup_epochs": 1.0,
     },
     "demo": {
+        "dataset": "demo",
         "image_size": 64,
         "augment": "flip",
         "backbone": "resnet_tiny",
@@ -43,7 +44,7 @@ CHOSEN = {
         "warmup_epochs": 0.5,
     },
     "mobile": {
-        "dataset": "csv",
+        "dataset": "auto",
         "image_size": 224,
         "backbone": "mobilenet_v3_large",
         "head": "elementwise",

@@ -33,7 +33,7 @@ def test_when_one_of_two_workers_is_killed_the_other_says_so_and_both_go_on_from
     small_voc, tmp_path
 ):
     run = tmp_path / "run"
-    flags = ["--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={run}", *SMALL, "--epochs=2",
+    flags = ["--dataset=voc2007", f"--data_dir={small_voc}", f"--workdir={run}", *SMALL, "--model=gap", "--epochs=2",
              "--checkpoint_steps=2", "--notensorboard"]  # fmt: skip
     workers = start_workers(flags)
     workers[0].wait_for(lambda: len(list(run.glob("checkpoints/ckpt-*.index"))) >= 2)
@@ -69,7 +69,8 @@ def test_two_workers_that_are_killed_go_on_to_the_bits_of_an_undisturbed_run(sma
 
 
 def test_workers_whose_folders_are_not_shared_refuse_to_go_on(small_voc, tmp_path):
-    flags = ["--dataset=voc2007", f"--data_dir={small_voc}", *SMALL, "--notensorboard", "--checkpoint_steps=2"]
+    flags = ["--dataset=voc2007", f"--data_dir={small_voc}", *SMALL, "--model=gap"]
+    flags += ["--notensorboard", "--checkpoint_steps=2"]
     own, other = tmp_path / "own", tmp_path / "other"
     assert command("msrn_tf.train", *flags, f"--workdir={own}").returncode == 0
     ended = ends_of(start_workers(flags, [own, other]))

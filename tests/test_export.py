@@ -13,7 +13,7 @@ import tensorflow as tf
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from running import ROOT, assert_refused, command
-from serving import LABELS, SIZE, export_version, pixels_of, small_model
+from serving import LABELS, SIZE, exported_once, pixels_of, small_model
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -24,7 +24,6 @@ from export.inference_model import inference_model
 from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps, decode_photos
-from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import save_model
 from msrn_tf.predict import predict_photos
 from msrn_tf.visualization.heatmaps import combine_scales
@@ -32,17 +31,12 @@ from msrn_tf.visualization.heatmaps import combine_scales
 
 @pytest.fixture(scope="module")
 def model():
-    """Calibrated, so that every comparison below is of calibrated scores."""
-    model = small_model()
-    model.calibration = Calibration(np.linspace(0.4, 1.6, len(LABELS)), np.linspace(-1, 1, len(LABELS)))
-    return model
+    return exported_once()[0]
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    base = tmp_path_factory.mktemp("serving")
-    export_version(model, str(base), 1)
-    return str(base / "1")
+def exported():
+    return exported_once()[1]
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +241,9 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
     assert run.returncode == 0 and "scores" in run.stdout, run.stderr
 
 
-def test_the_command_writes_versions_and_never_over_one(model, tmp_path):
+def test_the_command_writes_versions_and_never_over_one(tmp_path):
     keras_file, output = str(tmp_path / "model.keras"), tmp_path / "msrn"
-    save_model(model, keras_file)
+    save_model(small_model(strides=(8,)), keras_file)
     arguments = [f"--model={keras_file}", f"--output={output}"]
     differences = []
     for extra in ([], ["--serving_dtype=bfloat16"]):

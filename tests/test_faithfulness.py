@@ -6,7 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from msrn_tf.data import demo
-from msrn_tf.data.voc import VOC
+from msrn_tf.data.readers.voc import VOC
 from msrn_tf.evaluation import faithfulness
 from msrn_tf.visualization.heatmaps import combine_scales
 

@@ -92,7 +92,7 @@ def test_labels_that_may_be_meant_to_be_one_or_several_are_named(table, capsys, 
 
 def test_ordinary_labels_give_no_warning(table, capsys):
     open_dataset("csv", table("image,labels,split\n1.jpg,hot dog|dog|traffic light,train\n2.jpg,?hot dog|cat,val\n"))
-    assert capsys.readouterr().err == ""
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_path):
@@ -117,7 +117,7 @@ def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_pat
 )
 def test_labels_that_cannot_be_read_are_named(table, dataset, labels, words):
     with pytest.raises(UserError, match=words):
-        open_dataset(dataset, table(), labels)
+        open_dataset(dataset, "" if dataset == "demo" else table(), labels)
 
 
 def test_a_named_label_that_no_photo_of_a_table_shows_is_absent_and_named(table, capsys):

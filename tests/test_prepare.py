@@ -23,6 +23,7 @@ from msrn_tf.config import DataConfig
 from msrn_tf.data.audit import audit
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Example, Examples
+from msrn_tf.data.near_duplicates import MOST_BITS, alike_pairs, perceptual_hash
 from msrn_tf.data.pipeline import (
     InputPlan,
     evaluation_batches,
@@ -205,6 +206,84 @@ def test_splits_that_share_photos_are_no_duplicates(tmp_path):
     assert report["num_duplicates"] == report["duplicates_across_splits"] == 2
 
 
+def scenery(seed):
+    """A picture with large forms, another one for each seed."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(blocks).resize((160, 120), Image.Resampling.BICUBIC)
+
+
+def in_jpeg(picture, **options):
+    picture.save(stream := io.BytesIO(), "JPEG", **options)
+    return stream.getvalue()
+
+
+def test_a_photo_in_another_size_and_quality_looks_alike_and_others_do_not():
+    pictures = [scenery(seed) for seed in range(200)]
+    again = [Image.open(io.BytesIO(in_jpeg(picture.resize((80, 60)), quality=60))) for picture in pictures[:50]]
+    hashes = [perceptual_hash(np.asarray(picture)) for picture in (*pictures, *again)]
+    assert [(one, other) for one, other, _ in alike_pairs(hashes)] == [(n, 200 + n) for n in range(50)]
+    blank = [perceptual_hash(np.full((50, 50, 3), grey, np.uint8)) for grey in (0, 0, 255)]
+    assert blank == ["", "", ""] and alike_pairs(blank) == []
+
+
+def test_alike_pairs_are_those_of_comparing_each_with_each():
+    random = np.random.default_rng(0)
+    values = random.integers(0, 1 << 62, 300).tolist()
+    values += [value ^ sum(1 << int(bit) for bit in random.choice(64, n % 8, False)) for n, value in enumerate(values)]
+    near = {(a, b) for a in range(600) for b in range(a + 1, 600) if (values[a] ^ values[b]).bit_count() <= MOST_BITS}
+    assert {(a, b) for a, b, _ in alike_pairs([f"{value:016x}" for value in values])} == near and len(near) >= 180
+
+
+def test_the_audit_finds_what_is_strange_and_says_what_mends_it():
+    labels = ["Cat", "animal", "cat", "rare", "car"]
+    rows = [[1, 1, 0, 0, 0]] * 40 + [[0, 0, 0, 0, 1]] * 40 + [[0, 0, 1, 1, 0]]
+    training = Examples.of((Example(f"t{n}", np.array(row, np.int8)) for n, row in enumerate(rows)), 5)
+    testing = Examples.of((Example(f"v{n}", np.array(rows[n], np.int8)) for n in range(2)), 5)
+    looks = [f"{n * 0x9E3779B97F4A7C15 % (1 << 64):016x}" for n in range(1, len(rows) + 1)]
+    twin = f"{int(looks[3], 16) ^ 0b101:016x}"
+    notes = {
+        "train": [{"rows": [[n, 0, f"d{n}", 60, 80, looks[n]] for n in range(len(rows))], "rejected": []}],
+        "test": [{"rows": [[0, 0, "e0", 60, 500, twin], [1, 0, "e1", 500, 500, ""]], "rejected": []}],
+    }
+    report = audit(labels, {"train": training, "test": testing}, notes, "train", 224)
+    assert report["near_duplicates"] == [[{"splits": ["train"], "image": "t3"}, {"splits": ["test"], "image": "v0"}]]
+    assert report["training_photos_like_others"] == ["t3"]
+    assert report["labels"] == {
+        "alike": [["Cat", "cat"]],
+        "never_together": [["Cat", "car"], ["animal", "car"]],
+        "always_together": [["Cat", "animal"], ["animal", "Cat"]],
+        "fewer_than_10_photos": ["cat", "rare"],
+        "most_for_one_of_the_rarest": 40.0,
+    }
+    assert report["splits"]["train"]["smaller_than_image_size"] == 81
+    findings = {item["finding"]: item["mend"] for item in report["findings"]}
+    assert "--leave_out=near_duplicates.txt" in findings["1 pairs of photos look alike and are in different splits"]
+    assert "--min_photos=10" in findings["fewer than 10 photos of train show cat, rare"]
+    assert "--image_size=32" in findings["photos are smaller than --image_size=224: 81 in train, 1 in test"]
+    assert any("Cat with animal" in finding for finding in findings) and any("'Cat' and 'cat'" in f for f in findings)
+
+
+def test_photos_that_look_like_those_of_another_split_are_left_out_when_they_are_asked_to_be(tmp_path):
+    lines = ["image,labels,split"]
+    for seed in range(12):
+        (tmp_path / f"{seed}.jpg").write_bytes(in_jpeg(scenery(seed)))
+        lines.append(f"{seed}.jpg,{'cat' if seed % 2 else 'dog'},train")
+    (tmp_path / "again.jpg").write_bytes(in_jpeg(scenery(3).resize((100, 75)), quality=50))
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "again.jpg,cat,val"]))
+    flags = [f"--data_dir={tmp_path}", "--dataset=auto", "--image_size=32"]
+    run = command("msrn_tf.prepare", *flags, f"--output={tmp_path / 'one'}")
+    assert run.returncode == 0, run.stderr
+    assert "1 pairs of photos look alike, 1 of them across splits" in run.stdout
+    listed = tmp_path / "one" / "near_duplicates.txt"
+    assert listed.read_text() == "3.jpg\n"
+    run = command("msrn_tf.prepare", *flags, f"--output={tmp_path / 'two'}", f"--leave_out={listed}")
+    assert run.returncode == 0 and "left out   1 photos" in run.stdout, run.stderr
+    assert "3.jpg" not in open_dataset("prepared", str(tmp_path / "two")).read("train").ids
+    (tmp_path / "none.txt").write_text("x.jpg\n")
+    run = command("msrn_tf.prepare", *flags, f"--output={tmp_path / 'three'}", f"--leave_out={tmp_path / 'none.txt'}")
+    assert_refused(run, "--leave_out=", "names no photo of the split, such as x.jpg")
+
+
 def test_a_file_whose_name_is_no_text_is_prepared_and_trained_on(tmp_path):
     folder = os.fsencode(tmp_path / "photos" / "cat")
     os.makedirs(folder)
@@ -238,7 +317,7 @@ def test_what_cannot_be_written_and_photos_that_are_all_missing_are_one_sentence
 
 
 def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos, prepared, tmp_path):
-    flags = [*SMALL, "--notensorboard"]
+    flags = [*SMALL, "--model=gap", "--notensorboard"]
     run = command("msrn_tf.train", "--dataset=prepared", f"--data_dir={prepared[0]}", f"--workdir={tmp_path / 'a'}",
                   *flags, "--mix=mixup", "--cache_images")  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -212,9 +212,10 @@ def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp
 
 def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_gone(small_voc, tmp_path):
     workdir = tmp_path / "run"
-    first = Running("msrn_tf.train", *arguments(small_voc, workdir, "--epochs=50"))
+    flags = arguments(small_voc, workdir, "--epochs=50", "--model=gap")
+    first = Running("msrn_tf.train", *flags)
     first.wait_for(lambda: newest_number(workdir))
-    second = command("msrn_tf.train", *arguments(small_voc, workdir, "--epochs=50"))
+    second = command("msrn_tf.train", *flags)
     assert_refused(second, f"--workdir={workdir}", "another command trains in it")
     first.kill()
     with run_directory.held(str(workdir)):  # the lock died with its process

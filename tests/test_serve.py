@@ -15,12 +15,13 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from processes import Running
 from running import assert_refused, command
-from serving import LABELS, exported_once, pixels_of, running_server, write_doubles
+from serving import LABELS, exported_once, free_port, pixels_of, running_server, write_doubles
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
@@ -31,9 +32,11 @@ from tensorflow_serving.config import model_server_config_pb2
 from test_decoding import READABLE
 
 from export import client as client_command
-from export.client import Client, ServingFailure, ask
-from export.serve import ServeConfig, Server
+from export.client import ask
+from export.client_light import Client, RestClient, ServingFailure
 from export.serving.batching import Batcher, BatchingOptions
+from export.serving.serve_config import ServeConfig
+from export.serving.server import Server
 from export.serving.serving_error import ServingError
 from export.serving.warm_up import predict_request
 from msrn_tf.errors import UserError
@@ -77,6 +80,12 @@ def double(channel, value, **options):
     request = predict_request("msrn", "", {"x": np.array([value], np.float32)})
     response = predict(request, **{"timeout": 60} | options)
     return response.model_spec.version.value, float(tf.make_ndarray(response.outputs["y"])[0])
+
+
+def double_by_rest(session, port, value):
+    """The same by REST; raises `KeyError` where it is refused."""
+    answer = session.post(f"http://localhost:{port}/v1/models/msrn:predict", json={"instances": [value]}, timeout=60)
+    return answer.json()["predictions"][0]
 
 
 # Batching
@@ -224,8 +233,9 @@ def test_one_corrupt_photo_in_a_dynamic_batch_leaves_the_others_alone(server):
 
 def test_no_server_and_no_model_are_one_sentence(server, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PHOTO)
-    run = command("export.client", "--address=localhost:1", "--retries=1", tmp_path / "a.jpg")
-    assert_refused(run, "--address=localhost:1", "UNAVAILABLE")
+    for flags in ([], ["--rest"]):
+        run = command("export.client", "--address=localhost:1", "--retries=1", *flags, tmp_path / "a.jpg")
+        assert_refused(run, "--address=localhost:1", "UNAVAILABLE: nobody listens there")
     run = command("export.client", "--client_key=x", "--client_certificate=y", tmp_path / "a.jpg")
     assert_refused(run, "needs --ca_certificate")
     with Client(server[1], "nobody", retries=0) as client:
@@ -240,18 +250,18 @@ def test_what_was_answered_before_a_failure_is_printed(monkeypatch, capsys, tmp_
 
     def first_only(client, paths, heatmaps):
         if "b.jpg" in paths[0]:
-            raise ServingFailure("no answer")
+            raise ServingFailure("no answer", "UNAVAILABLE")
         return [Prediction(paths[0], ["cat"], [0.9], ["cat"])], []
 
     monkeypatch.setattr(client_command, "ask", first_only)
-    with pytest.raises(ServingFailure):
+    with pytest.raises(UserError, match="no answer"):
         client_command.main([str(tmp_path)], client_command.ClientConfig(batch_size=1, json=True))
     assert json.loads(capsys.readouterr().out)["photo"] == str(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.slow)])
 def test_three_versions_change_under_load_without_a_failed_request(doubles, seconds):
-    stop, failures, seen, answered = threading.Event(), [], set(), []
+    stop, failures, seen, answered, by_rest = threading.Event(), [], set(), [], []
 
     def load(address):
         with grpc.insecure_channel(address) as channel:
@@ -264,8 +274,19 @@ def test_three_versions_change_under_load_without_a_failed_request(doubles, seco
                     failures.append(error.details())
                 time.sleep(0.005)  # the server shares this process
 
-    with running_server(doubles, poll_seconds=0.05) as (server, address):
-        threads = [threading.Thread(target=load, args=(address,)) for _ in range(4)]
+    def load_rest(port):
+        with requests.Session() as session:
+            while not stop.is_set():
+                try:
+                    by_rest.append(double_by_rest(session, port, 21.0))
+                except (requests.RequestException, KeyError) as error:
+                    failures.append(repr(error))
+                time.sleep(0.005)
+
+    rest_port = free_port()
+    with running_server(doubles, poll_seconds=0.05, rest_port=rest_port) as (server, address):
+        threads = [threading.Thread(target=load, args=(address,)) for _ in range(2)]
+        threads += [threading.Thread(target=load_rest, args=(rest_port,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for version in (2, 3, 4):
@@ -280,6 +301,7 @@ def test_three_versions_change_under_load_without_a_failed_request(doubles, seco
             thread.join()
         available = server.manager._models["msrn"].available()
     assert failures == [] and seen == {1, 2, 3, 4} and available == [4] and set(answered) == {42.0}
+    assert set(by_rest) == {42.0}
 
 
 @pytest.mark.slow
@@ -325,7 +347,8 @@ def config_of(base, versions=(), labels=(), name="msrn"):
 
 
 def test_a_configuration_that_cannot_be_served_is_refused_and_what_was_served_goes_on(doubles):
-    with running_server(doubles, poll_seconds=100) as (server, address), grpc.insecure_channel(address) as channel:
+    options = {"poll_seconds": 100, "reload_folder": (str(doubles),)}
+    with running_server(doubles, **options) as (server, address), grpc.insecure_channel(address) as channel:
         write_doubles(str(doubles), 2)
         reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
 
@@ -352,7 +375,9 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     base = tmp_path / "msrn"
     base.mkdir()
     write_doubles(str(base), 1, work=200)
-    process = Running("export.serve", f"--model_base_path={base}", "--port=0", "--log_requests")
+    rest_port = free_port()
+    ports = ("--port=0", f"--rest_port={rest_port}")
+    process = Running("export.serve", f"--model_base_path={base}", *ports, "--log_requests")
     process.wait_for(lambda: "serving on" in process.stdout())
     address = "localhost:" + process.stdout().rpartition(":")[2].strip()
     answered, refused, wrong = [], [], []
@@ -366,7 +391,15 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
                     # Refused before it was accepted; anything else would be a request that was lost.
                     (refused if error.code() is grpc.StatusCode.UNAVAILABLE else wrong).append(error.details())
 
-    threads = [threading.Thread(target=load) for _ in range(6)]
+    def load_rest():
+        with requests.Session() as session:
+            while not refused:
+                try:
+                    answered.append(double_by_rest(session, rest_port, 3.0))
+                except (requests.RequestException, KeyError):  # an answer that was lost is in the log below
+                    return
+
+    threads = [threading.Thread(target=load) for _ in range(4)] + [threading.Thread(target=load_rest) for _ in range(3)]
     for thread in threads:
         thread.start()
     process.wait_for(lambda: len(answered) >= 20)
@@ -376,10 +409,10 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     assert process.wait() == 0 and wrong == [], process.stderr()
     lines = [json.loads(line) for line in process.stderr().splitlines() if line.startswith("{")]
     assert lines[-1]["event"] == "ended"
-    requests = [line for line in lines if line["event"] == "request"]
-    assert sum(line["code"] == "OK" for line in requests) == len(answered) and set(answered) == {6.0}
-    assert {line["code"] for line in requests} <= {"OK", "UNAVAILABLE"}
-    assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in requests)
+    logged = [line for line in lines if line["event"] == "request"]
+    assert sum(line["code"] == "OK" for line in logged) == len(answered) and set(answered) == {6.0}
+    assert {line["code"] for line in logged} <= {"OK", "UNAVAILABLE"}
+    assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in logged)
 
 
 def mutated(rng, content):
@@ -448,15 +481,16 @@ def test_overload_is_refused_and_then_forgotten(tmp_path):
         assert one(0) == "OK"
 
 
-def test_the_client_comes_back_after_a_refusal():
-    """A server that is busy for the first two requests: the third answer counts, after waits that double."""
+@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED])
+def test_the_client_comes_back_after_a_refusal(code):
+    """A server that is busy, or ends, for the first two requests: the third counts, after waits that double."""
     times = []
 
     class Busy(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):
             times.append(time.monotonic())
             if len(times) < 3:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+                context.abort(code, "another time")
             return predict_pb2.PredictResponse()
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
@@ -468,7 +502,7 @@ def test_the_client_comes_back_after_a_refusal():
             assert client.predict([PHOTO]) == {}
         assert len(times) == 3 and times[2] - times[1] >= 0.1 and times[1] - times[0] >= 0.05
         times.clear()
-        with Client(f"localhost:{port}", "msrn", retries=1) as client, pytest.raises(ServingFailure, match="EXHAUSTED"):
+        with Client(f"localhost:{port}", "msrn", retries=1) as client, pytest.raises(ServingFailure, match=code.name):
             client.predict([PHOTO])
     finally:
         server.stop(None)
@@ -540,13 +574,30 @@ def test_tls_with_and_without_a_client_certificate(doubles, certificates, tmp_pa
     (tmp_path / "ssl.config").write_text(text + f"client_verify: {str(verify).lower()}\n")
     ca = certificates["ca.pem"].encode()
     known = grpc.ssl_channel_credentials(ca, certificates["client.key"].encode(), certificates["client.pem"].encode())
-    with running_server(doubles, ssl_config=str(tmp_path / "ssl.config")) as (_, address):
+    rest_port = free_port()
+    with running_server(doubles, ssl_config=str(tmp_path / "ssl.config"), rest_port=rest_port) as (_, address):
         with grpc.secure_channel(address, known) as channel:
             assert double(channel, 5.0) == (1, 10.0)
-        with Client(address, "msrn", deadline=5) as client:  # not without TLS
+        with Client(address, "msrn", deadline=5, retries=1) as client:  # not without TLS
             assert not client.is_ready()
-        with Client(address, "msrn", credentials=grpc.ssl_channel_credentials(ca)) as client:
-            assert client.is_ready() is not verify
+            with pytest.raises(ServingFailure, match="UNAVAILABLE: the server speaks TLS"):
+                client.predict([PHOTO])
+        folder = certificates["folder"]
+        ca_certificate = str(folder / "ca.pem")
+        own = {"client_certificate": str(folder / "client.pem"), "client_key": str(folder / "client.key")}
+        for kind, where in ((Client, address), (RestClient, f"localhost:{rest_port}")):
+            with kind(where, "msrn", ca_certificate=ca_certificate, retries=0) as client:
+                assert client.is_ready() is not verify
+                if verify:
+                    with pytest.raises(ServingFailure, match="UNAVAILABLE: the server asks for a client's certificate"):
+                        client.predict([PHOTO])
+            with kind(where, "msrn", ca_certificate=ca_certificate, **own) as client:
+                assert client.is_ready()
+            with (
+                kind(where, "msrn", ca_certificate=str(folder / "client.pem"), retries=0) as client,
+                pytest.raises(ServingFailure, match="does not vouch for the server"),
+            ):
+                client.predict([PHOTO])
 
 
 def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
@@ -555,8 +606,8 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"--port={port}: .* is another server there"):
-            Server(ServeConfig(port=port, model_base_path=str(doubles))).start()
+        with pytest.raises(UserError, match=f"`port`={port}: .* is another server there"):
+            Server(ServeConfig(rest_port=0, port=port, model_base_path=str(doubles))).start()
     nonsense = tmp_path / "x.config"
     nonsense.write_text("nonsense {")
     for flags, words in (
@@ -565,4 +616,4 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is no SSLConfig"),
     ):
         with pytest.raises(UserError, match=words):
-            Server(ServeConfig(port=0, **flags)).start()
+            Server(ServeConfig(port=0, rest_port=0, **flags)).start()

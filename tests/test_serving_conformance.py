@@ -1,17 +1,21 @@
-"""TF-Serving's gRPC API over the wire, as its documentation and messages have it.
+"""TF-Serving's gRPC and REST APIs over the wire, as its documentation and messages have them.
 
-By default against `export.serve`. With `TF_SERVING_ADDRESS=host:port` the same cases run against a real server that
-serves the model written by `python tests/serving.py FOLDER` under the name `msrn`, with `FOLDER/models.config` and
-`--allow_version_labels_for_unavailable_models`.
+By default against `export.serve`. With `TF_SERVING_ADDRESS=host:port` (gRPC) and `TF_SERVING_REST=http://host:port` the
+same cases run against a real server that serves the model written by `python tests/serving.py FOLDER` under the name
+`msrn`, with `FOLDER/models.config` and `--allow_version_labels_for_unavailable_models`.
 """
 
+import base64
+import gzip
+import json
 import os
 
 import grpc
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
-from serving import LABELS, SIZE, exported_once, running_server, write_model_config
+from serving import LABELS, SIZE, exported_once, free_port, running_server, write_model_config
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -39,16 +43,28 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def served(tmp_path_factory):
+    """`(host:port of gRPC, URL of REST)`"""
     if os.environ.get("TF_SERVING_ADDRESS"):
-        yield os.environ["TF_SERVING_ADDRESS"]
+        yield os.environ["TF_SERVING_ADDRESS"], os.environ.get("TF_SERVING_REST", "http://localhost:8501")
         return
     base = tmp_path_factory.mktemp("conformance")
     for version in (1, 2):
         (base / str(version)).symlink_to(exported_once()[1])
-    config = write_model_config(str(base), str(base))
-    with running_server(model_config_file=config) as (_, address):
-        yield address
+    config, rest_port = write_model_config(str(base), str(base)), free_port()
+    options = {"reload_folder": (str(base),), "rest_port": rest_port}
+    with running_server(model_config_file=config, **options) as (_, address):
+        yield address, f"http://localhost:{rest_port}"
+
+
+@pytest.fixture(scope="module")
+def address(served):
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def rest(served):
+    return served[1]
 
 
 @pytest.fixture(scope="module")
@@ -456,3 +472,180 @@ def test_a_model_listed_twice_is_refused_and_nothing_changes(model_service):
 def test_a_configuration_that_lists_nothing_known_is_refused(model_service):
     assert_fails(model_service.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest(),
                  Code.INVALID_ARGUMENT, "Only ModelConfigList is currently supported")  # fmt: skip
+
+
+# REST: the same model, and TF-Serving's page on its REST API
+
+
+def instances(*photos):
+    return {"instances": [{"b64": base64.b64encode(photo).decode()} for photo in photos]}
+
+
+def post(rest, document, verb="predict", which="", name="msrn", **options):
+    data = document if isinstance(document, bytes) else json.dumps(document)
+    answer = requests.post(f"{rest}/v1/models/{name}{which}:{verb}", data=data, timeout=60, **options)
+    assert answer.headers["Content-Type"] == "application/json"
+    return answer.status_code, answer.json()
+
+
+def assert_refuses(answer, status, *words):
+    assert answer[0] == status and list(answer[1]) == ["error"], answer
+    for word in words:
+        assert word in answer[1]["error"]
+
+
+def by_grpc(prediction, signature, **inputs):
+    response = prediction.Predict(request(signature, **inputs), timeout=60)
+    return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+
+
+def as_array(values):
+    array = np.array(values)
+    return np.char.encode(array, "utf-8").astype(object) if array.dtype.kind == "U" else array
+
+
+@pytest.mark.parametrize("signature", [name for name in OUTPUTS if name != "serving_pixels"])
+@pytest.mark.parametrize("form", ["rows", "columns"])
+def test_rest_gives_what_grpc_gives(rest, prediction, signature, form):
+    items = [PHOTO, READABLE["png"], b"no photo"]
+    document = {"signature_name": signature} | instances(*items)
+    if form == "columns":
+        document["inputs"] = {"image_bytes": document.pop("instances")}
+    status, answer = post(rest, document)
+    assert status == 200
+    expected = by_grpc(prediction, signature, image_bytes=photos(*items))
+    if form == "rows":
+        answer = {name: [row[name] for row in answer["predictions"]] for name in expected}
+    else:
+        answer = answer["outputs"]
+    assert set(answer) == OUTPUTS[signature]
+    for name, values in expected.items():
+        found = as_array(answer[name])
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(found, values, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(found, values)
+
+
+def test_rest_takes_pixels_as_numbers(rest, prediction):
+    image = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), "uint8")
+    status, answer = post(rest, {"signature_name": "serving_pixels", "instances": image.tolist()})
+    expected = by_grpc(prediction, "serving_pixels", image=image)
+    assert status == 200
+    np.testing.assert_allclose([row["scores"] for row in answer["predictions"]], expected["scores"], atol=1e-6)
+
+
+def test_rest_classifies(rest, prediction):
+    example = {"image/encoded": {"b64": base64.b64encode(PHOTO).decode()}}
+    status, answer = post(rest, {"signature_name": "classify", "examples": [example, example]}, "classify")
+    expected = (
+        prediction.Classify(classification_request("msrn", [PHOTO]), timeout=30).result.classifications[0].classes
+    )
+    assert status == 200 and len(answer["results"]) == 2
+    for result in answer["results"]:
+        assert [label for label, _ in result] == [entry.label for entry in expected]
+        np.testing.assert_allclose([score for _, score in result], [entry.score for entry in expected], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("which", "version"), [("", 2), ("/versions/1", 1), ("/labels/stable", 1), ("/labels/canary", 2)]
+)
+def test_rest_asks_a_version_by_number_or_label(rest, which, version):
+    metadata = requests.get(f"{rest}/v1/models/msrn{which}/metadata", timeout=30).json()
+    assert metadata["model_spec"] == {"name": "msrn", "signature_name": "", "version": str(version)}
+    assert post(rest, instances(PHOTO), which=which)[0] == 200
+
+
+def test_rest_tells_the_signatures(rest):
+    found = requests.get(f"{rest}/v1/models/msrn/metadata", timeout=30).json()["metadata"]["signature_def"]
+    default = found["signature_def"]["serving_default"]
+    assert default["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    assert default["inputs"]["image_bytes"]["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
+    assert set(default["outputs"]) == OUTPUTS["serving_default"]
+    assert found["signature_def"]["classify"]["method_name"] == "tensorflow/serving/classify"
+
+
+@pytest.mark.parametrize(
+    ("which", "versions"), [("", ["2", "1"]), ("/versions/1", ["1"]), ("/labels/stable", ["2", "1"])]
+)
+def test_rest_tells_the_state_of_versions(rest, which, versions):
+    answer = requests.get(f"{rest}/v1/models/msrn{which}", timeout=30)
+    ok = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert answer.status_code == 200
+    assert answer.json() == {"model_version_status": [{"version": version} | ok for version in versions]}
+
+
+def test_rest_zips_long_answers_for_those_who_take_it_and_reads_zipped_requests(rest):
+    document = {"signature_name": "explain"} | instances(*[PHOTO] * 8)
+    headers = {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
+    url = f"{rest}/v1/models/msrn:predict"
+    answer = requests.post(url, data=gzip.compress(json.dumps(document).encode()), headers=headers, timeout=60)
+    assert answer.status_code == 200 and answer.headers["Content-Encoding"] == "gzip"
+    plain = requests.post(url, json=document, headers={"Accept-Encoding": "identity"}, timeout=60)
+    assert "Content-Encoding" not in plain.headers
+    for one, other in zip(answer.json()["predictions"], plain.json()["predictions"], strict=True):
+        np.testing.assert_allclose(one["attention"], other["attention"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "words"),
+    [
+        ({"name": "nobody"}, 404, "Servable not found for request: Latest(nobody)"),
+        ({"which": "/versions/99"}, 404, "Servable not found for request: Specific(msrn, 99)"),
+        ({"which": "/versions/99999999999999999999"}, 400, "Failed to convert version: 99999999999999999999"),
+        ({"which": "/labels/nightly"}, 400, "Unrecognized servable version label: nightly"),
+        ({"which": "/versions/x"}, 400, "Malformed request: POST /v1/models/msrn/versions/x:predict"),
+        ({"verb": "guess"}, 400, "Malformed request: POST /v1/models/msrn:guess"),
+        ({"name": "msrn/1"}, 400, "Malformed request"),
+    ],
+)  # fmt: skip
+def test_rest_refuses_what_is_not_there(rest, where, status, words):
+    assert_refuses(post(rest, instances(PHOTO), **where), status, words)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b"", "JSON Parse error"),
+        (b"nonsense", "JSON Parse error"),
+        ([1], "Is not object"),
+        ({}, "Missing 'inputs' or 'instances' key"),
+        ({"instances": []}, "instances"),
+        ({"instances": [{"b64": "?"}]}, "Unable to base64 decode"),
+        ({"instances": [1]}, "not of expected type: string"),
+        ({"instances": [{"images": "x"}]}, "keys must be equal to: image_bytes"),
+        ({"inputs": {"images": ["x"]}}, "Missing named input: image_bytes"),
+        ({"signature_name": "nothing", "instances": ["x"]}, 'Serving signature name: "nothing" not found'),
+        ({"signature_name": 1, "instances": ["x"]}, "'signature_name' key must be a string value"),
+        ({"signature_name": "serving_pixels", "instances": ["x"]}, "uint8"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rest_refuses_what_is_no_request(rest, document, words):
+    assert_refuses(post(rest, document), 400, words)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"signature_name": "classify"}, "examples"),
+        ({"signature_name": "classify", "examples": [1]}, "Example must be JSON object"),
+        ({"signature_name": "nothing", "examples": [{}]}, "No signature was found with the name: nothing"),
+        ({"examples": [{}]}, "Expected classification signature method_name"),
+    ],
+)
+def test_rest_refuses_what_is_no_classification(rest, document, words):
+    assert_refuses(post(rest, document, "classify"), 400, words)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/models/msrn:predict", 400), ("POST", "/v1/models/msrn", 400), ("GET", "/v1/models/nobody", 404),
+        ("GET", "/v1/models/msrn/versions/9", 404), ("GET", "/v1/models/nobody/metadata", 404),
+        ("GET", "/v1/models/msrn/metadata/x", 400), ("DELETE", "/v1/models/msrn", 400),
+    ],
+)  # fmt: skip
+def test_rest_refuses_other_paths_and_methods(rest, method, path, status):
+    answer = requests.request(method, rest + path, timeout=30)
+    assert answer.status_code == status and answer.json()["error"]

@@ -140,6 +140,12 @@ def test_devices_need_no_tensorflow():
     assert not {"tensorflow", "keras", "tensorflow_serving"} & others_of(reached - SAYS_NO_GPU)
 
 
+def test_the_light_client_stands_alone():
+    reached = reached_from("export.client_light")
+    assert reached <= {"export", "export.client_light"} and {"grpc", "requests"} <= others_of(reached)
+    assert not {"tensorflow", "keras", "tensorflow_serving"} & others_of(reached)
+
+
 def test_the_client_imports_no_command():
     assert "msrn_tf.predict" in COMMANDS
     assert reached_from("export.client") & COMMANDS == {"export.client"}

@@ -27,7 +27,7 @@ from serving import LABELS, SIZE, small_model
 
 from export import compare, ondevice, tflite
 from export.device_classifier import DeviceClassifier, read_labels
-from export.quantization import calibration_photos, device_model
+from export.quantization import calibration_photos, conversion, device_model
 from export.quantization.arena import arena_bytes
 from export.quantization.conversion import convert, quantize
 from export.quantization.metadata import with_metadata
@@ -67,7 +67,18 @@ def write_tflite(path, model, mode, photos, with_attention=False):
 def files(model, photos, tmp_path_factory):
     """Mode → path; `attention` → float with heat-maps."""
     folder = tmp_path_factory.mktemp("tflite")
-    paths = {mode: write_tflite(folder / f"{mode}.tflite", model, mode, photos) for mode in TOLERANCES}
+    convert_anew, in_float = conversion._converted, []
+
+    def convert_once(device_model, calibration_photos=None):
+        if calibration_photos is not None:
+            return convert_anew(device_model, calibration_photos)
+        if not in_float:
+            in_float.append(convert_anew(device_model))
+        return in_float[0]
+
+    with pytest.MonkeyPatch.context() as patch:  # all modes but `int8_full` are quantized from the same float file
+        patch.setattr(conversion, "_converted", convert_once)
+        paths = {mode: write_tflite(folder / f"{mode}.tflite", model, mode, photos) for mode in TOLERANCES}
     return paths | {"attention": write_tflite(folder / "attention.tflite", model, "none", photos, True)}
 
 

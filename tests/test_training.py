@@ -29,17 +29,25 @@ from msrn_tf.training.schedules import learning_rate_schedule
 from msrn_tf.training.trainer import Interrupted
 
 
-def run_worker(folder, replicas=1, cluster=None, **changes):
-    """Starts a training process; `changes` are of `OptimizationConfig` and `ModelConfig`, `cluster` a `TF_CONFIG`."""
-    weights = str(folder / f"{uuid.uuid4()}.npz")
+def start_worker(folder, *runs, cluster=None):
+    """Starts a process that trains once for each dict of arguments of `training_worker.train`.
+
+    `cluster`: its `TF_CONFIG`. One process for several runs: reading and decoding photos is traced once for all.
+    """
+    weights = [str(folder / f"{uuid.uuid4()}.npz") for _ in runs]
     environment = {"TF_CONFIG": json.dumps(cluster)} if cluster else {}
-    return Running("training_worker", replicas, json.dumps(changes), weights, environment=environment), weights
+    return Running("training_worker", json.dumps(runs), *weights, environment=environment), weights
 
 
-def result_of(started):
+def results_of(started):
     process, weights = started
-    assert process.wait() == 0, process.stderr()
-    return json.loads(process.stdout().splitlines()[-1]) | {"weights": dict(np.load(weights))}
+    assert process.wait(900) == 0, process.stderr()
+    results = json.loads(process.stdout().splitlines()[-1])
+    return [result | {"weights": dict(np.load(file))} for result, file in zip(results, weights, strict=True)]
+
+
+def train(folder, *runs):
+    return results_of(start_worker(folder, *runs))
 
 
 def free_ports(count):
@@ -55,7 +63,7 @@ def free_ports(count):
 def worker_processes(folder, count, **changes):
     workers = [f"127.0.0.1:{port}" for port in free_ports(count)]
     clusters = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in range(count)]
-    return [run_worker(folder, cluster=cluster, **changes) for cluster in clusters]
+    return [start_worker(folder, changes, cluster=cluster) for cluster in clusters]
 
 
 def value_of(variable):
@@ -80,33 +88,42 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_device(folder):
+def one_device_and_two_replicas(folder):
+    """Nine steps on each."""
+    return train(folder, {}, {"replicas": 2})
+
+
+@pytest.fixture(scope="module")
+def one_device(one_device_and_two_replicas):
     """Nine steps on one device."""
-    return result_of(run_worker(folder))
+    return one_device_and_two_replicas[0]
 
 
-def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batch_norm(one_device, folder):
+def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batch_norm(one_device_and_two_replicas):
     """Its division by small variances makes float noise grow from step to step."""
-    two = result_of(run_worker(folder, replicas=2))
+    one_device, two = one_device_and_two_replicas
     assert (one_device["replicas"], two["replicas"]) == (1, 2)
     assert_same_training(one_device, two, weight_tolerance=1e-3)
     assert two["apart"] == []
 
 
-REPLICAS_ALONE = {"synchronized": False, "ema_decay": 0.5, "clip_norm": 0.1}
+REPLICAS_ALONE = {"replicas": 2, "synchronized": False, "ema_decay": 0.5, "clip_norm": 0.1, "is_kept_scored": True}
+ALL_STRIDES = {"strides": (8, 16, 32)}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         pytest.param({"epochs": 4, "dropout": 0.2, "model": "gap"}, id="12 steps"),
-        pytest.param({"epochs": 17}, marks=pytest.mark.slow, id="51 steps"),
-        pytest.param({"epochs": 17, "synchronized": True}, marks=pytest.mark.slow, id="51 steps, synchronized"),
-        pytest.param({"epochs": 4, "mixed_precision": "float16"}, marks=pytest.mark.slow, id="float16"),
+        pytest.param({"epochs": 17} | ALL_STRIDES, marks=pytest.mark.slow, id="51 steps"),
+        pytest.param(
+            {"epochs": 17, "synchronized": True} | ALL_STRIDES, marks=pytest.mark.slow, id="51 steps, synchronized"
+        ),
+        pytest.param({"epochs": 4, "mixed_precision": "float16"} | ALL_STRIDES, marks=pytest.mark.slow, id="float16"),
     ],
 )
 def test_two_replicas_hold_the_same_bits_and_what_is_kept_scores_as_it_did_in_validation(folder, changes):
-    run = result_of(run_worker(folder, replicas=2, **REPLICAS_ALONE | changes))
+    [run] = train(folder, REPLICAS_ALONE | changes)
     assert run["replicas"] == 2 and run["apart"] == []
     best = max(record["val_mAP"] for record in run["records"])
     tolerance = 1e-6 if "mixed_precision" not in changes else 1.0
@@ -115,9 +132,8 @@ def test_two_replicas_hold_the_same_bits_and_what_is_kept_scores_as_it_did_in_va
 
 def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
     """After one step from mean 0 and variance 1: of the first layer, which sees the photos alone."""
-    changes = {"epochs": 1, "batch_size": 24, "model": "gap"}
-    one = result_of(run_worker(folder, **changes, synchronized=False))["weights"]
-    two = result_of(run_worker(folder, replicas=2, **changes, synchronized=False))["weights"]
+    changes = {"epochs": 1, "batch_size": 24, "model": "gap", "synchronized": False}
+    one, two = (run["weights"] for run in train(folder, changes, changes | {"replicas": 2}))
     [name] = [name for name in one if name.startswith("conv1_bn") and name.endswith("moving_mean")]
     # Halves of equal size: the mean of their means is the mean of all.
     np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6)
@@ -127,12 +143,15 @@ def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
     assert (two[name] <= one[name] + 1e-6).all() and (two[name] < one[name] - 1e-6).any()
 
 
-def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder):
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param({"model": "gap"}, id="gap"), pytest.param(ALL_STRIDES, marks=pytest.mark.slow, id="msrn")],
+)
+def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder, model):
     """Batch norms kept as they are: nothing but the order of sums differs."""
-    changes = {"epochs": 7, "ema_decay": 0.9, "accumulation_steps": 2, "freeze_batch_norm": True}  # 21 steps
-    alone = result_of(run_worker(folder, **changes))
-    mirrored = result_of(run_worker(folder, replicas=2, **changes))
-    chief, other = map(result_of, worker_processes(folder, 2, **changes))
+    changes = {"epochs": 7, "ema_decay": 0.9, "accumulation_steps": 2, "freeze_batch_norm": True} | model  # 21 steps
+    alone, mirrored = train(folder, changes, changes | {"replicas": 2})
+    [chief], [other] = map(results_of, worker_processes(folder, 2, **changes))
     assert [run["replicas"] for run in (alone, mirrored, chief, other)] == [1, 2, 2, 2]
     for name, weights in chief["weights"].items():
         np.testing.assert_array_equal(weights, other["weights"][name], err_msg=name)
@@ -267,16 +286,15 @@ def test_xla_trains_as_without_it(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2])
 def test_xla_on_two_replicas_trains_as_without_it_and_they_hold_the_same_bits(folder, parts):
-    changes = {"synchronized": False, "epochs": 1, "ema_decay": 0.5, "accumulation_steps": parts}
-    plain, compiled = (result_of(run_worker(folder, replicas=2, **changes, jit_compile=xla)) for xla in (False, True))
+    changes = {"replicas": 2, "synchronized": False, "epochs": 1, "ema_decay": 0.5, "accumulation_steps": parts}
+    plain, compiled = train(folder, changes | ALL_STRIDES, changes | ALL_STRIDES | {"jit_compile": True})
     assert compiled["replicas"] == 2 and compiled["apart"] == []
     assert_same_training(plain, compiled, weight_tolerance=1e-4)
 
 
 def test_xla_on_two_replicas_gives_the_weights_of_one_device_without_it(folder):
     changes = {"model": "gap", "freeze_backbone": True, "epochs": 1}
-    one = result_of(run_worker(folder, **changes))
-    two = result_of(run_worker(folder, replicas=2, **changes, jit_compile=True))
+    one, two = train(folder, changes, changes | {"replicas": 2, "jit_compile": True})
     assert (one["replicas"], two["replicas"]) == (1, 2) and two["apart"] == []
     assert_same_training(one, two, weight_tolerance=1e-5)
 

@@ -19,7 +19,7 @@ def study(monkeypatch):
     """Imports a module of the study by name."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("study", "tables", "variants"):
+    for name in ("study", "tables", "variants", "heads", "single_positive", "label_errors"):
         sys.modules.pop(name, None)
 
 
@@ -102,3 +102,37 @@ def test_the_tables_compare_variants_over_the_seeds_that_both_have(study, tmp_pa
     both, second = tables.read_runs(files, 50), tables.read_runs({1: files[1]}, 50)
     np.testing.assert_allclose(tables.difference(second, both), 0, atol=1e-12)
     assert np.abs(both.precisions.mean(axis=0) - second.precisions[0]).max() > 0.1
+
+
+def test_a_single_positive_is_one_of_the_photos_own_and_nothing_else_is_listed(study):
+    rng = np.random.default_rng(0)
+    targets = rng.choice(np.array([1, 0, -1], np.int8), (500, 6), p=[0.3, 0.6, 0.1])
+    kept = study("single_positive").one_positive(targets, seed=1)
+    shows = (targets == 1).any(axis=1)
+    np.testing.assert_array_equal(kept.sum(axis=1), shows)
+    assert set(np.unique(kept)) == {0, 1} and (targets[kept == 1] == 1).all()
+    chances = np.array([(kept[row] == 1)[targets[row] == 1] for row in np.flatnonzero((targets == 1).sum(axis=1) == 2)])
+    assert 0.35 < chances[:, 0].mean() < 0.65
+    assert (kept != study("single_positive").one_positive(targets, seed=2)).any()
+
+
+def test_flips_are_a_part_of_the_known_labels_and_the_table_says_what_was_flipped(study, tmp_path):
+    from msrn_tf.data.examples import Example, Examples
+    from msrn_tf.data.readers import open_dataset
+
+    errors = study("label_errors")
+    targets = np.random.default_rng(0).choice(np.array([1, 0, -1], np.int8), (200, 5), p=[0.3, 0.6, 0.1])
+    flips = errors.drawn_flips(targets, 0.05, seed=3)
+    assert flips.sum() == round(0.05 * (targets >= 0).sum()) and (targets[flips] >= 0).all()
+    wrong = np.where(flips, 1 - targets, targets)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rows = []
+    for number, target in enumerate(wrong):
+        (photos / f"{number}.jpg").touch()
+        rows.append(Example(str(number), target, image_path=str(photos / f"{number}.jpg")))
+    (tmp_path / "data").mkdir()
+    errors.write_table(str(tmp_path / "data" / "labels.csv"), LABELS, {"trainval": Examples.of(rows, 5)})
+    reader = open_dataset("csv", str(tmp_path / "data"))
+    order = [reader.labels.index(label) for label in LABELS]
+    np.testing.assert_array_equal(reader.read("trainval").targets[:, order], wrong)

@@ -1,4 +1,4 @@
-"""Trains a small model on the demo set, here or in a process of its own that prints its losses."""
+"""Trains a small model on the demo set, here or in a process of its own that prints what came of it."""
 
 import dataclasses
 import json
@@ -23,7 +23,8 @@ from msrn_tf.training.run_log import RunLog
 from msrn_tf.training.setup import make_train_step, prepare_label_graph
 from msrn_tf.training.trainer import Trainer
 
-MODEL = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise", word_vectors="learned")
+# Of one stride: most of a run's time here TensorFlow spends on making the graph of its step.
+MODEL = ModelConfig(backbone="resnet_tiny", strides=(8,), channels=8, head="elementwise", word_vectors="learned")
 OPTIMIZATION = OptimizationConfig(epochs=3, batch_size=8, learning_rate=0.005, clip_norm=1.0, decay_epochs=[2])
 SIZE = 32
 
@@ -57,21 +58,29 @@ def make_trainer(folder, replicas=1, synchronized=True, stop=None, **changes):
     return Trainer(train_step, checkpoints, RunLog(folder, False), optimization, run, stop=stop)
 
 
-def main(replicas, changes, weights_file):
-    """Trains; writes every weight to a file and prints the losses."""
+def main(runs, weights_files):
+    """Trains as each of some dicts says; prints a list of what came of each."""
+    # The CPU is split before TensorFlow touches a device: more replicas come first.
+    order = sorted(range(len(runs)), key=lambda number: -runs[number].get("replicas", 1))
+    results = {number: train(weights_files[number], **runs[number]) for number in order}
+    print(json.dumps([results[number] for number in range(len(runs))]))
+
+
+def train(weights_file, is_kept_scored=False, **changes):
+    """One run, whose every weight goes to a file; its losses and the like."""
+    keras.utils.clear_session()  # names as in a process of its own
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(folder, replicas, **changes)
+        trainer = make_trainer(folder, **changes)
         trainer.fit(source(), source(10))
         records = trainer.run_log.records()
-        kept_map = score_of(f"{folder}/model.keras") if trainer.is_chief else None
+        kept_map = score_of(f"{folder}/model.keras") if is_kept_scored else None
     np.savez(weights_file, **{variable.path: variable.value.numpy() for variable in trainer.model.weights})
-    result = {
+    return {
         "records": records,
         "replicas": trainer.strategy.num_replicas_in_sync,
         "apart": apart(trainer),
         "kept_mAP": kept_map,
     }
-    print(json.dumps(result))
 
 
 def score_of(path):
@@ -91,4 +100,4 @@ def apart(trainer):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3])
+    main(json.loads(sys.argv[1]), sys.argv[2:])

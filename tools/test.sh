@@ -10,5 +10,5 @@ prepare_environment requirements-dev.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# A file's tests stay in one process: they share what is slow to make.
-exec .venv/bin/python -m pytest -n 2 --dist=loadfile --durations=10 "$@"
+# Groups and their order are tests/conftest.py's.
+exec .venv/bin/python -m pytest -n 2 --dist=loadgroup --no-loadscope-reorder --durations=10 "$@"

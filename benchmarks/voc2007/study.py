@@ -64,11 +64,11 @@ def main(study):
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
     threads = max(1, len(os.sched_getaffinity(0)) // study.workers)
     pool = multiprocessing.get_context("spawn").Pool(
-        study.workers, initializer=_start_worker, initargs=(threads,), maxtasksperchild=RUNS_A_PROCESS
+        study.workers, initializer=start_worker, initargs=(threads,), maxtasksperchild=RUNS_A_PROCESS
     )
     failed = 0
     with pool:
-        finished = pool.imap_unordered(_run_or_say_why, [(study, *job) for job in jobs], chunksize=1)
+        finished = pool.imap_unordered(run_or_say_why, [(study, *job) for job in jobs], chunksize=1)
         for done, (name, seed, outcome, has_failed) in enumerate(finished, 1):
             failed += has_failed
             print(f"{done}/{len(jobs)}  {name:30} seed {seed}  {outcome}", flush=True)
@@ -93,14 +93,15 @@ def train_flags(study, variant, seed):
     ]
 
 
-def _start_worker(threads):
+def start_worker(threads):
+    """Once a process, before its first run."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     for config in CONFIGS:
         command_line.define_flags(config)
 
 
-def _run_or_say_why(job):
+def run_or_say_why(job):
     """`(name, seed, sentence, failed)`. An exception would end the pool, whose workers do not heed its signal."""
     study, variant, seed = job
     folder = run_folder(study, variant, seed)

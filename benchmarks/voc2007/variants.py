@@ -14,11 +14,13 @@ class Variant:
         name: of the row and of its folder.
         flags: changes to the recipe.
         recipe: name of the flagfile.
+        single_positive: whether one label a photo is listed for training (`single_positive.py`).
     """
 
     name: str
     flags: tuple[str, ...] = ()
     recipe: str = "frozen"
+    single_positive: bool = False
 
     def folder(self, runs, phase):
         """Where the runs of a phase are kept, a folder `seedN` each."""
@@ -43,6 +45,29 @@ GMP_TUNED = ("--model=gmp", "--learning_rate=1e-2")
 
 AT_224 = ("--image_size=224", "--frozen_stride=4", "--word_vector_norm=0", "--mixed_precision=bfloat16")
 """What fine-tuning was before the groups `image_size` and `semantics`."""
+
+
+GAP_288 = (*GAP_TUNED, "--image_size=288", "--label_graph=")
+MSRN_288 = (*SMALL, "--image_size=288", "--label_graph=")
+"""Without the published label graph, whose counts are of all labels."""
+
+POLICIES = {
+    "absent": (),
+    "unknown": ("--unlisted=unknown",),
+    "suspect, rejected": ("--unlisted=suspect", "--suspects=reject"),
+    "suspect, corrected": ("--unlisted=suspect", "--suspects=correct"),
+    "absent, balanced weights": ("--positive_weight=balanced",),
+    "absent, balanced sampling": ("--sampling=balanced",),
+}
+
+
+def _unlisted(model, flags):
+    return [
+        Variant(f"{model}, all labels", flags),
+        *(Variant(f"{model}, {name}", (*flags, *policy), single_positive=True) for name, policy in POLICIES.items()),
+        Variant(f"{model}, all labels, balanced weights", (*flags, "--positive_weight=balanced")),
+        Variant(f"{model}, all labels, balanced sampling", (*flags, "--sampling=balanced")),
+    ]
 
 
 def _small(name, *flags):
@@ -155,6 +180,9 @@ GROUPS = {
         Variant("msrn, gcn", ("--encoder=gcn", "--epochs=6")),
         Variant("msrn, word vectors of length 0.3", (SHORT_WORDS,)),
     ],
+    # One label a photo is listed; scored on all labels of `test`.
+    "single_positive": _unlisted("gap", GAP_288),
+    "single_positive_msrn": _unlisted("msrn", MSRN_288),
     # The same rate of the backbone, 1e-4, for all.
     "best_finetuned": [
         Variant(BASELINE, (*GAP_TUNED, "--backbone_factor=0.03"), "finetuned"),

@@ -13,7 +13,7 @@ from msrn_tf.data.label_choice import for_labels, shown
 from msrn_tf.data.photos import find_photos
 from msrn_tf.data.pipeline import UNREADABLE, evaluation_batches, why_not_decoded
 from msrn_tf.data.prepared import DATASET_FILE, Prepared
-from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.data.readers import read_split
 from msrn_tf.data.records import check_records
 from msrn_tf.errors import UserError
 
@@ -83,7 +83,7 @@ def neighbour_correlation(pixels: np.ndarray) -> float:
 
 
 def _of_data_set(data, split, labels):
-    reader = open_dataset(data.dataset, data.data_dir, data.labels, data.min_photos, split)
+    reader = data.open(split)
     examples = read_split(reader, split, data.drop_unlabelled)
     try:
         return _of_the_same_labels(examples, reader, labels)

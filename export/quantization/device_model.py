@@ -40,7 +40,7 @@ SMALLEST_SUM = 1 / 128
 
 
 class UnrolledAttention(keras.layers.Layer):
-    """`SemanticAttention` for one photo and semantics that are constants, a block of labels after the other.
+    """`SemanticAttention` without control flow, for semantics that are constants: a block of labels after the other.
 
     Per label and channel, with m the largest of p·e over positions (it lies where p is largest or smallest)::
 
@@ -58,13 +58,17 @@ class UnrolledAttention(keras.layers.Layer):
         pass
 
     def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
-        """`[1, K, D]` of positions `[1, N, D]` and the semantics `[K, D]`."""
-        extremes = _extremes(positions)
-        parts = [self._aggregate(positions, block, extremes) for block in _blocks(semantics, positions)]
-        return tf.expand_dims(tf.concat(parts, axis=0), 0)
+        """`[batch, K, D]` of positions `[batch, N, D]` and the semantics `[K, D]`."""
+        is_single = positions.shape[0] == 1
+        # A single photo is broadcast over labels as it is: three axes, which devices compute fastest.
+        p = positions if is_single else tf.expand_dims(positions, 1)
+        extremes = _extremes(p)
+        parts = [self._aggregate(p, block, extremes) for block in _blocks(semantics, positions)]
+        aggregated = tf.concat(parts, axis=-2)
+        return tf.expand_dims(aggregated, 0) if is_single else aggregated
 
     def evidence_maps(self, positions: Tensor, semantics: Tensor, gradients: Tensor) -> Tensor:
-        """`SemanticAttention.evidence_maps`: `[1, K, N]`.
+        """`SemanticAttention.evidence_maps` of a single photo: `[1, K, N]`.
 
         The weights are computed anew around the mean: TFLite would keep those of every label from the first pass to
         the second if they were the same.
@@ -82,10 +86,10 @@ class UnrolledAttention(keras.layers.Layer):
 
     def _aggregate(self, positions, block, extremes):
         weights = _weights(positions, block, extremes)
-        sums = tf.reduce_sum(weights, axis=1)
+        sums = tf.reduce_sum(weights, axis=-2)
         if self.in_integers:
-            sums = tf.maximum(sums, SMALLEST_SUM * positions.shape[1])
-        return tf.reduce_sum(weights * positions, axis=1) / sums
+            sums = tf.maximum(sums, SMALLEST_SUM * positions.shape[-2])
+        return tf.reduce_sum(weights * positions, axis=-2) / sums
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "in_integers": self.in_integers}
@@ -98,11 +102,11 @@ def _blocks(semantics, positions):
 
 
 def _extremes(positions):
-    return tf.reduce_max(positions, axis=1, keepdims=True), tf.reduce_min(positions, axis=1, keepdims=True)
+    return tf.reduce_max(positions, axis=-2, keepdims=True), tf.reduce_min(positions, axis=-2, keepdims=True)
 
 
 def _weights(positions, block, extremes):
-    """exp(p·e − max), not yet divided by its sum: `[labels, N, D]`."""
+    """exp(p·e − max), not yet divided by its sum: `[labels, N, D]`, or `[batch, labels, N, D]`."""
     largest = tf.maximum(extremes[0] * block, extremes[1] * block)
     return tf.exp(positions * block - largest)
 

@@ -10,10 +10,9 @@ import io
 import zipfile
 
 import flatbuffers
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
+from export.quantization.model_object import add_old_codes, read_model, write_model
 from msrn_tf.models.classifier import MultiLabelClassifier
 
 METADATA_NAME = b"TFLITE_METADATA"
@@ -39,7 +38,7 @@ def with_metadata(content: bytes, model: MultiLabelClassifier, description: str,
     """The bytes of a .tflite with metadata, and with the files that it names.
 
     All of the model's buffers come to lie in its FlatBuffer: litert-quantizer puts them behind it, where MediaPipe does
-    not look for metadata.
+    not look for metadata. OpenVINO finds the numbers of operations.
 
     Args:
         content: bytes of a .tflite.
@@ -52,17 +51,15 @@ def with_metadata(content: bytes, model: MultiLabelClassifier, description: str,
     """
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise ValueError(f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has a label a line")
-    content_object = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    content_object = read_model(content)
+    add_old_codes(content_object)
     buffer = schema.BufferT()
     buffer.data = _model_metadata(model, description, with_attention)
     content_object.buffers.append(buffer)
-    for buffer in content_object.buffers:
-        if buffer.data is not None:  # an array is copied whole, anything else byte by byte
-            buffer.data = np.frombuffer(buffer.data, np.uint8)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(content_object.buffers) - 1
     content_object.metadata = [*(content_object.metadata or []), entry]
-    return _with_files(bytes(flatbuffer_utils.convert_object_to_bytearray(content_object)), model)
+    return _with_files(write_model(content_object), model)
 
 
 def _with_files(content, model):

@@ -1,5 +1,6 @@
 """Dynamic batching: requests that wait together run together, and a full queue says so at once."""
 
+import asyncio
 import collections
 import concurrent.futures
 import dataclasses
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from export.serving.serving_error import ServingError
+from export.serving.serving_error import ServingError, exhausted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Batcher:
         return len(self._tasks)
 
     def run(self, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
-        """The outputs for one request.
+        """The outputs for one request; the thread waits for them.
 
         Args:
             inputs: dict of arrays with the same first axis.
@@ -76,25 +77,20 @@ class Batcher:
         Raises:
             ServingError: RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED, or what the function raised.
         """
-        now = time.monotonic()
-        deadline = float("inf") if seconds is None else now + seconds
-        size = len(next(iter(inputs.values())))
-        task = _Task(inputs, size, deadline, concurrent.futures.Future(), now)
-        with self._changed:
-            if self._closed:
-                raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model version is being unloaded")
-            if len(self._tasks) >= self._options.max_queued_requests:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"the queue is full: {len(self._tasks)} requests wait already; try again later",
-                )
-            self._tasks.append(task)
-            self._changed.notify()
+        future = self._queued(inputs, seconds)
         try:
-            return task.future.result(None if seconds is None else max(0.0, seconds))
+            return future.result(None if seconds is None else max(0.0, seconds))
         except concurrent.futures.TimeoutError as error:
-            task.future.cancel()
-            raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
+            future.cancel()
+            raise _too_late() from error
+
+    async def outputs(self, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
+        """As `run`, for an event loop. A request whose client is gone before it runs is dropped."""
+        future = self._queued(inputs, seconds)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+        except TimeoutError as error:
+            raise _too_late() from error
 
     def close(self) -> None:
         """Ends the threads when what is queued has been answered."""
@@ -103,6 +99,21 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+
+    def _queued(self, inputs, seconds):
+        """The future outputs of a request that waits now."""
+        now = time.monotonic()
+        deadline = float("inf") if seconds is None else now + seconds
+        size = len(next(iter(inputs.values())))
+        task = _Task(inputs, size, deadline, concurrent.futures.Future(), now)
+        with self._changed:
+            if self._closed:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model version is being unloaded")
+            if len(self._tasks) >= self._options.max_queued_requests:
+                raise exhausted(f"the queue is full: {len(self._tasks)} requests wait already; try again later")
+            self._tasks.append(task)
+            self._changed.notify()
+        return task.future
 
     def _work(self):
         while batch := self._next_batch():
@@ -163,3 +174,7 @@ class Batcher:
             task.future.set_result(self._function(task.inputs))
         except Exception as error:
             task.future.set_exception(error)
+
+
+def _too_late():
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")

@@ -5,6 +5,9 @@ import logging
 import time
 from typing import TextIO
 
+from export.serving.serving_error import clipped
+
+LONGEST_TEXT = 200
 STANDARD_FIELDS = set(vars(logging.makeLogRecord({})))
 
 
@@ -24,8 +27,12 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, event, and what the event is about."""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+        extra = {
+            key: clipped(value, LONGEST_TEXT) if isinstance(value, str) else value  # names that a request made up
+            for key, value in vars(record).items()
+            if key not in STANDARD_FIELDS
+        }
         line = {"time": round(time.time(), 3), "level": record.levelname, "event": record.getMessage()} | extra
         if record.exc_info:
-            line["error"] = repr(record.exc_info[1])
+            line["error"] = clipped(repr(record.exc_info[1]), LONGEST_TEXT)
         return json.dumps(line)

@@ -1,7 +1,6 @@
 """What Prometheus reads from the embedded server."""
 
 from collections.abc import Callable
-from typing import Any
 
 import prometheus_client
 
@@ -32,6 +31,6 @@ class ServerMetrics:
         """A batch runs."""
         self._batches.observe(size)
 
-    def serve(self, port: int) -> tuple[Any, Any]:
-        """Starts to answer Prometheus; returns (server, thread)."""
-        return prometheus_client.start_http_server(port, registry=self.registry)
+    def page(self) -> bytes:
+        """What Prometheus reads, as text."""
+        return prometheus_client.generate_latest(self.registry)

@@ -5,16 +5,18 @@ from typing import Any
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import model_pb2
 
+from export.serving.limits import RequestLimits
 from export.serving.serving_error import ServingError, invalid
+from export.serving.tensors import array_of
 from export.signatures import CLASSIFY_METHOD
 
 DEFAULT_SIGNATURE = "serving_default"
-MAX_ELEMENTS = 1 << 28
-"""A `TensorProto` of a few bytes may ask for any number of equal elements; more than these are refused."""
+LARGEST_RANK = 254  # TensorFlow's
+WHATEVER_IT_TAKES = RequestLimits(1 << 62, 1 << 62)
+"""For warm-up requests, which a model brings along."""
 
 
 def predict_signature(signature_defs: Mapping[str, Any], spec: model_pb2.ModelSpec) -> tuple[str, Any]:
@@ -36,7 +38,9 @@ def classify_signature(signature_defs: Mapping[str, Any], spec: model_pb2.ModelS
     return name, signature_defs[name]
 
 
-def tensor_inputs(signature: Any, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def tensor_inputs(
+    signature: Any, given: Mapping[str, Any], limits: RequestLimits = WHATEVER_IT_TAKES
+) -> dict[str, np.ndarray]:
     """Arrays by alias of a map of `TensorProto`s."""
     if len(given) != len(signature.inputs):
         sent, known = sorted(given), sorted(signature.inputs)
@@ -56,20 +60,25 @@ def tensor_inputs(signature: Any, given: Mapping[str, Any]) -> dict[str, np.ndar
         info = signature.inputs[alias]
         if proto.dtype != info.dtype:
             raise invalid(
-                f"Expects arg[{position}] to be {_type_name(info.dtype)} but {_type_name(proto.dtype)} is provided"
+                f"Expects arg[{position}] to be {type_name(info.dtype)} but {type_name(proto.dtype)} is provided"
             )
-        arrays[alias] = _array(alias, proto)
-        _check_shape(alias, arrays[alias].shape, [dimension.size for dimension in info.tensor_shape.dim])
+        if len(proto.tensor_shape.dim) > LARGEST_RANK:
+            raise invalid(f"tensor parsing error: {alias}")
+        arrays[alias] = array_of(alias, proto, limits)
+        check_shape(alias, arrays[alias].shape, info)
+    check_same_rows(arrays)
     return arrays
 
 
-def example_inputs(signature: Any, given: Any) -> dict[str, np.ndarray]:
+def example_inputs(signature: Any, given: Any, limits: RequestLimits = WHATEVER_IT_TAKES) -> dict[str, np.ndarray]:
     """The array by alias of serialised examples that an `Input` stands for, each with the context, if there is one."""
     kind = given.WhichOneof("kind")
     context = given.example_list_with_context.context.SerializeToString() if kind != "example_list" else b""
     examples = getattr(given, kind).examples if kind else []
     if not examples:
         raise invalid("Input is empty")
+    limits.check_rows(len(examples))
+    limits.check_bytes("examples", given.ByteSize() + len(examples) * len(context))
     # Messages in a row are a message with the features of all of them.
     serialised = [context + example.SerializeToString() for example in examples]
     return {next(iter(signature.inputs)): np.array(serialised, object)}
@@ -89,20 +98,9 @@ def output_names(signature: Any, output_filter: Sequence[str]) -> list[str]:
     return names or sorted(signature.outputs)
 
 
-def _array(alias, proto):
-    sizes = [dimension.size for dimension in proto.tensor_shape.dim]
-    elements = 1
-    for size in sizes:
-        elements *= size
-        if size < 0 or elements > MAX_ELEMENTS:
-            raise invalid(f"tensor parsing error: {alias}")
-    try:
-        return tf.make_ndarray(proto)
-    except Exception as error:  # untrusted bytes
-        raise invalid(f"tensor parsing error: {alias}") from error
-
-
-def _check_shape(alias, shape, expected):
+def check_shape(alias: str, shape: Sequence[int], info: Any) -> None:
+    """Raises `ServingError` where an array's shape is not the one of its `TensorInfo`."""
+    expected = [dimension.size for dimension in info.tensor_shape.dim]
     if not shape:
         raise invalid("Batching Run() input tensors must have at least one dimension")
     fits = len(shape) == len(expected) and all(
@@ -112,7 +110,13 @@ def _check_shape(alias, shape, expected):
         raise invalid(f"input {alias} has shape {list(shape)}; {expected} is needed (-1: any)")
 
 
-def _type_name(number):
+def check_same_rows(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises `ServingError` where the inputs of a request differ in their first axis."""
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+
+
+def type_name(number: int) -> str:
     """As TF-Serving writes it: `float`, `uint8`, `string`."""
     names = types_pb2.DataType.DESCRIPTOR.values_by_number
     return names[number].name.removeprefix("DT_").lower() if number in names else f"type {number}"

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +32,8 @@ class ServedVersion:
         self.name, self.version, self.folder = name, version, folder
         self._options, self._observe_batch = options, observe_batch
         self.state, self.error = State.START, ""
-        self._model, self._batchers = None, {}
+        self._model: Any = None
+        self._batchers: dict[str, Batcher] = {}
         self._users, self._changed = 0, threading.Condition()
 
     def load(self, warm_up: "Callable[['ServedVersion'], None]") -> None:
@@ -85,8 +87,14 @@ class ServedVersion:
             self._changed.notify_all()
 
     def run(self, signature: str, inputs: dict[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
-        """Outputs of a signature, by name."""
+        """Outputs of a signature, by name; the thread waits for them."""
         return self._batchers[signature].run(inputs, seconds)
+
+    async def outputs(
+        self, signature: str, inputs: dict[str, np.ndarray], seconds: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """As `run`, for an event loop."""
+        return await self._batchers[signature].outputs(inputs, seconds)
 
     def queue_length(self) -> int:
         """Requests that wait."""

@@ -3,6 +3,10 @@
 Fields, after TF-Serving's documentation: `server_key`, `server_cert`, `custom_ca` (PEM texts) and `client_verify`.
 """
 
+import ssl
+import tempfile
+from typing import Any
+
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
@@ -12,8 +16,8 @@ FIELDS = {"server_key": "TYPE_STRING", "server_cert": "TYPE_STRING", "custom_ca"
           "client_verify": "TYPE_BOOL"}  # fmt: skip
 
 
-def server_credentials(path: str) -> grpc.ServerCredentials:
-    """`grpc.ServerCredentials` from a file. Raises `UserError` that names `ssl_config`."""
+def read_ssl_config(path: str) -> Any:
+    """The `SSLConfig` message of a file. Raises `UserError` that names `ssl_config`."""
     file = descriptor_pb2.FileDescriptorProto(name="ssl_config.proto", package="msrn_tf", syntax="proto3")
     message = file.message_type.add(name="SSLConfig")
     for number, (name, kind) in enumerate(FIELDS.items(), 1):
@@ -33,8 +37,24 @@ def server_credentials(path: str) -> grpc.ServerCredentials:
         raise UserError(f"`ssl_config`={path}: needs server_key and server_cert, as PEM texts")
     if config.client_verify and not config.custom_ca:
         raise UserError(f"`ssl_config`={path}: client_verify needs custom_ca, the authority that signs the clients")
+    return config
+
+
+def server_credentials(config: Any) -> grpc.ServerCredentials:
+    """gRPC's credentials of an `SSLConfig`."""
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
     )
+
+
+def server_context(config: Any) -> ssl.SSLContext:
+    """The same for HTTP. Raises `UserError` that names `ssl_config`, where key and certificate are none."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=config.custom_ca or None)
+    context.verify_mode = ssl.CERT_REQUIRED if config.client_verify else ssl.CERT_NONE
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # readable by this user alone
+        file.write(f"{config.server_key}\n{config.server_cert}\n")
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context

@@ -1,9 +1,11 @@
 """Models and their versions: found on disk, and changed without a moment in which none is served."""
 
 import dataclasses
+import logging
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -13,6 +15,26 @@ from tensorflow_serving.config import model_server_config_pb2
 from export.serving.batching import BatchingOptions
 from export.serving.served_version import ServedVersion, State
 from export.serving.serving_error import ServingError, invalid, not_found
+
+logger = logging.getLogger("export.serve")
+LARGEST_VERSION = (1 << 63) - 1
+
+
+def version_folders(base_path: str) -> dict[int, str]:
+    """The folders of a base path that are named by a version's number, leading zeros or not, ascending by it.
+
+    Raises:
+        OSError: the base path is there and cannot be read.
+    """
+    if not os.path.isdir(base_path):
+        return {}
+    names = (name for name in sorted(os.listdir(base_path)) if re.fullmatch("[0-9]+", name))
+    folders = {int(name): os.path.join(base_path, name) for name in names if len(name) < 40}
+    return {
+        version: folder
+        for version, folder in sorted(folders.items())
+        if version <= LARGEST_VERSION and os.path.isdir(folder)
+    }
 
 
 @dataclasses.dataclass
@@ -25,10 +47,13 @@ class ServedModel:
     labels: dict
     versions: dict = dataclasses.field(default_factory=dict)
 
-    def wanted(self) -> list[int]:
-        """Versions that the policy asks for, of those on disk."""
-        names = os.listdir(self.base_path) if os.path.isdir(self.base_path) else []
-        there = sorted(int(name) for name in names if name.isdigit())
+    def wanted(self) -> dict[int, str]:
+        """Folders by version, of those on disk that the policy asks for."""
+        folders = version_folders(self.base_path)
+        there = list(folders)
+        return {version: folders[version] for version in self._chosen(there)}
+
+    def _chosen(self, there):
         kind = self.policy.WhichOneof("policy_choice")
         if kind == "all":
             return there
@@ -61,21 +86,33 @@ class ModelManager:
         self._models = {}
         self._lock = threading.RLock()  # held while versions are loaded and unloaded, never by a request
 
-    def apply(self, config: model_server_config_pb2.ModelServerConfig) -> list[str]:
+    def apply(
+        self, config: model_server_config_pb2.ModelServerConfig, folders: Sequence[str] | None = None
+    ) -> list[str]:
         """Serves what a `ModelServerConfig` names, and nothing else.
+
+        Args:
+            config: the configuration.
+            folders: where its models may lie; None: anywhere.
 
         Returns:
             Names of models that are new and have no version that can be served.
 
         Raises:
-            ServingError: INVALID_ARGUMENT or FAILED_PRECONDITION; what was served before goes on.
+            ServingError: INVALID_ARGUMENT, PERMISSION_DENIED or FAILED_PRECONDITION; what was served before goes on.
+            OSError: a base path cannot be read; the same.
         """
         models = _models_of(config)
+        if folders is not None:
+            _check_folders(models, folders)
         with self._lock:
             for name, model in models.items():
                 known = self._models.get(name)
                 if known and known.base_path == model.base_path:
                     model.versions = known.versions
+            for model in models.values():
+                model.wanted()  # before anything is loaded: whether it can be read
+            for model in models.values():
                 self._load_wanted(model)
             before, now = _versions_of(self._models), _versions_of(models)
             try:
@@ -94,8 +131,11 @@ class ModelManager:
         """Loads versions that are new on disk, then unloads those that are wanted no more."""
         with self._lock:
             for model in self._models.values():
-                self._load_wanted(model)
-                _unload_unwanted(model)
+                try:
+                    self._load_wanted(model)
+                    _unload_unwanted(model)
+                except OSError:  # the other models' folders may be well
+                    logger.exception("looking for versions failed", extra={"model": model.name})
 
     def resolve(self, spec: model_pb2.ModelSpec) -> ServedVersion:
         """The available `ServedVersion` that a `ModelSpec` names."""
@@ -143,10 +183,9 @@ class ModelManager:
             _unload(_versions_of(self._models))
 
     def _load_wanted(self, model):
-        for version in model.wanted():
+        for version, folder in model.wanted().items():
             served = model.versions.get(version)
             if served is None or served.may_load_again():
-                folder = os.path.join(model.base_path, str(version))
                 served = ServedVersion(model.name, version, folder, self._options, self._observe_batch)
                 model.versions = model.versions | {version: served}
                 served.load(self._warm_up)
@@ -159,10 +198,14 @@ def _models_of(config):
             "ServerModelConfig type not supported by HandleReloadConfigRequest. "
             "Only ModelConfigList is currently supported"
         )
+    if not config.model_config_list.config:
+        raise invalid("the configuration names no model; what is served goes on")
     models = {}
     for model in config.model_config_list.config:
         if not model.name or not model.base_path:
             raise invalid("a model's configuration lacks its name or base_path")
+        if "\0" in model.base_path:
+            raise invalid(f"base_path of {model.name} is no path")
         if model.name in models:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         if model.model_platform not in ("", "tensorflow"):
@@ -170,6 +213,22 @@ def _models_of(config):
         policy, labels = model.model_version_policy, dict(model.version_labels)
         models[model.name] = ServedModel(model.name, model.base_path, policy, labels)
     return models
+
+
+def _check_folders(models, folders):
+    """Raises `ServingError`, PERMISSION_DENIED, where a model lies outside of some folders."""
+    if not folders:
+        raise ServingError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "this server takes no configuration from clients: it was started without folders that they may name",
+        )
+    allowed = [os.path.realpath(folder) for folder in folders]
+    for model in models.values():
+        path = os.path.realpath(model.base_path)
+        if not any(os.path.commonpath([path, folder]) == folder for folder in allowed):
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED, f"{model.name}: its base_path is in no folder that clients may name"
+            )
 
 
 def _versions_of(models):

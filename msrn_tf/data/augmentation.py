@@ -58,7 +58,11 @@ def make_augmentation(augment: str) -> Callable[[Tensor, Tensor], Tensor]:
 
     All but `none` flip; `randaugment` and `addons` change colour and geometry too. (Crops come before, at decoding.)
     """
-    policy = {"randaugment": RandAugment, "addons": lambda: addons_policy}.get(augment, lambda: None)()
+    policy: Callable[[Tensor, Tensor], Tensor] | None = None
+    if augment == "randaugment":
+        policy = RandAugment()
+    elif augment == "addons":
+        policy = addons_policy
 
     def change(image, seed):
         if augment == "none":

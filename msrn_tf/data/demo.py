@@ -28,6 +28,7 @@ class Demo:
     splits = tuple(SPLIT_SIZES)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in SPLIT_SIZES:
             raise UserError(f"split {split!r}: the demo set has {', '.join(SPLIT_SIZES)}")
         return Examples.of((draw_example(split, number) for number in range(SPLIT_SIZES[split])), len(DEMO_LABELS))

@@ -44,6 +44,7 @@ class ChosenLabels:
             self.places = reader.places
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         examples = self._examples.pop(split) if split in self._examples else self._reader.read(split)
         return with_columns(examples, list(self._columns.values()), self._missing)
 

@@ -11,7 +11,7 @@ from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.examples import Example
 from msrn_tf.data.photos import why_not_a_photo_file
-from msrn_tf.data.pipeline import PREFETCHED_BATCHES, decoded, why_not_decoded
+from msrn_tf.data.pipeline import PREFETCHED_BATCHES, as_written, decoded, why_not_decoded
 
 
 def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -28,7 +28,7 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     if not files:
         return
     dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
+    dataset = dataset.map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
 

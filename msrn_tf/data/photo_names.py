@@ -3,7 +3,7 @@
 import collections
 import posixpath
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msrn_tf.data.label_choice import shown
 from msrn_tf.errors import UserError
@@ -22,7 +22,7 @@ def refuse_repeats(names: Iterable[str], where: str) -> None:
         raise UserError(f"{where}: names {name} {'twice' if count == 2 else f'{count} times'}; give each photo one row")
 
 
-def warn_of_shared(names_by_split: dict[str, Iterable[str]], where: str) -> None:
+def warn_of_shared(names_by_split: Mapping[str, Iterable[str]], where: str) -> None:
     """Says which splits' lists share photos."""
     splits_of = collections.defaultdict(list)
     for split, names in names_by_split.items():

@@ -85,15 +85,14 @@ def training_batches(
     chosen, positions = epoch_rows(len(examples), batch_size, seed, epoch, first_batch, shard, sources)
     rows, read = _rows(examples, chosen, position=positions)
     load, run = _training_load(plan, read), tf.constant([seed, epoch], tf.int64)
-    dataset = rows.map(lambda row: load(row, run), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = rows.map(as_written(lambda row: load(row, run)), num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
     if plan.mix != "none":
-        dataset = dataset.enumerate(first_batch).map(
-            lambda number, batch: mixed(
-                batch[0], batch[1], _stateless_seed(seed, epoch, number, 2 + shard[0]), plan.mix
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+
+        def mix(number, batch):
+            return mixed(batch[0], batch[1], _stateless_seed(seed, epoch, number, 2 + shard[0]), plan.mix)
+
+        dataset = dataset.enumerate(first_batch).map(as_written(mix), num_parallel_calls=tf.data.AUTOTUNE)
     return prefetched(dataset)
 
 
@@ -102,7 +101,7 @@ def _training_load(plan, read):
     """The function of a row and `[seed, epoch]` → (image, target), which TensorFlow traces once and not every epoch."""
     augment = make_augmentation(plan.augment)
 
-    @tf.function
+    @tf.function(autograph=False)
     def load(row, run):
         seed, epoch = tf.unstack(run)
 
@@ -119,7 +118,19 @@ def _training_load(plan, read):
 @functools.lru_cache
 def _evaluation_load(image_size, max_pixels, read):
     """The function of a row → (image, target), traced once."""
-    return tf.function(lambda row: (evaluation_pixels(read(row), image_size, max_pixels), row["target"]))
+
+    def load(row):
+        return evaluation_pixels(read(row), image_size, max_pixels), row["target"]
+
+    return as_written(tf.function(load, autograph=False))
+
+
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for `tf.data` to trace as it stands.
+
+    By default AutoGraph rewrites it and every Python function that it calls, which takes longer than tracing them.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -245,7 +256,7 @@ def why_not_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> str | Non
     return None
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)], autograph=False)
 def decoded(encoded: Tensor, max_pixels: int) -> Tensor:
     """`decode`, traced once for all photos that are looked at one by one."""
     return decode(encoded, max_pixels)
@@ -270,7 +281,9 @@ def in_memory(examples: Examples) -> Examples:
 def read_bytes(examples: Examples) -> Iterator[bytes]:
     """The encoded bytes of each example, one after the other; none where they cannot be read."""
     rows, read = _rows(examples, np.arange(len(examples)))
-    contents = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+    contents = (
+        rows.map(as_written(read), num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
+    )
     for _ in range(len(examples)):
         try:
             yield next(contents)
@@ -324,7 +337,7 @@ def _rows(examples, numbers, **columns):
             value.set_shape([None, examples.num_labels] if name == "target" else [None])
         return values
 
-    return tf.data.Dataset.range(len(numbers)).batch(ROWS_AT_A_TIME).map(named).unbatch(), read
+    return tf.data.Dataset.range(len(numbers)).batch(ROWS_AT_A_TIME).map(as_written(named)).unbatch(), read
 
 
 def _whole_records(paths, offsets):

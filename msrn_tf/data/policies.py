@@ -24,6 +24,7 @@ class StatelessSeeds(keras.random.SeedGenerator):
         self._next_seed = seed
 
     def next(self, ordered: bool = True) -> Tensor:  # noqa: ARG002 - as Keras calls it
+        """The next seed, uint32 `[2]`."""
         seed, self._next_seed = tf.unstack(tf.random.split(self._next_seed, 2))
         return tf.bitcast(seed, tf.uint32)[:, 0]  # the lower halves
 
@@ -54,6 +55,7 @@ class RandAugment:
         self.erasing = layers.RandomErasing(factor=(0.5, 0.5), **pixels)
 
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:
+        """The photo, changed as `seed`, int `[2]`, decides."""
         seeds = tf.random.split(seed, OPERATIONS_PER_IMAGE + 2)
         which = tf.random.stateless_uniform([OPERATIONS_PER_IMAGE], seeds[-1], 0, len(self.operations), tf.int32)
         changed = tf.cast(image, tf.float32)

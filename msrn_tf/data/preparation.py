@@ -23,6 +23,7 @@ import tensorflow as tf
 from PIL import Image
 
 from msrn_tf.data.examples import Examples, name_of
+from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
@@ -57,12 +58,13 @@ class PreparationPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A photo after the check: bytes to write, the hash of those it had, its upright size; or why it is rejected."""
+    """A photo after the check: bytes to write, their hash before, upright size and look; or why it is rejected."""
 
     content: bytes = b""
     digest: str = ""
     height: int = 0
     width: int = 0
+    look: str = ""
     reason: str = ""
 
 
@@ -144,8 +146,8 @@ def write_split(
         progress: called with the number of examples done.
 
     Returns:
-        List of notes, one a shard: dicts with `rows` ([example's number, offset, hash, height, width]) and `rejected`
-        ([example's number, reason]).
+        List of notes, one a shard: dicts with `rows` ([example's number, offset, hash, height, width, perceptual hash])
+        and `rejected` ([example's number, reason]).
 
     Raises:
         UserError: a photo cannot be decoded and bad ones are not to be skipped, or none can be.
@@ -167,7 +169,7 @@ def write_split(
                 else:
                     record = _record(example, photo)
                     writer.write(record)
-                    note["rows"].append([number, offset, photo.digest, photo.height, photo.width])
+                    note["rows"].append([number, offset, photo.digest, photo.height, photo.width, photo.look])
                     offset += len(record) + FRAME_BYTES
                 number += 1
                 progress(number)
@@ -222,7 +224,7 @@ def check(content: bytes, plan: PreparationPlan) -> Checked:
         pixels = decoded(content, plan.max_pixels)
     except tf.errors.OpError as error:
         return Checked(reason=reason_of_refusal(error))
-    digest = hashlib.sha256(content).hexdigest()
+    digest, look = hashlib.sha256(content).hexdigest(), perceptual_hash(pixels.numpy())
     height, width = pixels.shape[:2]
     longer = max(height, width)
     if plan.max_side and longer > plan.max_side:
@@ -230,7 +232,7 @@ def check(content: bytes, plan: PreparationPlan) -> Checked:
         shrunk, file = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS), io.BytesIO()
         shrunk.save(file, "JPEG", quality=JPEG_QUALITY)
         content = file.getvalue()
-    return Checked(content, digest, height, width)
+    return Checked(content, digest, height, width, look)
 
 
 def _in_order(examples, plan):

@@ -59,6 +59,12 @@ def shard_path(folder: str, split: str, number: int) -> str:
     return os.path.join(folder, f"{split}-{number:05d}.tfrecord")
 
 
+def find_prepared(data_dir: str) -> list[str]:
+    """The description of prepared data in a folder."""
+    path = os.path.join(data_dir, DATASET_FILE)
+    return [path] if os.path.isfile(path) else []
+
+
 class Prepared:
     """Reads the folder that `msrn_tf.prepare` wrote. What its files say is checked before it is used."""
 
@@ -75,6 +81,7 @@ class Prepared:
         self.splits = list(self._num_shards)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         older = older_index_path(self.data_dir, split)

@@ -3,6 +3,8 @@
 import collections
 import hashlib
 import heapq
+import os
+import re
 from collections.abc import Iterable, Sequence
 
 from msrn_tf.errors import UserError
@@ -13,6 +15,7 @@ DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 USUAL_NAMES = frozenset(
     ("train", "training", "trainval", "val", "valid", "validation", "dev", "minival", "test", "testing", "eval")
 )
+SYNONYMS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 
 
 def stratified_splits(
@@ -104,3 +107,28 @@ def check_split(name: str, where: str) -> None:
     """Refuses a split's name that cannot be part of a file's. Raises `UserError`."""
     if what_is_wrong_with(name) or "/" in name or "\\" in name or name.startswith("."):
         raise UserError(f"{where}: has a split {name[:60]!r}; give it a name of letters and digits")
+
+
+def split_of_file(path: str, data_dir: str) -> str:
+    """The split that a file of labels is named by: `train.csv`, `labels_train.json`, `train/_classes.csv`; or empty."""
+    stem, folder = os.path.splitext(os.path.basename(path))[0], os.path.basename(os.path.dirname(path))
+    words = [word for word in re.split(r"[\W_]+", stem) if word.casefold() in USUAL_NAMES]
+    if len(words) == 1:
+        return words[0]
+    is_below = os.path.abspath(os.path.dirname(path)) != os.path.abspath(data_dir)
+    return folder if is_below and folder.casefold() in USUAL_NAMES else ""
+
+
+def split_meant(name: str, splits: Sequence[str]) -> str:
+    """The split of that name; where there is none, that of a synonym (`valid` for `val`), and says so."""
+    words = next((words for words in SYNONYMS if name in words), ())
+    others = [split for split in splits if split.casefold() in words]
+    if name in splits or len(others) != 1:
+        return name
+    say(f"split      {others[0]!r} is read for {name!r}", error=True)
+    return others[0]
+
+
+def split_of_single(split: str) -> str:
+    """What the split that a data set's only file is named by says: a training file is all there is, and is divided."""
+    return "" if split.casefold() in SYNONYMS[0] else split

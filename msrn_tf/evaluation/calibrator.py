@@ -39,7 +39,7 @@ class CalibrationResult:
     before: dict
     after: dict
     kept: np.ndarray
-    notes: tuple = ()
+    notes: tuple[str, ...] = ()
 
     def note(self, index: int) -> str:
         """What a person should know of a label, or nothing."""
@@ -90,7 +90,7 @@ def _calibrated(logits, targets, goal, method):
     scores, crossed, undecided = cross_fitted_scores(logits, targets, fit)
     after = figures(scores, crossed, targets)
     kept = _is_further(after, before, goal)
-    notes = ()
+    notes: tuple[str, ...] = ()
     after = figures(scores, np.where(kept, undecided, crossed), targets)
     if not goal.target_precision and not goal.target_recall and _is_worse(after, before):
         kept = np.ones_like(kept)

@@ -124,7 +124,9 @@ def faithfulness_curves(
         progress: called with the number of pairs done.
     """
     rng = np.random.default_rng(seed)
-    forward = tf.function(lambda images: model.calibrated(model(images, training=False)), reduce_retracing=True)
+    forward = tf.function(
+        lambda images: model.calibrated(model(images, training=False)), reduce_retracing=True, autograph=False
+    )
     fractions = np.linspace(0, 1, steps + 1)
     curves = {name: {order: [] for order in ORDERS} for name in ("deletion", "insertion")}
     maps: Any = None

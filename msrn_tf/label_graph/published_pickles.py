@@ -87,7 +87,7 @@ def read_word_vector_pickle(path: str, labels: Sequence[str]) -> np.ndarray:
 def _check_places(content):
     """Refuses a pickle that remembers at a place beyond its length: memory would be made for all places before."""
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(content):
             raise pickle.UnpicklingError(f"it counts to {argument} in {len(content)} bytes")
 
 

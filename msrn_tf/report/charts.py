@@ -28,12 +28,15 @@ class Axes:
         self.width, self.height, self.left, self.bottom, self.top = width, height, left, bottom, top
 
     def x(self, value: Any) -> np.ndarray:
+        """Across, in pixels, of 0 to 1."""
         return self.left + np.asarray(value) * (self.width - self.left - 12)
 
     def y(self, value: Any) -> np.ndarray:
+        """Down, in pixels, of 0 to `top`."""
         return self.height - self.bottom - np.asarray(value) / self.top * (self.height - self.bottom - 12)
 
     def frame(self, x_title: str, y_title: str) -> str:
+        """Ticks, grid and titles of the axes, as SVG."""
         parts = []
         for tick in np.arange(0, self.top + 0.01, 0.25):
             y = float(self.y(tick))
@@ -50,6 +53,7 @@ class Axes:
         return "".join(parts)
 
     def line(self, xs: Any, ys: Any, css: str) -> str:
+        """A line through points, as SVG; `css`: its class."""
         return f'<path class="line {css}" d="{_path(self.x(xs), self.y(ys))}"/>'
 
 

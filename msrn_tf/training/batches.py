@@ -13,6 +13,7 @@ from msrn_tf.data.pipeline import UNREADABLE, distributed, epoch_order, why_not_
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+from msrn_tf.training.sampling import BalancedSampling
 
 
 def check_photos(examples: Examples, max_pixels: int) -> None:
@@ -45,15 +46,25 @@ class TrainingBatches:
         batch_size: int, over all replicas.
         seed: int.
         skip_bad_images: bool. Rather than to end the run.
+        sampling: one of `choices.SAMPLINGS`.
 
     Attributes:
         bad: numbers of the photos that could not be decoded so far.
     """
 
-    def __init__(self, source: BatchSource, strategy: Any, batch_size: int, seed: int, skip_bad_images: bool = True):
+    def __init__(
+        self,
+        source: BatchSource,
+        strategy: Any,
+        batch_size: int,
+        seed: int,
+        skip_bad_images: bool = True,
+        sampling: str = "shuffle",
+    ):
         self.source, self.strategy, self.batch_size = source, strategy, batch_size
         self.seed, self.skip_bad_images = seed, skip_bad_images
         self.steps = len(source.examples) // batch_size
+        self._sampling = BalancedSampling(source.examples, seed) if sampling == "balanced" else None
         self.bad = set()
 
     def in_epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
@@ -72,8 +83,16 @@ class TrainingBatches:
                 if not self._find_bad(epoch, done):
                     raise
 
-    def _distributed(self, epoch, first):
+    def _sources(self, epoch):
+        """For each place of an epoch's order the photo that is read, int `[N]`; None: the photos in that order."""
         sources = stand_ins(len(self.source.examples), self.bad) if self.bad else None
+        if self._sampling is None:
+            return sources
+        drawn = self._sampling.drawn(epoch)
+        return drawn if sources is None else sources[drawn]
+
+    def _distributed(self, epoch, first):
+        sources = self._sources(epoch)
         images_per_replica = self.batch_size // self.strategy.num_replicas_in_sync
 
         def of_shard(shard):
@@ -93,8 +112,8 @@ class TrainingBatches:
         """Remembers the photos of a batch that cannot be decoded; returns whether there are any."""
         examples = self.source.examples
         order, positions = epoch_order(len(examples), self.batch_size, self.seed, epoch)
-        sources, before = stand_ins(len(examples), self.bad), len(self.bad)
-        for row in np.unique(sources[order[positions[batch]]]).tolist():
+        places, sources, before = order[positions[batch]], self._sources(epoch), len(self.bad)
+        for row in np.unique(places if sources is None else sources[places]).tolist():
             reason = self.source.why_not_decoded(row)
             if not reason:
                 continue

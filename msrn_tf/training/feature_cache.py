@@ -24,6 +24,7 @@ from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
 from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
+    as_written,
     augmentation_seed,
     epoch_rows,
     prefetched,
@@ -72,6 +73,7 @@ class CachedFeatureMaps:
         shard: tuple[int, int] = (0, 1),
         sources: np.ndarray | None = None,
     ) -> tf.data.Dataset:
+        """As `BatchSource.training_batches`."""
         rows, positions = epoch_rows(len(self.examples), batch_size, seed, epoch, first_batch, shard, sources)
         augment = make_augmentation(self.augment)
 
@@ -79,7 +81,7 @@ class CachedFeatureMaps:
             # Two pixels show whether the augmentation mirrors: the very choice that it would make for the photo.
             return augment(tf.constant([[[0], [1]]], tf.uint8), augmentation_seed(seed, epoch, position))[0, 0, 0]
 
-        variants = tf.data.Dataset.from_tensor_slices(positions).map(variant)
+        variants = tf.data.Dataset.from_tensor_slices(positions).map(as_written(variant))
         return self._batches(rows, variants, batch_size // shard[1])
 
     def evaluation_batches(
@@ -92,14 +94,17 @@ class CachedFeatureMaps:
         return self._batches(filled, variants, batch_size // shard[1], known=positions < len(rows))
 
     def feature_maps(self, model: MultiLabelClassifier) -> Callable[..., list]:  # noqa: ARG002 - as `BatchSource`
+        """As `BatchSource`: a batch is its feature maps."""
         return _as_they_are
 
     def resized(self, image_size: int) -> Self:
+        """As `BatchSource`. Raises `ValueError` for another size than the maps were computed at."""
         if image_size != self.image_size:
             raise ValueError(f"the maps are of {self.image_size} pixels. Received: image_size={image_size}")
         return self
 
     def why_not_decoded(self, row: int) -> str | None:
+        """As `BatchSource`."""
         return why_not_decoded(self.examples[row], self.max_pixels) if row in self.undecodable else None
 
     def _batches(self, rows, variants, size, known=None):
@@ -121,7 +126,8 @@ class CachedFeatureMaps:
         dataset = tf.data.Dataset.zip(
             tf.data.Dataset.from_tensor_slices(rows), variants, tf.data.Dataset.from_tensor_slices(known)
         )
-        return prefetched(dataset.batch(size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE))
+        dataset = dataset.batch(size, drop_remainder=True)
+        return prefetched(dataset.map(as_written(load), num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def _as_they_are(maps, training=False):
@@ -239,7 +245,7 @@ class FeatureCache:
             with open(_map_file(unfinished, index), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         decoded = np.zeros(len(examples), bool)
-        forward = tf.function(lambda images: self.model.feature_maps(images), reduce_retracing=True)
+        forward = tf.function(self.model.feature_maps, reduce_retracing=True, autograph=False)
         with ProgressBar("computing feature maps", len(examples)) as bar:
             for rows, images in self._pixels(examples, mirrored, training):
                 for variant in range(1 + mirrored):
@@ -267,7 +273,7 @@ class FeatureCache:
         encoded = tf.data.Dataset.from_generator(
             lambda: read_bytes(examples), output_signature=tf.TensorSpec([], tf.string)
         )
-        photos = encoded.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        photos = encoded.enumerate().map(as_written(load), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         for rows, images in photos.batch(IMAGES_AT_A_TIME).prefetch(PREFETCHED_BATCHES):
             yield rows.numpy(), images
 

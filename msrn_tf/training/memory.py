@@ -88,7 +88,7 @@ def _needed(config, optimization, num_labels, word_vector_size):
         * (1 + optimization.keeps_average + (0 if name in fixed else 1 + OPTIMIZER_SLOTS[optimization.optimizer]))
         for name, number in numbers.items()
     )
-    return FLOAT_BYTES * total, max(numbers, key=numbers.get)
+    return FLOAT_BYTES * total, max(numbers, key=numbers.__getitem__)
 
 
 def _what_helps(config, optimization, num_labels, word_vector_size):

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from msrn_tf.data.examples import Examples
+from msrn_tf.data.examples import ABSENT, Examples
+from msrn_tf.data.label_policies import UNLISTED
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, glove_word_vectors, one_hot_word_vectors, random_word_vectors
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -16,6 +17,7 @@ from msrn_tf.training.moving_average import MovingAverage, decay_of_share
 from msrn_tf.training.optimizers import make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
 from msrn_tf.training.train_step import TrainStep
+from msrn_tf.training.unlisted import LargeLosses, growing_share
 
 
 def check_positives(labels: Sequence[str], examples: Examples, split: str) -> None:
@@ -45,6 +47,29 @@ def check_validation(labels: Sequence[str], examples: Examples, split: str) -> l
         )
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
     return [f"`val_split`={split}: no image shows {', '.join(missing[:10])}{more}"] if missing else []
+
+
+def check_absent(examples: Examples) -> list[str]:
+    """A warning where no label is known to be absent in any photo: a model that names all of them has no loss then."""
+    if (examples.counts(ABSENT) + examples.counts(UNLISTED)).any():
+        return []
+    return ["no label of the training photos is known to be absent; `unlisted`=suspect learns from such data"]
+
+
+def positive_weights(labels: Sequence[str], examples: Examples) -> np.ndarray:
+    """How many absent labels there are for each present one, float32 `[C]`; what is not listed counts as absent.
+
+    Raises:
+        UserError: a label is present in no photo, or absent in none.
+    """
+    present, absent = examples.counts(), examples.counts(ABSENT) + examples.counts(UNLISTED)
+    for state, counts in (("present", present), ("absent", absent)):
+        if not counts.all():
+            raise UserError(
+                f"`positive_weight`=balanced: {labels[int(counts.argmin())]} is known to be {state} in no training "
+                "photo; leave that label out, or choose `positive_weight`=none"
+            )
+    return (absent / present).astype(np.float32)
 
 
 def prepare_label_graph(
@@ -111,6 +136,7 @@ def make_train_step(
     strategy: Any,
     num_examples: int,
     feature_maps: Callable[..., list] | None = None,
+    weights: np.ndarray | None = None,
 ) -> TrainStep:
     """`TrainStep` with the chosen loss, schedule, optimizer and moving average. Call it in the strategy's scope.
 
@@ -120,6 +146,7 @@ def make_train_step(
         strategy: `tf.distribute.Strategy`.
         num_examples: int, size of the training split.
         feature_maps: as in `TrainStep`.
+        weights: of present labels, from `positive_weights`; None: 1.
     """
     steps_per_epoch = max(1, num_examples // config.batch_size)
     decay = decay_of_share(config.ema_share, config.epochs * steps_per_epoch) if config.ema_share else config.ema_decay
@@ -135,11 +162,13 @@ def make_train_step(
         config, schedule, model.backbone_variables(), loss_scaling=model.compute_dtype == "float16"
     )
     optimizer.build(model.trainable_variables)
+    suspecting = config.unlisted == "suspect"
+    share = growing_share(optimizer.iterations, steps_per_epoch, config.suspect_growth)
     return TrainStep(
         model,
         optimizer,
         strategy,
-        loss=make_loss(config),
+        loss=make_loss(config, weights, LargeLosses(share, config.suspects == "correct") if suspecting else None),
         batch_size=config.batch_size,
         clip_norm=config.clip_norm,
         accumulation_steps=config.accumulation_steps,

@@ -102,7 +102,14 @@ class Trainer:
         self._last_checkpoint = time.monotonic()
         if any_worker(self.strategy, self._is_stopping()) == (True,):
             raise Interrupted("stopped before the first step")
-        batches = TrainingBatches(training, self.strategy, self.batch_size, self.run.seed, self.skip_bad_images)
+        batches = TrainingBatches(
+            training,
+            self.strategy,
+            self.batch_size,
+            self.run.seed,
+            self.skip_bad_images,
+            self.optimization.sampling,
+        )
         for epoch in range(int(self.checkpoints.epoch), self.optimization.epochs + 1):
             record = self._train_epoch(batches, epoch)
             averaged = self.train_step.moving_average.applied if self.train_step.moving_average else _as_it_is

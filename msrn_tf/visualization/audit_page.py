@@ -43,13 +43,20 @@ def audit_page(name: str, report: dict[str, Any], graph: LabelGraph, threshold: 
     counts = [[label, *(_count(split, label) for split in splits.values())] for label in graph.labels]
     rejected = [[item["split"], item["image"], item["reason"]] for item in report["rejected"]]
     same = [[_names(group)] for group in report["duplicates"]]
+    findings = [[item["finding"], item["mend"]] for item in report["findings"]]
+    alike = [[_names(pair)] for pair in report["near_duplicates"]]
     shared = [[" and ".join(overlap["splits"]), overlap["images"]] for overlap in report["overlaps"]]
     parts = [
         f"<h1>{escape(name)}</h1>", f"<div>{summary}</div>",
+        "<h2>What needs a person</h2>" if findings else "",
+        _listed(["what", "what mends it"], findings, len(findings)),
         f"<h2>Rejected: {len(rejected)}</h2>",
         _listed(["split", "image", "reason"], rejected, len(rejected)) or "<p>No file was rejected.</p>",
         f"<h2>Same bytes: {report['num_duplicates']} groups, {report['duplicates_across_splits']} across splits</h2>",
         _listed(["images"], same, report["num_duplicates"]) or "<p>No two files are the same.</p>",
+        f"<h2>Photos that look alike: {report['num_near_duplicates']} pairs, {report['near_duplicates_across_splits']} "
+        "across splits</h2>",
+        _listed(["images"], alike, report["num_near_duplicates"]) or "<p>No two photos look alike.</p>",
         f"<h2>Splits that share photos: {len(shared)}</h2>" if shared else "",
         _listed(["splits", "photos"], shared, len(shared)),
         "<h2>Labels</h2><p>Images that show a label; in brackets those where nobody knows.</p>",
@@ -136,7 +143,8 @@ def _picture(draw, description, *arguments):
 
 
 def _drawn(draw, theme, arguments):
-    with matplotlib.rc_context(dict.fromkeys(INKED, theme["ink"])):
+    inks: dict[Any, str] = dict.fromkeys(INKED, theme["ink"])
+    with matplotlib.rc_context(inks):
         figure = Figure(facecolor=theme["paper"])
         draw(figure, *arguments)
         file = io.BytesIO()

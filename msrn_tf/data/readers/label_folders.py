@@ -23,6 +23,17 @@ APPAREL_FRACTIONS = {"train": 0.5, "test": 0.5}
 SPLIT_NAMES = ("train", "val", "valid", "validation", "test")
 
 
+def find_label_folders(data_dir: str) -> list[str]:
+    """Folders in a folder, or in one of a split in it, that hold photos, where they can be labels: of two names."""
+    found = []
+    for below in ("", *SPLIT_NAMES):
+        if os.path.isdir(os.path.join(data_dir, below)):
+            found += [os.path.join(data_dir, name) for name in _photos(data_dir, below, {})]
+    folders = dict.fromkeys(map(os.path.dirname, found))
+    names = {os.path.basename(folder) for folder in folders} - set(SPLIT_NAMES)
+    return list(folders) if len(names) > 1 else []
+
+
 class LabelFolders:
     """Reads `DATA_DIR/LABEL_LABEL/photo.jpg`, or `LABEL+LABEL` where labels themselves hold an underscore.
 
@@ -59,6 +70,7 @@ class LabelFolders:
         self.splits = self._split_folders or self._lists or list(fractions)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         names = self._names(split)

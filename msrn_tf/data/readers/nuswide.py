@@ -9,12 +9,21 @@ import numpy as np
 from msrn_tf.data.examples import PRESENT, Example, Examples, Reader
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
+from msrn_tf.data.readers.label_lists import labels_in_list
+from msrn_tf.data.readers.table_file import column_of, header_of, read_table, text_column
 from msrn_tf.data.splits import check_split_names
-from msrn_tf.data.table_file import labels_in_list, read_table
 from msrn_tf.errors import UserError
 from msrn_tf.text import clean_label
 
+TABLE_COLUMNS = ("filepath", "label", "split_name")
 ADVICE = "unpack the whole of NUS-WIDE's lists"
+
+
+def find_nuswide(data_dir: str) -> list[str]:
+    """`Concepts81.txt`, or a CSV of the columns that NUS-WIDE's has."""
+    concepts = [os.path.join(data_dir, folder, "Concepts81.txt") for folder in ("", "ConceptsList")]
+    tables = glob.glob(os.path.join(glob.escape(data_dir), "*.csv"))
+    return [p for p in concepts if os.path.isfile(p)] + [p for p in tables if header_of(p)[:3] == list(TABLE_COLUMNS)]
 
 
 def open_nuswide(data_dir: str) -> Reader:
@@ -50,6 +59,7 @@ class NusWideOfficial:
         warn_of_shared({split: map(photo_name, lines) for split, lines in names.items()}, data_dir)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: NUS-WIDE has {', '.join(self.splits)}")
         part, listing = split.capitalize(), self._listing(split)
@@ -84,7 +94,12 @@ class NusWideTable:
 
     def __init__(self, data_dir: str, path: str):
         self.data_dir, self.path = data_dir, path
-        self._rows = [self._parse(row, line) for line, row in read_table(path, ("filepath", "label", "split_name"))]
+        table = read_table(path)
+        columns = [name for name in TABLE_COLUMNS if column_of(table, [name])]
+        if len(columns) < len(TABLE_COLUMNS):
+            raise UserError(f"{path}: its first line must name the columns {','.join(TABLE_COLUMNS)}, and a row follow")
+        fields = zip(*(text_column(table, name) for name in columns), strict=True)
+        self._rows = [self._parse(row, line) for line, row in enumerate(fields, 2)]
         self.labels = tuple(sorted({label for _, labels, _ in self._rows for label in labels}))
         refuse_repeats([photo_name(image) for image, _, _ in self._rows], path)
         splits = collections.Counter(split for _, _, split in self._rows)
@@ -92,6 +107,7 @@ class NusWideTable:
         self.splits = sorted(splits)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if split not in self.splits:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}
@@ -108,10 +124,10 @@ class NusWideTable:
         return Examples.of(examples, len(self.labels))
 
     def _parse(self, row, line):
-        labels = labels_in_list(row["label"])
+        image, field, split_name = row
+        labels, split = labels_in_list(field), clean_label(split_name)
         if labels is None:
-            raise UserError(f"{self.path}, line {line}: {row['label'][:60]!r} is no list of labels")
-        image, split = row["filepath"].strip(), clean_label(row["split_name"])
+            raise UserError(f"{self.path}, line {line}: {field[:60]!r} is no list of labels")
         if not image or not split:
             raise UserError(f"{self.path}, line {line}: has no filepath or no split_name")
         return image, list(map(clean_label, labels)), split

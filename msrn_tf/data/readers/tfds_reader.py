@@ -47,19 +47,20 @@ class TFDSReader:
             raise UserError(f"`dataset`=tfds:{name}: has no feature `image` of one photo")
         found = {path: feature for path in LABEL_FEATURES if (feature := _feature(features, path)) is not None}
         coders = {path: _coder(feature, tfds.features, self._builder.name) for path, feature in found.items()}
-        self._path = next((path for path, coder in coders.items() if coder), None)
-        if self._path is None:
+        path = next((path for path, coder in coders.items() if coder), None)
+        if path is None:
             kinds = ", ".join(f"{path} is {type(feature).__name__}" for path, feature in found.items())
             seen = f" ({kinds})" if kinds else ""
             raise UserError(
                 f"`dataset`=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or "
                 f"1 a label, or a state a label{seen}"
             )
-        self._coder = coders[self._path]
+        self._path, self._coder = path, coders[path]
         self.labels = self._coder.labels
         self.splits = sorted(self._builder.info.splits)
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         if self.splits and split not in self.splits:
             raise UserError(f"split {split!r}: tfds:{self.name} has {', '.join(self.splits)}")
         decoders = {"image": self._tfds.decode.SkipDecoding()}
@@ -144,7 +145,7 @@ def _coder(feature, kinds, name):
             return None
         states = [state.casefold() for state in single.names]
         if isinstance(feature, kinds.Sequence) and PRESENT in map(STATES.get, states) and set(states) <= STATES.keys():
-            labels = OBSERVATIONS.get(name) or _MultiHot(shape[0] or 0).labels
+            labels = OBSERVATIONS.get(name) or _MultiHot((shape or [0])[0] or 0).labels
             return _States(labels, states) if labels else None
         return _Classes(single.names)
     is_numbers = isinstance(single, kinds.Tensor) and np.dtype(single.np_dtype).kind in "biuf"

@@ -6,7 +6,6 @@ none. A category that a split's file does not list is unknown in that split.
 """
 
 import collections
-import glob
 import json
 import os
 import re
@@ -15,9 +14,9 @@ import numpy as np
 
 from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import shown
+from msrn_tf.data.label_files import files_in, read_json
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name
-from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label, read_text
@@ -25,6 +24,12 @@ from msrn_tf.text import clean_label, read_text
 LISTS = ("images", "annotations", "categories")
 # COCO's own files of other tasks, which lie beside instances_*.json.
 _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")
+
+
+def find_coco(data_dir: str, year: int) -> list[str]:
+    """COCO's own annotation files of a year in a folder."""
+    names = (f"instances_{split}{year}.json" for split in ("train", "val"))
+    return [path for name in names if os.path.isfile(path := os.path.join(data_dir, "annotations", name))]
 
 
 def open_coco(data_dir: str, year: int) -> "Coco":
@@ -38,16 +43,18 @@ def open_coco(data_dir: str, year: int) -> "Coco":
     return Coco(data_dir, found, {split: f"{split}{year}" for split in found})
 
 
+def find_coco_json(data_dir: str) -> list[str]:
+    """The annotation files in a folder and its folders; the names of the lists are looked for alone."""
+    return [path for path in files_in(data_dir, (".json",)) if not _why_no_instances(path)]
+
+
 def open_coco_json(data_dir: str) -> "Coco":
     """Files in COCO's format: `SPLIT.json`, `annotations/SPLIT.json` or `SPLIT/_annotations.coco.json`.
 
     Other JSON files are left out, and named.
     """
-    here = glob.escape(data_dir)
-    paths = sorted(glob.glob(os.path.join(here, "*.json")) + glob.glob(os.path.join(here, "*", "*.json")))
-    paths = [path for path in paths if not is_ignored_name(os.path.basename(os.path.dirname(path)))]
     found, others = collections.defaultdict(list), {}
-    for path in paths:
+    for path in files_in(data_dir, (".json",)):
         if reason := _why_no_instances(path):
             others[path] = reason
         else:
@@ -111,6 +118,7 @@ class Coco:
                 )
 
     def read(self, split: str) -> Examples:
+        """As `Reader.read`."""
         path = self._annotations.get(split)
         if path is None:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
@@ -166,8 +174,8 @@ def _listed_categories(path):
     text = read_text(path)
     start = re.search(r'"categories"\s*:\s*(?=\[)', text)
     try:
-        entries = json.JSONDecoder().raw_decode(text, start.end())[0]
-    except (AttributeError, ValueError, RecursionError):
+        entries = json.JSONDecoder().raw_decode(text, start.end() if start else len(text))[0]
+    except (ValueError, RecursionError):
         content = _parse(path)
         return _categories(content["categories"], _annotated_in(content), path)
     return _categories(
@@ -198,18 +206,11 @@ def _roots(entries):
 
 
 def _parse(path):
-    content = _json(read_text(path), path)
+    content = read_json(path)
     for name in LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise UserError(f"{path}: has no list {name!r}; a file in COCO's instances format is needed")
     return content
-
-
-def _json(text, path):
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON file ({str(error)[:100]})") from error
 
 
 def _field(entry, name, path, kind=int):

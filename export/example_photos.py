@@ -1,0 +1,26 @@
+"""Photos on which an export is compared with the model that it was made of."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from export.serving.warm_up import example_photo
+from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.data.photos import find_photos
+from msrn_tf.errors import UserError
+
+MOST_PHOTOS = 32
+
+
+def read_photos(folder: str, image_size: int) -> list[tuple[bytes, np.ndarray]]:
+    """`(bytes, pixels as evaluation sees them)` of the first photos of a folder; of a drawn one without a folder."""
+    pixels_of = tf.function(lambda encoded: evaluation_pixels(encoded, image_size), autograph=False)
+    if folder:
+        encoded = [tf.io.read_file(os.fsencode(path)).numpy() for path in find_photos([folder])[:MOST_PHOTOS]]
+    else:
+        encoded = [example_photo(image_size)]
+    try:
+        return [(photo, pixels_of(tf.constant(photo)).numpy()) for photo in encoded]
+    except tf.errors.OpError as error:
+        raise UserError(f"`photos`={folder}: holds a file that is no photo ({error.message[:80]})") from error

@@ -1,0 +1,132 @@
+"""Files that hold labels, found in a data set's folder and read with care: they are other people's."""
+
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from msrn_tf.data.label_choice import shown
+from msrn_tf.data.photos import is_ignored_name
+from msrn_tf.data.splits import split_of_file, split_of_single
+from msrn_tf.errors import UserError
+from msrn_tf.text import read_bytes, read_text, text_of
+
+START_BYTES = 1 << 16
+
+
+def files_in(data_dir: str, suffixes: Sequence[str]) -> list[str]:
+    """Paths of the files with some suffixes in a folder and in its folders, sorted; no hidden ones."""
+    found = []
+    for folder in (data_dir, *_folders(data_dir)):
+        with os.scandir(folder) as entries:
+            found += [
+                entry.path
+                for entry in entries
+                if entry.name.lower().endswith(tuple(suffixes)) and not is_ignored_name(entry.name)
+            ]
+    return sorted(found)
+
+
+def _folders(data_dir):
+    with os.scandir(data_dir) as entries:
+        return [entry.path for entry in entries if entry.is_dir() and not is_ignored_name(entry.name)]
+
+
+def start_of(path: str) -> str:
+    """The first text of a regular file; empty where it is none."""
+    try:
+        if not os.path.isfile(path):
+            return ""
+        with open(path, "rb") as file:
+            return text_of(file.read(START_BYTES), "replace").lstrip()
+    except (OSError, ValueError):
+        return ""
+
+
+def label_files(data_dir: str, suffixes: Sequence[str], is_one: Callable[[str], bool]) -> list[str]:
+    """Paths of the files with some suffixes whose start (see `start_of`) is that of a form."""
+    return [path for path in files_in(data_dir, suffixes) if is_one(start_of(path))]
+
+
+def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str]:
+    """The files of a form, path → split; of a single one that is not named by another split than train, it is empty.
+
+    Raises:
+        UserError: there is none, or several of which two are of one split or one of none; `what` says what is looked
+            for.
+    """
+    if not paths:
+        raise UserError(f"`data_dir`={data_dir}: holds no {what}")
+    splits = {path: split_of_file(path, data_dir) for path in paths}
+    if len(paths) == 1:
+        return {path: split_of_single(split) for path, split in splits.items()}
+    if len(set(splits.values())) < len(paths) or "" in splits.values():
+        names = shown(os.path.relpath(path, data_dir) for path in paths)
+        raise UserError(
+            f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each by its split"
+        )
+    return splits
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file holds. Raises `UserError` where it is none."""
+    return _json(read_text(path), path)
+
+
+def read_json_lines(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file with one a line, each with the start of a sentence about it. Raises `UserError`."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            entry = _json(line, where)
+            if not isinstance(entry, dict):
+                raise UserError(f"{where}: is no JSON object, such as {{…}}")
+            yield where, entry
+
+
+def _json(text, where):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is no JSON file ({str(error)[:100]})") from error
+
+
+def member(entry: Any, name: str, kind: type, where: str) -> Any:
+    """`entry[name]`, of some type; text is whole characters. Raises `UserError` where it is not there or another."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    return checked(value, f"{name!r}", kind, where)
+
+
+def checked(value: Any, name: str, kind: type, where: str) -> Any:
+    """The value, of some type; text is whole characters. Raises `UserError` where it is another; `name`: what it is."""
+    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and not _is_text(value)):
+        raise UserError(f"{where}: has {name} = {str(value)[:60]!r}, which is no {_KINDS[kind]}; mend the file")
+    return value
+
+
+_KINDS = {str: "text", int: "whole number", list: "list", dict: "object"}
+
+
+def _is_text(value):
+    """Whether a string can be written: JSON may hold halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def class_of(index: Any, classes: Sequence[str], where: str) -> str:
+    """The class with a number. Raises `UserError` where there is none."""
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(classes):
+        raise UserError(f"{where}: has class {str(index)[:60]!r}, and there are {len(classes)}, from 0; mend the file")
+    return classes[index]
+
+
+def read_xml(path: str, advice: str) -> ElementTree.Element:
+    """The root of an XML file. Raises `UserError` where it is none; `advice` says what to do then."""
+    try:
+        return ElementTree.fromstring(read_bytes(path, advice))
+    except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
+        raise UserError(f"{path}: is not well-formed XML ({error})") from error

@@ -1,0 +1,179 @@
+"""YOLO folders: a text file of boxes for each photo, names of classes in `data.yaml` or `classes.txt`.
+
+A label is present where any box of it is; a photo without a file of boxes shows none.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from msrn_tf.data.form_options import FormOptions
+from msrn_tf.data.label_files import checked, class_of, files_in
+from msrn_tf.data.listing import ListedPhotos, Listing, Marked
+from msrn_tf.data.lists import read_lines
+from msrn_tf.data.photos import photos_in
+from msrn_tf.data.splits import USUAL_NAMES
+from msrn_tf.data.targets import PRESENT
+from msrn_tf.errors import UserError, first_line
+from msrn_tf.terminal import say
+from msrn_tf.text import clean_label, lines_of, read_text
+
+NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
+SPLITS = ("train", "val", "valid", "validation", "test")
+MOST_BYTES = 1 << 20
+BOX = re.compile(r"(\d+)(?:\s+[-+.\deE]+){4,}")
+
+
+def find_yolo(data_dir: str) -> list[str]:
+    """The files of names of classes in a folder that has labels."""
+    named = [p for p in files_in(data_dir, (".yaml", ".yml")) if _is_description(p)] + _name_files(data_dir)
+    return named if named and any(True for _ in _label_files(data_dir)) else []
+
+
+def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
+    """The reader of such a folder. Splits are those of `data.yaml`, or folders `train`, `val`, …; else divided."""
+    named = find_yolo(data_dir)
+    if not named:
+        raise UserError(f"`data_dir`={data_dir}: holds no data.yaml or classes.txt, or no labels/*.txt of YOLO")
+    description = _description(named[0]) if named[0].lower().endswith((".yaml", ".yml")) else {}
+    classes = _classes(description, named[0]) if description else read_lines(named[0], "give a class a line")
+    classes = list(map(clean_label, classes))
+    photos = sorted(os.path.relpath(path, data_dir).replace(os.sep, "/") for path in photos_in(data_dir)[0])
+    labels = set(_label_files(data_dir))
+    splits = _splits(_split_folders(description, photos, named[0]), photos, data_dir)
+    files = {photo: next((path for path in _candidates(photo) if path in labels), None) for photo in splits}
+    labelled = {splits[photo] for photo, path in files.items() if path}
+    if not labelled:
+        raise UserError(f"{named[0]}: no photo below {data_dir} has a file of boxes; labels/a.txt is of images/a.jpg")
+    if bare := sorted(set(splits.values()) - labelled):
+        say(f"left out   of {data_dir}: {', '.join(bare)}, of which no photo has a file of boxes", error=True)
+    rows = [
+        Marked(photo, _marks(os.path.join(data_dir, path), classes) if path else {}, splits[photo])
+        for photo, path in files.items()
+        if splits[photo] in labelled
+    ]
+    return ListedPhotos(data_dir, named[0], Listing.of(rows, list(dict.fromkeys(classes))))
+
+
+def _name_files(data_dir):
+    return [path for path in files_in(data_dir, NAME_FILES) if os.path.basename(path) in NAME_FILES]
+
+
+def _is_description(path):
+    try:
+        return "names" in _description(path)
+    except UserError:
+        return False
+
+
+def _description(path):
+    if os.path.getsize(path) > MOST_BYTES:
+        raise UserError(f"{path}: is larger than any description of a data set")
+    try:
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, OverflowError) as error:
+        raise UserError(f"{path}: is no YAML file ({first_line(error)})") from error
+    return checked(content, "its content", dict, path)
+
+
+def _classes(description: dict, path: str) -> list[str]:
+    """Names of classes, a list or numbered from 0."""
+    names = description.get("names")
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise UserError(f"{path}: its names are not numbered from 0 to {len(names) - 1}; mend the file")
+        names = [names[number] for number in range(len(names))]
+    return [checked(str(name) if isinstance(name, int) else name, "a name", str, path)
+            for name in checked(names, "'names'", list, path)]  # fmt: skip
+
+
+def _label_files(data_dir: str) -> Iterator[str]:
+    """Relative paths of files that hold boxes, or nothing."""
+    for inner, folders, files in os.walk(data_dir):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(".txt") and name not in NAME_FILES:
+                path = os.path.join(inner, name)
+                if "labels" in os.path.relpath(inner, data_dir).split(os.sep) or _holds_boxes(path):
+                    yield os.path.relpath(path, data_dir).replace(os.sep, "/")
+
+
+def _holds_boxes(path):
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(1000).decode("ascii", "replace")
+    except OSError:
+        return False
+    return bool(BOX.fullmatch(line.strip()))
+
+
+def _candidates(photo):
+    """Where a photo's boxes may be: in `labels/` for its `images/`, beside it, in `labels/` above or beside it."""
+    stem = posixpath.splitext(photo)[0]
+    parts = stem.split("/")
+    for place in reversed([n for n, part in enumerate(parts[:-1]) if part == "images"]):
+        yield "/".join([*parts[:place], "labels", *parts[place + 1 :]]) + ".txt"
+    yield f"{stem}.txt"
+    yield posixpath.join("labels", f"{stem}.txt")
+    yield posixpath.join(posixpath.dirname(stem), "labels", f"{posixpath.basename(stem)}.txt")
+
+
+def _splits(places: dict[str, str], photos: Sequence[str], data_dir: str) -> dict[str, str]:
+    """Photo → split, of folders and lists of photos as `/…` → split."""
+    splits = {}
+    for place, split in places.items():
+        if place.lower().endswith(".txt"):
+            known = set(photos)
+            for line in read_lines(os.path.join(data_dir, place.lstrip("/")), "give a photo a line"):
+                photo = next((tail for tail in _tails(line) if tail in known), None)
+                splits |= {photo: split} if photo else {}
+        else:
+            splits |= {photo: split for photo in photos if f"/{photo}".startswith(f"{place}/")}
+    return splits
+
+
+def _tails(path):
+    """What a path ends with, the longest first."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[str, str]:
+    """Folders as `/…` → split. Paths in a description are those of another machine: the end of each is looked for."""
+    found = {}
+    for split in SPLITS:
+        given = description.get(split)
+        for folder in given if isinstance(given, list) else [given]:
+            if isinstance(folder, str) and folder.strip():
+                tails = [f"/{tail}" for tail in _tails(folder)]
+                place = next((t for t in tails if _is_place(t, photos, os.path.dirname(path))), None)
+                if place is None and split != "test":
+                    raise UserError(f"{path}: {split} is {folder!r}, in which there is no photo; mend the file")
+                if place is not None:
+                    found[place] = split
+    if found:
+        return found
+    return {folder: split for photo in photos for folder, split in _named_folders(photo)} or {"": ""}
+
+
+def _is_place(place, photos, data_dir):
+    is_list = place.lower().endswith(".txt") and os.path.isfile(os.path.join(data_dir, place.lstrip("/")))
+    return is_list or any(f"/{photo}".startswith(f"{place}/") for photo in photos)
+
+
+def _named_folders(photo):
+    parts = photo.split("/")[:-1]
+    return [("/" + "/".join(parts[: n + 1]), part) for n, part in enumerate(parts) if part in USUAL_NAMES]
+
+
+def _marks(path, classes):
+    marks = {}
+    for line, text in enumerate(lines_of(read_text(path)), 1):
+        box = BOX.fullmatch(text)
+        if not box:
+            raise UserError(f"{path}, line {line}: {text[:60]!r} is no class and box of YOLO")
+        marks[class_of(int(box[1]), classes, f"{path}, line {line}")] = PRESENT
+    return marks
