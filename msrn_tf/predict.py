@@ -12,6 +12,7 @@ from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
+from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError, argument
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
@@ -32,7 +33,9 @@ MOST_ON_SHEET = 240
 class PredictionConfig:
     """Prediction"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    model: str = option(
+        "", "model.keras, as msrn_tf.train writes it; empty: the one of this project, of VOC's 20 labels", path="input"
+    )
     top_k: int = option(5, "labels to print for a photo", low=1)
     json: bool = option(False, "print a JSON line a photo instead of a table")
     csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
@@ -52,12 +55,15 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
     _check_flags(config)
     paths = find_photos(arguments, sys.stdin.buffer)
+    model_path = config.model or default_model_path()
     with argument("model"):
-        model = load_model(config.model)
+        model = load_model(model_path)
+    if not config.model:
+        say(f"no --model: {model_path} looks for {', '.join(model.labels)}", error=True)
     if config.heatmaps and not model.explains:
-        raise UserError(f"--heatmaps: {config.model} is a {model.name} baseline, which has no attention")
+        raise UserError(f"--heatmaps: {model_path} is a {model.name} baseline, which has no attention")
     if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
-        raise UserError(f"--heatmaps_by=group: {config.model} has no groups; use label or scale")
+        raise UserError(f"--heatmaps_by=group: {model_path} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
     predictions = []
     with ProgressBar("predicting", len(paths), "photos") as bar:
@@ -80,8 +86,6 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
 
 
 def _check_flags(config):
-    if not config.model:
-        raise UserError("--model is missing: give the model.keras to predict with")
     if config.json and config.csv:
         raise UserError("--csv: does not go with --json; leave one of them out")
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):

@@ -1,14 +1,12 @@
 """Files of named tensors from other programs, read one tensor at a time: PyTorch's `.pth`, `.safetensors` and `.npz`.
 
-Nothing in them is executed: PyTorch's files are read with `weights_only`, NumPy's without pickles.
+Nothing in them is executed: PyTorch's files are read by `torch_files`, NumPy's without pickles.
 """
 
-import codecs
 import collections.abc
 import contextlib
 import math
 import os
-import re
 import zipfile
 from collections.abc import Iterator
 
@@ -18,6 +16,7 @@ import safetensors
 
 from msrn_tf.arrays import array_header, check_archive, check_unpacked_size
 from msrn_tf.errors import UserError, first_line
+from msrn_tf.torch_files import NotTensorsError, TorchFile, TorchTensor
 
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
@@ -117,21 +116,24 @@ class TensorFile(collections.abc.Mapping):
 
     def _open_torch(self):
         try:
-            content = _load_torch(self.path)
-        except ImportError as error:
+            file = TorchFile(self.path)
+        except NotTensorsError as error:
             raise self.error(
-                "PyTorch is needed to read it: pip install torch, or save its tensors as .safetensors or .npz"
+                f"holds {error.name}, which is no tensor and is not loaded: it could run commands"
             ) from error
-        except Exception as error:  # a cut file: RuntimeError, EOFError, KeyError, UnicodeDecodeError …
-            if found := re.search(r"GLOBAL (\S+)", str(error)):
-                raise self.error(
-                    f"holds {found[1]}, which is no tensor and is not loaded: it could run commands"
-                ) from error
+        except Exception as error:  # an untrusted program: cut, with operands that are missing or of other kinds …
             raise self.error(f"is no whole PyTorch file ({_first_line(error)})") from error
-        if not isinstance(content, dict):
-            raise self.error(f"holds a {type(content).__name__}, not named tensors")
-        self.notes = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
-        return {name: _TorchTensor(self.path, name, tensor) for name, tensor in _state(content).items()}
+        if not isinstance(file.content, dict):
+            raise self.error(f"holds a {type(file.content).__name__}, not named tensors")
+        self.notes = {name: value for name, value in file.content.items() if isinstance(value, str | int | float)}
+        state = file.content.get("state_dict", file.content)
+        if not isinstance(state, dict):
+            raise self.error(f"holds a {type(state).__name__} in place of its tensors")
+        return {
+            str(name): _StoredTorchTensor(file, value)
+            for name, value in state.items()
+            if isinstance(value, TorchTensor)
+        }
 
 
 class StoredTensor:
@@ -198,59 +200,22 @@ class _SafetensorsTensor(StoredTensor):
                 yield start, _as_float32(file.get_slice(self._name)[start:stop])
 
 
-class _TorchTensor(StoredTensor):
-    def __init__(self, path, name, tensor):
-        self._path, self._name, self.shape = path, name, tuple(tensor.shape)
-        self.size = tensor.numel() * tensor.element_size()  # of a tensor with steps of 0, more than is stored
-        # Mapped into memory, not read: harmless to keep while it is small.
-        self._small = tensor if tensor.numel() <= BLOCK_NUMBERS else None
+class _StoredTorchTensor(StoredTensor):
+    def __init__(self, file, tensor):
+        self._file, self._tensor, self.shape = file, tensor, tensor.shape
+        self.size = math.prod(tensor.shape) * tensor.dtype.itemsize  # of a tensor with steps of 0, more than is stored
 
     def read(self):
-        return _torch_array(self._small if self._small is not None else self._load())
+        return _as_float32(self._file.read(self._tensor))
 
     def blocks(self):
-        for start, stop in self._steps():
-            yield start, _torch_array(self._load()[start:stop])
-
-    def _load(self):
-        return _state(_load_torch(self._path))[self._name]
-
-
-def _load_torch(path):
-    import torch
-
-    mapped = zipfile.is_zipfile(path)  # the older form of these files cannot be mapped into memory
-    with torch.serialization.safe_globals(_numpy_numbers()):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def _state(content):
-    state = content.get("state_dict", content)
-    return {str(name): value for name, value in state.items() if hasattr(value, "detach")}
+        for start, block in self._file.blocks(self._tensor, self._steps()):
+            yield start, _as_float32(block)
 
 
 def _as_float32(array):
     """bfloat16 as float32, which NumPy knows; other types as they are."""
     return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
-
-
-def _torch_array(tensor):
-    """The tensor's own memory where NumPy has its type, else its values as float32 (bfloat16)."""
-    tensor = tensor.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-
-
-def _numpy_numbers():
-    """What a NumPy number, such as a best score, is pickled with: no code among it."""
-    names = ("Bool", "Int32", "Int64", "Float32", "Float64")
-    scalar = np.float64(0).__reduce__()[0]
-    return [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        codecs.encode,
-        *(getattr(np.dtypes, f"{name}DType") for name in names),
-    ]
 
 
 def _first_line(error):

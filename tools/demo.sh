@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job on the built-in demo set: train, calibrate, evaluate with a report, predict with heat-maps, export for a
-# phone. Results lie in runs/demo.
+# First the trained model of models/ on real photographs; then the main job on the built-in demo set: train, calibrate,
+# evaluate with a report, predict with heat-maps, export for a phone. Results lie in runs/demo.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 prepare_environment requirements.txt
@@ -8,7 +8,10 @@ export PYTHONPATH=.
 python=.venv/bin/python run=runs/demo
 
 rm -rf "$run"
-echo "== MSRN"
+mkdir -p "$run/real"
+echo "== real photographs (tools/photos/README.md has their sources and licences), by the model in models/"
+$python -m msrn_tf.predict --heatmaps="$run/real/heatmaps" --sheet="$run/real/sheet.jpg" tools/photos
+echo "== MSRN from scratch, on drawn landscapes"
 $python -m msrn_tf.train --flagfile=configs/demo.cfg --workdir="$run"
 echo "== baseline: global maximum pooling on the same backbone"
 $python -m msrn_tf.train --flagfile=configs/demo.cfg --model=gmp --workdir="$run/gmp"

@@ -14,6 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from export.quantization.device_model import DeviceModel
 from export.quantization.recipes import MODES, recipe
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
@@ -33,12 +34,23 @@ def convert(
         photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated; in the others they tell how large
             the exponents of attention become.
         with_attention: bool. A second output with heat-maps.
+
+    Raises:
+        UserError: the model has operations that cannot be quantized in this mode.
     """
     device_model = DeviceModel(model, with_attention, mode == "int8_full", photos)
     if mode == "int8_full":
         return _converted(device_model, photos)
     content = _converted(device_model)
-    return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
+    if mode == "none":
+        return content
+    try:
+        return quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
+    except (ValueError, RuntimeError) as error:  # attention's kernels of three axes, for one
+        raise UserError(
+            f"`quantize`={mode}: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); "
+            "use float16 or none"
+        ) from error
 
 
 def quantize(

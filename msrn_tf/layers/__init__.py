@@ -5,7 +5,9 @@ from msrn_tf.layers.feature_projection import FeatureProjection
 from msrn_tf.layers.graph_attention import GraphAttention
 from msrn_tf.layers.graph_convolution import GraphConvolution
 from msrn_tf.layers.heads import ElementwiseHead, MLPHead
+from msrn_tf.layers.inner_outputs import InnerOutputs
 from msrn_tf.layers.semantic_attention import SemanticAttention
+from msrn_tf.layers.token_map import TokenMap
 
 __all__ = [
     "DiffPool",
@@ -13,6 +15,8 @@ __all__ = [
     "FeatureProjection",
     "GraphAttention",
     "GraphConvolution",
+    "InnerOutputs",
     "MLPHead",
     "SemanticAttention",
+    "TokenMap",
 ]

@@ -46,7 +46,7 @@ def load_resnet_weights(network: keras.Model, name: str, source: str) -> PixelNo
         tensors = TensorFile(source, "backbone_weights")
         _assign_torchvision(network, name, tensors)
         return _timm_normalization(source)
-    return _load_keras_file(network, source)
+    return load_keras_file(network, source)
 
 
 def load_application_weights(
@@ -57,7 +57,7 @@ def load_application_weights(
         _copy(_fetch_application(application), network, source)
         normalization = None
     else:
-        normalization = _load_keras_file(network, source)
+        normalization = load_keras_file(network, source)
     _finish_efficientnet(network)
     return normalization
 
@@ -118,13 +118,14 @@ def _timm_normalization(path):
         ) from error
 
 
-def _load_keras_file(network, path):
+def load_keras_file(network: keras.Model, path: str) -> PixelNormalization | None:
+    """Gives a network the weights of a file of Keras; returns and raises as `load_resnet_weights`."""
     if not os.path.isfile(path):
         raise UserError(f"`backbone_weights`={path}: no such file")
     if not path.endswith((".keras", ".h5")):
         raise UserError(
             f"`backbone_weights`={path}: `imagenet` or a file is needed: .weights.h5, .h5 or .keras, "
-            f"for a ResNet also {', '.join(SUFFIXES)}"
+            f"for a ResNet or EfficientNet-Lite also {', '.join(SUFFIXES)}"
         )
     try:
         if path.endswith(".keras"):

@@ -42,9 +42,9 @@ def create_model(
     """
     policy = "float32" if config.mixed_precision == "none" else f"mixed_{config.mixed_precision}"
     strides = config.strides if config.model == "msrn" else STRIDES[-1:]
-    backbone, normalization = build_backbone(config.backbone, config.backbone_weights, policy, strides)
+    backbone, normalization = build_backbone(config.backbone, config.backbone_weights, policy, strides, image_size)
     if synchronized_batch_norm:
-        backbone = _with_synchronized_batch_norm(backbone)
+        _synchronize_batch_norms(backbone)
     freeze(
         backbone, everything=config.freeze_backbone, batch_norm=config.freeze_batch_norm, stride=config.frozen_stride
     )
@@ -162,13 +162,8 @@ def _with_policy(config, policy):
     return config
 
 
-def _with_synchronized_batch_norm(backbone):
-    def clone(layer):
-        config = layer.get_config()
+def _synchronize_batch_norms(backbone):
+    """Those within layers of layers too: their statistics are over the images of all replicas."""
+    for layer in backbone._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            config["synchronized"] = True
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(backbone, clone_function=clone)
-    copy.set_weights(backbone.get_weights())
-    return copy
+            layer.synchronized = True

@@ -11,7 +11,8 @@ from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.layers import MLPHead
-from msrn_tf.models.backbones import RESNET_BLOCKS, build_backbone
+from msrn_tf.models.backbones import build_backbone
+from msrn_tf.models.backbones.resnet import RESNET_BLOCKS
 from msrn_tf.models.model_file import at_most_weights
 from msrn_tf.models.msrn import MSRN, make_msrn
 from msrn_tf.models.normalization import IMAGENET

@@ -2,11 +2,16 @@
 
 Padding decides it. ResNets pad both sides alike, and position i at stride s looks at pixel s·i; MobileNets pad the
 right side alone, and it looks at pixel s·i + s − 1. Drawn as cells that tile the picture, both are off by half a cell.
+Patches of a transformer tile it.
 """
 
 import keras
 
+from msrn_tf.layers import TokenMap
+
 WINDOWED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D")
+PROBE_SIZE = 512
+"""Pixels; a multiple of every stride."""
 
 
 def position_centre(tensor: keras.KerasTensor) -> tuple[int, float]:
@@ -17,6 +22,8 @@ def position_centre(tensor: keras.KerasTensor) -> tuple[int, float]:
     layer, _, tensor_index = tensor._keras_history
     if isinstance(layer, keras.layers.InputLayer):
         return 1, 0.0
+    if isinstance(layer, TokenMap):
+        return layer.patch_size, (layer.patch_size - 1) / 2
     inputs = keras.tree.flatten(layer.input)
     if isinstance(layer, keras.Model):  # a model within a model
         stride, centre = position_centre(keras.tree.flatten(layer.outputs)[tensor_index])
@@ -26,6 +33,11 @@ def position_centre(tensor: keras.KerasTensor) -> tuple[int, float]:
     stride, centre = position_centre(inputs[0])
     if isinstance(layer, keras.layers.ZeroPadding2D):
         return stride, centre - stride * layer.padding[0][0]
+    if isinstance(layer, keras.layers.UpSampling2D):  # a cell becomes several, which tile it
+        return stride // layer.size[0], centre - stride * (1 - 1 / layer.size[0]) / 2
+    if layer._layers and len(inputs) == 1:  # of convolutions, which KerasHub pads on both sides alike
+        shape = layer.compute_output_shape((None, PROBE_SIZE, PROBE_SIZE, inputs[0].shape[-1]))
+        return stride * (PROBE_SIZE // shape[1]), centre
     if type(layer).__name__ not in WINDOWED:
         return stride, centre
     window = (layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size)[0]

@@ -80,7 +80,7 @@ def _once_with_statistics(segment):
 @contextlib.contextmanager
 def _frozen_statistics(segment):
     """Batch norms use the batch's statistics, and their moving averages stay (a momentum of 1)."""
-    layers = [layer for layer in segment.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in segment._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 1.0

@@ -38,9 +38,15 @@ def strided_taps(network: keras.Model, strides: Sequence[int] = STRIDES) -> kera
 
 
 def tap_shapes(taps: keras.Model, images_shape: Shape = (None, None, None, 3)) -> list[Shape]:
-    """Shapes of a backbone's maps, a list also where there is one."""
-    shapes = taps.compute_output_shape(images_shape)
+    """Shapes of a backbone's maps, a list also where there is one; of a network for one size, of that one."""
+    size = fixed_size(taps)
+    shapes = taps.compute_output_shape((images_shape[0], size, size, 3) if size else images_shape)
     return shapes if isinstance(shapes, list) else [shapes]
+
+
+def fixed_size(network: keras.Model) -> int | None:
+    """Height and width in pixels that a network was made for, or None where it takes any."""
+    return network.input.shape[1]
 
 
 def activation_elements(taps: keras.Model, size: int) -> int:
@@ -49,7 +55,11 @@ def activation_elements(taps: keras.Model, size: int) -> int:
 
 
 def layer_shapes(network: keras.Model, size: int) -> list[tuple[keras.layers.Layer, Shape]]:
-    """(layer, output shape) of each layer for a `size`×`size` image, in order of computation."""
+    """(layer, output shape) of each layer with a map for a `size`×`size` image, in order of computation.
+
+    Of a network that was made for one size, for that one.
+    """
+    size = fixed_size(network) or size
     layers = [layer for layer in network.layers if isinstance(layer.output, keras.KerasTensor)]
     layers = [layer for layer in layers if len(layer.output.shape) == 4]
     probe = keras.Model(network.input, [layer.output for layer in layers])
