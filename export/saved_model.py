@@ -17,6 +17,7 @@ import tensorflow as tf
 from export.example_photos import read_photos
 from export.inference_model import inference_model
 from export.serving.configuration import write_configuration
+from export.serving.version_folders import LARGEST_VERSION, version_folders
 from export.serving.warm_up import write_warm_up_requests
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
@@ -39,7 +40,9 @@ class SavedModelConfig:
 
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION", path="folder")
-    version: int = option(0, "version to write, never one that is there; 0: one more than the highest", low=0)
+    version: int = option(
+        0, "version to write, never one that is there; 0: one more than the highest", low=0, high=LARGEST_VERSION
+    )
     model_name: str = option("", "name that clients ask for; empty: the last part of --output")
     serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
     device: str = option(
@@ -137,8 +140,7 @@ def model_card(model: MultiLabelClassifier, found: dict[str, Any], max_pixels: i
 
 def find_versions(folder: str) -> list[int]:
     """The versions under a folder, ascending."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted(int(name) for name in names if name.isdigit() and os.path.isdir(os.path.join(folder, name)))
+    return list(version_folders(folder))
 
 
 def choose_version(folder: str, wanted: int) -> int:

@@ -130,12 +130,12 @@ def running_browser(path, *flags):
         )  # fmt: skip
         os.close(to_browser[0])
         os.close(from_browser[1])
-        try:
-            with os.fdopen(to_browser[1], "wb") as writer, os.fdopen(from_browser[0], "rb") as reader:
+        with os.fdopen(to_browser[1], "wb") as writer, os.fdopen(from_browser[0], "rb") as reader:
+            try:
                 yield Browser(writer, reader)
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+            finally:  # before the pipes are closed: a thread reads until the browser ends
+                process.terminate()
+                process.wait(timeout=60)
 
 
 def _high_pipe():

@@ -122,6 +122,23 @@ def huggingface(folder, photos):
         write_lines(folder / split / "metadata.jsonl", [{"file_name": n, "labels": labels} for n, labels, _ in its])
 
 
+def hub_parquet(folder, photos):
+    """As `datasets` pushes a data set to Hugging Face's hub: photos in the files, numbered classes, shards."""
+    (folder / "data").mkdir()
+    labels = {"feature": {"names": list(LABELS), "_type": "ClassLabel"}, "_type": "List"}
+    features = {"image": {"_type": "Image"}, "labels": labels}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    for split, its in by_split(photos).items():
+        for part in range(2):
+            rows = its[part::2]
+            columns = {
+                "image": [{"bytes": encoded(name), "path": name} for name, _, _ in rows],
+                "labels": [[LABELS.index(label) for label in labels] for _, labels, _ in rows],
+            }
+            table = pyarrow.table(columns).replace_schema_metadata(metadata)
+            pyarrow.parquet.write_table(table, folder / "data" / f"{split}-{part:05d}-of-00002.parquet")
+
+
 def coco_json(folder, photos):
     write_photos(folder, photos, lambda split: split)
     for split, its in by_split(photos).items():
@@ -312,6 +329,7 @@ FORMS = {
     "JSON lines": (json_lines, "table", "photos.jsonl"),
     "Parquet": (parquet, "table", "photos.parquet"),
     "Hugging Face": (huggingface, "huggingface", "train/metadata.jsonl"),
+    "Hugging Face's Parquet": (hub_parquet, "table", "data/train-00000-of-00002.parquet"),
     "COCO": (coco_json, "coco_json", "annotations/instances_train.json"),
     "VOC": (voc, "voc", "Annotations/p00.xml"),
     "YOLO": (yolo, "yolo", "data.yaml"),

@@ -21,6 +21,7 @@ from test_decoding import READABLE, encoded, photo
 
 from export.folding import fold_batch_norms
 from export.inference_model import inference_model
+from export.saved_model import choose_version, find_versions
 from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps, decode_photos
@@ -340,3 +341,10 @@ def test_bad_flags_are_one_sentence(tmp_path):
     assert_refused(command("export.saved_model", "--output=x"), "--model is missing")
     (tmp_path / "file").write_text("")
     assert_refused(command("export.saved_model", f"--model={tmp_path / 'file'}", f"--output={tmp_path}"), "--model")
+
+
+def test_a_version_is_a_folder_that_servers_take_for_one(tmp_path):
+    for name in ("2", "²", "x", "99999999999999999999"):
+        (tmp_path / name).mkdir()
+    assert find_versions(str(tmp_path)) == [2]
+    assert choose_version(str(tmp_path), 0) == 3

@@ -32,6 +32,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from test_decoding import READABLE
 
 from export import client as client_command
+from export import serve
 from export.client import ask
 from export.client_light import Client, RestClient, ServingFailure
 from export.serving.batching import Batcher, BatchingOptions
@@ -413,6 +414,27 @@ def test_sigterm_under_load_answers_every_accepted_request(tmp_path):
     assert sum(line["code"] == "OK" for line in logged) == len(answered) and set(answered) == {6.0}
     assert {line["code"] for line in logged} <= {"OK", "UNAVAILABLE"}
     assert all(set(line) == {"time", "level", "event", "method", "model", "code", "ms"} for line in logged)
+
+
+def test_sigterm_while_a_model_loads_ends_the_server_at_once(monkeypatch):
+    class Loading:
+        def __init__(self, config):
+            pass
+
+        def start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(600)
+
+    monkeypatch.setattr(serve, "Server", Loading)
+    monkeypatch.setattr(serve, "write_log", lambda *_: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as end:
+            serve.main(ServeConfig())
+        assert not end.value.code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def mutated(rng, content):

@@ -29,6 +29,8 @@ from export.serving import grpc_services
 from export.serving.admission import Admission, Arrivals
 from export.serving.limits import RequestLimits
 from export.serving.log import JsonLines
+from export.serving.serve_config import ServeConfig
+from export.serving.server import Server
 from export.serving.serving_error import ServingError
 from export.serving.tensors import array_of, tensor_of
 from export.serving.versions import version_folders
@@ -307,6 +309,22 @@ def test_clients_that_do_not_finish_shut_nobody_out_and_do_not_keep_the_server_f
     end_checks()
     channel.close()
     health.close()
+
+
+def test_the_end_says_how_many_accepted_requests_it_left_unanswered(tmp_path):
+    write_doubles(str(tmp_path), 1, work=100_000)
+    server = Server(
+        ServeConfig(model_base_path=str(tmp_path), model_name="msrn", port=0, rest_port=0, drain_seconds=0.1)
+    )
+    address = f"localhost:{server.start()}"
+    with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        message = predict_request("msrn", "", {"x": np.array([1], np.float32)}).SerializeToString()
+        call = predict.future(message)
+        while not server.metrics.registry.get_sample_value("msrn_batch_size_count"):
+            assert not call.done()
+        assert server.stop() == 1 and server.is_at_work
+        assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def test_the_oldest_unfinished_calls_make_room(doubles, monkeypatch):

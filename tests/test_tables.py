@@ -287,6 +287,27 @@ def test_parquet_has_lists_and_a_column_a_label(tmp_path):
     assert targets_of(opened(tmp_path)) == {"a.jpg": {"cat": 1, "dog": 0}, "b.jpg": {"cat": -1, "dog": -1}}
 
 
+def test_photos_in_a_parquet_file_without_names_are_called_by_their_rows(tmp_path):
+    photos = [{"bytes": bytes([n]), "path": None} for n in range(3)]
+    metadata = {
+        "huggingface": json.dumps({"info": {"features": {"label": {"names": ["ox", "yak"], "_type": "ClassLabel"}}}})
+    }
+    table = pyarrow.table({"image": photos, "label": [0, 1, 1]}).replace_schema_metadata(metadata)
+    pyarrow.parquet.write_table(table, tmp_path / "test.parquet")
+    examples = opened(tmp_path).read("test")
+    assert {e.image_id: (e.image_bytes, e.target.tolist()) for e in examples} == {
+        "test/0": (b"\0", [1, 0]), "test/1": (b"\1", [0, 1]), "test/2": (b"\2", [0, 1]),
+    }  # fmt: skip
+    for number, words in (
+        (2, "has class '2', and there are 2, from 0"),
+        (-1, "has class -1, which stands for photos that"),
+    ):
+        table = pyarrow.table({"image": photos, "label": [0, 1, number]}).replace_schema_metadata(metadata)
+        pyarrow.parquet.write_table(table, tmp_path / "test.parquet")
+        with pytest.raises(UserError, match=words):
+            opened(tmp_path)
+
+
 def test_a_parquet_file_that_would_unpack_to_gigabytes_is_refused(tmp_path):
     table = pyarrow.table({"image": ["a" * (1 << 20)] * 600})
     pyarrow.parquet.write_table(table, tmp_path / "p.parquet", compression="zstd", use_dictionary=False)

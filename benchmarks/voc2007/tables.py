@@ -29,6 +29,7 @@ class TablesConfig:
     only: tuple[str, ...] = option(
         (), "a variant of the group by name; may be given several times; without: all", repeated=True
     )
+    rarest: int = option(0, "a column for the mean of so many labels that the fewest photos show; 0: none", low=0)
     labels: bool = option(False, "average precision of each label, of the reference and of the others")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
     runs: str = option("runs/voc2007", "folder that study.py wrote", path="input")
@@ -42,6 +43,7 @@ class Runs:
         seeds: of the runs, in the order of the arrays.
         precisions: `[seeds, 1 + C]`, mAP and the average precision of each label, in percent.
         resampled: `[seeds, resamples, 1 + C]`.
+        counts: `[C]`, how many of the photos show each label.
         seconds, parameters: of training and scoring, the mean; of what is trained.
     """
 
@@ -49,6 +51,7 @@ class Runs:
     seeds: tuple[int, ...]
     precisions: np.ndarray
     resampled: np.ndarray
+    counts: np.ndarray
     seconds: float
     parameters: int
 
@@ -58,7 +61,7 @@ def main(config):
     reference = config.reference or next(iter(found), "")
     if reference not in found:
         raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
-    print(label_table(found, reference) if config.labels else mean_table(found, reference))
+    print(label_table(found, reference) if config.labels else mean_table(found, reference, config.rarest))
 
 
 def group_runs(config, group, phase, only=()):
@@ -94,6 +97,7 @@ def read_runs(files, resamples):
         tuple(files),
         np.stack(precisions),
         np.stack(resampled),
+        (targets == 1).sum(axis=0),
         float(np.mean(seconds)),
         parameters,
     )
@@ -112,12 +116,13 @@ def difference(runs, reference):
     return np.column_stack([precisions[0] - precisions[1], interval(resampled[0] - resampled[1])])
 
 
-def mean_table(found, reference):
+def mean_table(found, reference, rarest=0):
     """Markdown: a row a variant."""
-    lines = [
-        "| variant | seeds | mAP | difference | labels that gain, lose | trained parameters | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    more = [f"{rarest} rarest labels"] if rarest else []
+    columns = ["variant", "seeds", "mAP", "difference", "labels that gain, lose", *more]
+    columns += ["trained parameters", "seconds"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    rare = np.argsort(found[reference].counts, kind="stable")[:rarest]
     for name, runs in found.items():
         maps = runs.precisions[:, 0]
         spread = f" ± {maps.std(ddof=1):.2f}" if len(maps) > 1 else ""
@@ -132,6 +137,7 @@ def mean_table(found, reference):
             len(maps),
             f"{maps.mean():.2f}{spread}",
             *compared,
+            *([f"{runs.precisions[:, 1 + rare].mean():.2f}"] if rarest else []),
             f"{runs.parameters:,}",
             f"{runs.seconds:.0f}",
         ]

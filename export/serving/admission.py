@@ -28,11 +28,6 @@ class Admission:
         self._max_bytes, self._bytes, self._inside, self._sending, self._is_closed = max_bytes, 0, 0, 0, False
         self._nobody_inside = asyncio.Event()
 
-    @property
-    def inside(self) -> int:
-        """Requests that are being answered."""
-        return self._inside
-
     def hold(self, size: int) -> None:
         """Counts bytes of a request until `let_go`. Raises `ServingError`: RESOURCE_EXHAUSTED, and counts nothing."""
         if self._bytes + size > self._max_bytes:

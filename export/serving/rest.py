@@ -24,13 +24,13 @@ from export.serving.answering import Answering
 from export.serving.limits import RequestLimits
 from export.serving.requests import DEFAULT_SIGNATURE
 from export.serving.serving_error import ServingError, invalid
+from export.serving.version_folders import LARGEST_VERSION
 from export.serving.versions import ModelManager
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 POST_PATH = re.compile(MODEL + ":(?P<method>classify|regress|predict)")
 GET_PATH = re.compile(MODEL + "(?P<metadata>/metadata)?")
-LARGEST_VERSION = (1 << 63) - 1
 LARGEST_HEADERS = 16 << 10
 MOST_CONNECTIONS = 500
 """Connections without a whole request, at which the oldest of them is closed for each that comes."""

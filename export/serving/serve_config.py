@@ -39,9 +39,10 @@ class ServeConfig:
         "folder in which models may lie that clients name in HandleReloadConfigRequest (may be repeated); "
         "none: clients change nothing",
         repeated=True,
+        path="input",
     )
     drain_seconds: float = option(20.0, "time for accepted requests at the end", low=0.0)
     ssl_config: str = option(
-        "", "SSLConfig text proto (server_key, server_cert, custom_ca, client_verify); empty: no TLS"
+        "", "SSLConfig text proto (server_key, server_cert, custom_ca, client_verify); empty: no TLS", path="input"
     )
     log_requests: bool = option(False, "a JSON line on standard error for each request, never with its content")

@@ -39,7 +39,7 @@ class Server:
     """TF-Serving's gRPC and REST APIs in this process, by one event loop in a thread of its own."""
 
     def __init__(self, config: ServeConfig):
-        self._config, self._stopping = config, threading.Event()
+        self._config, self._stopping, self._unanswered = config, threading.Event(), 0
         options = BatchingOptions(
             config.max_batch_size, config.batch_timeout_ms / 1000, config.max_queued_requests, config.num_batch_threads
         )
@@ -82,19 +82,19 @@ class Server:
             process had better end.
         """
         self._stopping.set()
-        unanswered = self._run(self._close())
+        self._unanswered = self._run(self._close())
         self._end_loop()
-        if not unanswered:
+        if not self._unanswered:
             self._watcher.join(SECONDS_TO_CLOSE)
             if not self._watcher.is_alive():  # it may be loading a version, for as long as that takes
                 self.manager.close()
-        logger.info("ended", extra={"unanswered": unanswered})
-        return unanswered
+        logger.info("ended", extra={"unanswered": self._unanswered})
+        return self._unanswered
 
     @property
     def is_at_work(self) -> bool:
-        """Whether something of it still runs after `stop`."""
-        return self._watcher.is_alive() or self._answering.admission.inside > 0
+        """Whether something of it still runs after `stop`: a model is being loaded, or a request computed in vain."""
+        return self._watcher.is_alive() or self._unanswered > 0
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,26 +14,9 @@ from tensorflow_serving.config import model_server_config_pb2
 from export.serving.batching import BatchingOptions
 from export.serving.served_version import ServedVersion, State
 from export.serving.serving_error import ServingError, invalid, not_found
+from export.serving.version_folders import version_folders
 
 logger = logging.getLogger("export.serve")
-LARGEST_VERSION = (1 << 63) - 1
-
-
-def version_folders(base_path: str) -> dict[int, str]:
-    """The folders of a base path that are named by a version's number, leading zeros or not, ascending by it.
-
-    Raises:
-        OSError: the base path is there and cannot be read.
-    """
-    if not os.path.isdir(base_path):
-        return {}
-    names = (name for name in sorted(os.listdir(base_path)) if re.fullmatch("[0-9]+", name))
-    folders = {int(name): os.path.join(base_path, name) for name in names if len(name) < 40}
-    return {
-        version: folder
-        for version, folder in sorted(folders.items())
-        if version <= LARGEST_VERSION and os.path.isdir(folder)
-    }
 
 
 @dataclasses.dataclass

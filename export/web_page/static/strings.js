@@ -36,7 +36,7 @@ export const strings = {
   placeRows: ["at the top", "in the middle", "at the bottom"],
   placeColumns: ["left", "", "right"],
   centre: "in the centre",
-  times: ({ decode, resize, run }) => `read ${decode.toFixed(0)}\u00a0ms · resized ${resize.toFixed(0)}\u00a0ms · run ${run.toFixed(1)}\u00a0ms`,
+  times: ({ decode, resize, run }) => `read\u00a0${decode.toFixed(0)}\u00a0ms · resized\u00a0${resize.toFixed(0)}\u00a0ms · run\u00a0${run.toFixed(1)}\u00a0ms`,
   found: (name, labels) => `${name}: ${labels.length ? labels.join(", ") : "no label reaches its threshold"}`,
   toDo: (done, total) => `${done} of ${total} photos`,
 

@@ -23,12 +23,13 @@ from msrn_tf.data.readers.table_columns import (
     states_of,
     with_policies,
 )
-from msrn_tf.data.readers.table_file import is_table_name, read_table, text_column
+from msrn_tf.data.readers.table_file import PHOTO_BYTES, is_table_name, photos_in_table, read_table, text_column
 from msrn_tf.data.splits import split_of_file, split_of_single
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label
 
+SHARD = re.compile(r"-\d+-of-\d+[-.\w]*$")
 STRANGE_JOINTS = re.compile(r"[/+&\t]")
 
 
@@ -56,6 +57,7 @@ def open_tables(data_dir: str, paths: dict[str, str], options: FormOptions) -> L
         of_file = paths[path] if len(paths) > 1 or columns.split is None else ""
         part.splits = _splits(table, columns.split, of_file, path)
         part.sources = [_below(path, data_dir)] * len(part.names)
+        part.contents = photos_in_table(table)
         part.groups = None if columns.group is None else text_column(table, columns.group)
         shows = shows and columns.are_lists
         parts.append(part)
@@ -85,7 +87,8 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
     if len(paths) == 1 and (options.table or os.path.dirname(paths[0]) == data_dir.rstrip("/")):
         return {paths[0]: split_of_single(split_of_file(paths[0], data_dir))}
     found = {path: split for path in paths if (split := split_of_file(path, data_dir))}
-    if found and len(found) == len(paths) and len(set(found.values())) == len(found):
+    one_each = len(set(found.values())) == len(found) or all(SHARD.search(path) for path in found)
+    if found and len(found) == len(paths) and one_each:
         return found
     if not paths:
         raise UserError(
@@ -197,7 +200,7 @@ def _split_words(columns: Columns) -> str:
 
 
 def _say_unread(table, columns, path):
-    read = {columns.image, columns.split, columns.group, *columns.labels}
+    read = {PHOTO_BYTES, columns.image, columns.split, columns.group, *columns.labels}
     unread = [name for name in table.column_names if name and name not in read]
     if unread:
         say(f"warning: {path}: columns that are not read: {shown(unread)}", error=True)
@@ -233,7 +236,16 @@ def _joined(parts: Sequence[Listing], labels: tuple[str, ...], shows: bool) -> L
     rows = {name: [value for part in parts for value in getattr(part, name)] for name in ("names", "splits", "sources")}
     groups = [group for part in parts for group in part.groups or part.names]
     has_groups = any(part.groups for part in parts)
-    return Listing(labels, targets=np.concatenate(targets), groups=groups if has_groups else None, **rows)
+    contents = [part.contents for part in parts if part.contents is not None]
+    if contents and len(contents) < len(parts):
+        raise UserError("some tables hold photos and others name files; say which are meant by `table`")
+    return Listing(
+        labels,
+        targets=np.concatenate(targets),
+        groups=groups if has_groups else None,
+        contents=[content for part in contents for content in part] if contents else None,
+        **rows,
+    )
 
 
 def _warn_of_joined(labels, where):

@@ -19,6 +19,7 @@ DELIMITERS = ",;\t|"
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".json")
+PHOTO_BYTES, PHOTO_PATH = "bytes", "path"
 MOST_CELLS = 1 << 31
 
 
@@ -58,7 +59,14 @@ def read_table(path: str, encoding: str = "") -> pyarrow.Table:
         raise UserError(f"{path}: has two columns {twice}; leave one of them out")
     if not table.num_rows:
         raise UserError(f"{path}: its first line must name the columns, such as image,labels, and a row follow")
-    return _unfolded(table.rename_columns(names))
+    return _with_own_names(_unfolded(_with_class_names(table.rename_columns(names), table.schema.metadata, path)), path)
+
+
+def photos_in_table(table: pyarrow.Table) -> list[bytes] | None:
+    """The encoded photos that a table holds, as Hugging Face's Parquet files do; None where it names files."""
+    if PHOTO_BYTES not in table.column_names or not pyarrow.types.is_binary(table.column(PHOTO_BYTES).type):
+        return None
+    return [value or b"" for value in table.column(PHOTO_BYTES).to_pylist()]
 
 
 def header_of(path: str) -> list[str]:
@@ -186,3 +194,45 @@ def _unfolded(table):
             return table
         table = table.rename_columns(names)
     return table
+
+
+def _with_class_names(table, metadata, path):
+    """Numbers of classes as their names, where Hugging Face's description of the columns in a Parquet file has them."""
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return table
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else None
+        names = inner.get("names") if isinstance(inner, dict) else None
+        if name in table.column_names and isinstance(names, list) and all(isinstance(text, str) for text in names):
+            place, column = table.column_names.index(name), table.column(name).to_pylist()
+            table = table.set_column(place, name, pyarrow.array([_named(value, names, path) for value in column]))
+    return table
+
+
+def _named(value, names, path):
+    """A class's name for its number, and names for a list of these."""
+    if isinstance(value, list):
+        return [_named(item, names, path) for item in value]
+    if value == -1:
+        raise UserError(
+            f"{path}: has class -1, which stands for photos that nobody labelled; name other files by `table`"
+        )
+    if value is None:
+        return None
+    if not isinstance(value, int) or not 0 <= value < len(names):
+        raise UserError(f"{path}: has class {str(value)[:60]!r}, and there are {len(names)}, from 0; mend the file")
+    return names[value]
+
+
+def _with_own_names(table, path):
+    """A table that holds photos, with a name for each: where paths are missing or not of one photo, by row."""
+    if photos_in_table(table) is None:
+        return table
+    names = table.column(PHOTO_PATH).to_pylist() if PHOTO_PATH in table.column_names else []
+    if None in names or len(set(names)) < table.num_rows:
+        stem = os.path.splitext(os.path.basename(path))[0]
+        names = [f"{stem}/{row}" for row in range(table.num_rows)]
+    others = table.drop_columns([name for name in (PHOTO_PATH,) if name in table.column_names])
+    return others.append_column(PHOTO_PATH, pyarrow.array(names, pyarrow.string()))
