@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from litert_quantizer import calibrator, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
+from tensorflow.python.eager.wrap_function import function_from_graph_def
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from export.quantization.device_model import DeviceModel
@@ -42,15 +43,7 @@ def convert(
     if mode == "int8_full":
         return _converted(device_model, photos)
     content = _converted(device_model)
-    if mode == "none":
-        return content
-    try:
-        return quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
-    except (ValueError, RuntimeError) as error:  # attention's kernels of three axes, for one
-        raise UserError(
-            f"`quantize`={mode}: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); "
-            "use float16 or none"
-        ) from error
+    return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
 
 
 def quantize(
@@ -66,8 +59,14 @@ def quantize(
     """
     work = quantizer.Quantizer(bytearray(content), recipe)
     ranges = measured_ranges(content, recipe, photos, update_ranges) if work.need_calibration else None
-    with _without_messages():
-        result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    try:
+        with _without_messages():
+            result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    except ValueError as error:  # kernels of three axes, for one, which ViT's attention has
+        raise UserError(
+            f"`quantize`: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); "
+            "use float16 or none"
+        ) from error
     return bytes(result.quantized_model)
 
 
@@ -96,6 +95,19 @@ def measured_ranges(
     return measured.get_model_qsvs()
 
 
+def _without_gradients(function):
+    """The same function, whose operations name no custom gradients.
+
+    A gradient that uses tensors around its operation cannot be saved, and the converter would silently go another way,
+    on which the signature is lost.
+    """
+    graph = function.graph.as_graph_def()
+    for node in (*graph.node, *(node for each in graph.library.function for node in each.node_def)):
+        node.attr.pop("_gradient_op_type", None)
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (function.inputs, function.outputs))
+    return function_from_graph_def(graph, inputs, outputs)
+
+
 @contextlib.contextmanager
 def _without_messages():
     """Holds back litert-quantizer's bars, one a photo, and its warning that it keeps activations."""
@@ -107,7 +119,7 @@ def _without_messages():
 def _converted(device_model, calibration_photos=None):
     """TensorFlow's converter: in float, or with photos in integers alone (uint8 in, uint8 out)."""
     traced = device_model.function.get_concrete_function()
-    names, frozen = sorted(traced.structured_outputs), convert_variables_to_constants_v2(traced)
+    names, frozen = sorted(traced.structured_outputs), _without_gradients(convert_variables_to_constants_v2(traced))
     # Once more as a function, for a signature with names; the converter itself would keep variables in the model.
     signature = tf.function(
         lambda image: dict(zip(names, frozen(image), strict=True)), input_signature=[device_model.spec]
