@@ -107,3 +107,12 @@ def what_is_wrong_with(label: str) -> str | None:
 def look_alike(label: str) -> str:
     """A key that labels share which differ by case, width or what joins their words alone."""
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", label).casefold())
+
+
+def is_whole_text(text: str) -> bool:
+    """Whether a string can be written: JSON may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

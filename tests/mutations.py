@@ -1,6 +1,13 @@
 """A file's bytes with a few of them changed: what a damaged disk, an editor or an attacker makes of it."""
 
+import collections
+
+import numpy as np
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+
+from msrn_tf.data.readers import open_dataset
+from msrn_tf.errors import UserError
 
 SCRAPS = (b"<", b"[", b'"', b",", b"{", b"null", b"-1", b"\n", b"\0", b"'", b"|", b"/", b"\xff", b"9" * 500)
 
@@ -23,3 +30,25 @@ def _mutated(original, random):
         else:
             content[place:place] = content[place : place + length]
     return bytes(content[: random.randint(0, len(content))] if random.randrange(10) == 0 else content)
+
+
+def readings_of_mutations(folder, path, datasets, number):
+    """Reads a folder with mutations of one of its files; how many were read, and how many refused in a sentence."""
+    file, outcomes = folder / path, collections.Counter()
+
+    @settings(max_examples=number, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(mutated(file.read_bytes()))
+    def attempt(content):
+        file.write_bytes(content)
+        for dataset in datasets:
+            try:
+                reader = open_dataset(dataset, str(folder))
+                for split in reader.splits:
+                    assert set(np.unique(reader.read(split).targets)) <= {-1, 0, 1}
+                outcomes["read"] += 1
+            except UserError as error:
+                assert len(str(error).splitlines()) == 1
+                outcomes["refused"] += 1
+
+    attempt()
+    return outcomes

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from msrn_tf import calibrate, evaluate
 from msrn_tf.config import DataConfig, ModelConfig
@@ -39,7 +39,7 @@ def model():
     examples = drawn("val", 30)
     graph = LabelGraph.from_targets(demo.DEMO_LABELS, examples.targets)
     graph = dataclasses.replace(graph, word_vectors=one_hot_word_vectors(12))
-    tf.random.set_seed(0)
+    keras.utils.set_random_seed(0)
     config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
     return create_model(config, demo.DEMO_LABELS, 32, graph)
 

@@ -1,16 +1,14 @@
 """The forms that tools write: the same photos in each of them are the same examples, found out without a flag."""
 
 import collections
+import os
 import pathlib
 
-import numpy as np
 import pytest
 from forms import FORMS, LABELS, SPLITS, encoded, forty_photos
-from hypothesis import Phase, given, settings
-from mutations import mutated
+from mutations import readings_of_mutations
 
 from msrn_tf.data.readers import find_form, open_dataset, read_split
-from msrn_tf.errors import UserError
 
 
 def content_of(example):
@@ -39,25 +37,7 @@ def try_mutations(folder, name, number):
     """Reads mutations of a form's file; how many were read, and how many refused in a sentence."""
     write, dataset, path = FORMS[name]
     write(folder, forty_photos())
-    file = folder / path
-    outcomes = collections.Counter()
-
-    @settings(max_examples=number, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
-    @given(mutated(file.read_bytes()))
-    def attempt(content):
-        file.write_bytes(content)
-        for form in ("auto", dataset):
-            try:
-                reader = open_dataset(form, str(folder))
-                for split in reader.splits:
-                    assert set(np.unique(reader.read(split).targets)) <= {-1, 0, 1}
-                outcomes["read"] += 1
-            except UserError as error:
-                assert len(str(error).splitlines()) == 1
-                outcomes["refused"] += 1
-
-    attempt()
-    return outcomes
+    return readings_of_mutations(folder, path, ("auto", dataset), number)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -71,3 +51,13 @@ def test_mutations_of_every_form_are_read_or_refused_in_a_sentence(tmp_path, nam
 def test_a_thousand_mutations_of_every_form_are_read_or_refused_in_a_sentence(tmp_path, name):
     outcomes = try_mutations(tmp_path, name, 1000)
     assert outcomes.total() >= 2000 and min(outcomes["read"], outcomes["refused"]) > 5
+
+
+def test_a_folder_is_listed_a_few_times_however_many_forms_are_looked_for(tmp_path, monkeypatch):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.jpg").write_bytes(b"")
+    listed, scandir = collections.Counter(), os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.update([os.fspath(path)]) or scandir(path))
+    assert find_form(str(tmp_path)) == "folder"
+    assert max(listed.values()) <= 3  # for files of labels, for folders named by labels, for annotations at any depth

@@ -177,6 +177,9 @@ def test_the_audit_page_draws_and_escapes_strange_labels():
                              "unknown": dict.fromkeys(labels, 0)}},
         "rejected": [{"split": "train", "image": "<i>\x1b[2J", "reason": "<script>"}],
         "duplicates": [], "num_duplicates": 0, "duplicates_across_splits": 0, "overlaps": [],
+        "near_duplicates": [[{"image": name, "splits": ["train"]} for name in ("<i>a", "b\x1b[2J")]],
+        "num_near_duplicates": 1, "near_duplicates_across_splits": 0,
+        "findings": [{"finding": "\x1b[2J<i>", "mend": "<script>"}],
     }  # fmt: skip
     page = audit_page("<name>", report, graph, 0.4)
     assert not HARMFUL.search(page) and "<i>" not in page and "<b>&" not in page and "<script" not in page

@@ -45,10 +45,7 @@ STRANGE = '=<b>"red", x'
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = find_chromium()
-    if not path:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    return path
+    return find_chromium()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Files that hold labels, found in a data set's folder and read with care: they are other people's."""
 
+import functools
 import json
 import os
 import xml.etree.ElementTree as ElementTree
@@ -7,30 +8,51 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msrn_tf.data.label_choice import shown
-from msrn_tf.data.photos import is_ignored_name
+from msrn_tf.data.photos import is_ignored_name, is_photo_name
 from msrn_tf.data.splits import split_of_file, split_of_single
 from msrn_tf.errors import UserError
-from msrn_tf.text import read_bytes, read_text, text_of
+from msrn_tf.text import is_whole_text, read_bytes, read_text, text_of
 
 START_BYTES = 1 << 16
 
 
-def files_in(data_dir: str, suffixes: Sequence[str]) -> list[str]:
-    """Paths of the files with some suffixes in a folder and in its folders, sorted; no hidden ones."""
-    found = []
-    for folder in (data_dir, *_folders(data_dir)):
-        with os.scandir(folder) as entries:
-            found += [
-                entry.path
-                for entry in entries
-                if entry.name.lower().endswith(tuple(suffixes)) and not is_ignored_name(entry.name)
-            ]
-    return sorted(found)
+class Folder:
+    """A data set's folder. Its names are listed once, however many forms of labels are looked for in it.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+
+    @functools.cached_property
+    def levels(self) -> tuple[list[str], list[str]]:
+        """Paths of what is in it, and of what is in its folders, each sorted; neither photos nor hidden names."""
+        top, folders = _listed(self.path)
+        return top, sorted(path for folder in folders for path in _listed(folder)[0])
+
+    def files(self, suffixes: Sequence[str]) -> list[str]:
+        """Paths of the files with some suffixes in it and in its folders, sorted."""
+        return sorted(path for level in self.levels for path in level if path.lower().endswith(tuple(suffixes)))
+
+    def label_files(self, suffixes: Sequence[str], is_one: Callable[[str], bool]) -> list[str]:
+        """Paths of the files with some suffixes whose start (see `start_of`) is that of a form."""
+        return [path for path in self.files(suffixes) if is_one(start_of(path))]
 
 
-def _folders(data_dir):
-    with os.scandir(data_dir) as entries:
-        return [entry.path for entry in entries if entry.is_dir() and not is_ignored_name(entry.name)]
+def _listed(folder):
+    """`(paths, folders)`: what is in a folder but photos, sorted, and which of that are folders."""
+    paths, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_ignored_name(entry.name):
+                continue
+            if entry.is_dir():
+                folders.append(entry.path)
+            if not is_photo_name(entry.name):
+                paths.append(entry.path)
+    return sorted(paths), folders
 
 
 def start_of(path: str) -> str:
@@ -42,11 +64,6 @@ def start_of(path: str) -> str:
             return text_of(file.read(START_BYTES), "replace").lstrip()
     except (OSError, ValueError):
         return ""
-
-
-def label_files(data_dir: str, suffixes: Sequence[str], is_one: Callable[[str], bool]) -> list[str]:
-    """Paths of the files with some suffixes whose start (see `start_of`) is that of a form."""
-    return [path for path in files_in(data_dir, suffixes) if is_one(start_of(path))]
 
 
 def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str]:
@@ -100,21 +117,12 @@ def member(entry: Any, name: str, kind: type, where: str) -> Any:
 
 def checked(value: Any, name: str, kind: type, where: str) -> Any:
     """The value, of some type; text is whole characters. Raises `UserError` where it is another; `name`: what it is."""
-    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and not _is_text(value)):
+    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and not is_whole_text(value)):
         raise UserError(f"{where}: has {name} = {str(value)[:60]!r}, which is no {_KINDS[kind]}; mend the file")
     return value
 
 
 _KINDS = {str: "text", int: "whole number", list: "list", dict: "object"}
-
-
-def _is_text(value):
-    """Whether a string can be written: JSON may hold halves of characters."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def class_of(index: Any, classes: Sequence[str], where: str) -> str:

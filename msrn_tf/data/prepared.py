@@ -13,6 +13,7 @@ import numpy as np
 
 from msrn_tf.arrays import map_array, read_arrays
 from msrn_tf.data.examples import Examples
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.targets import ABSENT, MOST_DENSE_LABELS, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
 from msrn_tf.text import read_text
@@ -59,9 +60,9 @@ def shard_path(folder: str, split: str, number: int) -> str:
     return os.path.join(folder, f"{split}-{number:05d}.tfrecord")
 
 
-def find_prepared(data_dir: str) -> list[str]:
+def find_prepared(folder: Folder) -> list[str]:
     """The description of prepared data in a folder."""
-    path = os.path.join(data_dir, DATASET_FILE)
+    path = os.path.join(folder.path, DATASET_FILE)
     return [path] if os.path.isfile(path) else []
 
 

@@ -9,6 +9,7 @@ from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.form_options import TABLE_OPTIONS, FormOptions
 from msrn_tf.data.label_choice import for_labels, with_clean_labels, with_frequent_labels, with_named_labels
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.label_policies import Relabelled
 from msrn_tf.data.prepared import Prepared, find_prepared
 from msrn_tf.data.readers.azure import find_azure, open_azure
@@ -41,14 +42,14 @@ class Form:
 
     Attributes:
         open: called with the folder and `FormOptions`; gives the reader.
-        find: called with the folder; what of this form is there: paths, or none. None: it is not looked for.
+        find: called with a `Folder`; what of this form is there: paths, or none. None: it is not looked for.
         options: names of the `FormOptions` that it heeds.
         rank: int. Of several forms that are found, that of the highest rank is taken: a table may be a tool's, and any
             photos lie in folders.
     """
 
     open: Callable[[str, FormOptions], Reader]
-    find: Callable[[str], Sequence[str]] | None = None
+    find: Callable[[Folder], Sequence[str]] | None = None
     options: Sequence[str] = ()
     rank: int = 2
 
@@ -57,8 +58,8 @@ READERS = {
     "apparel": Form(lambda data_dir, _: LabelFolders(data_dir, APPAREL_LABELS, APPAREL_FRACTIONS)),
     "azure": Form(open_azure, find_azure),
     "celeba": Form(open_celeba, find_celeba),
-    "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014), lambda data_dir: find_coco(data_dir, 2014), rank=3),
-    "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017), lambda data_dir: find_coco(data_dir, 2017), rank=3),
+    "coco2014": Form(lambda data_dir, _: open_coco(data_dir, 2014), lambda folder: find_coco(folder, 2014), rank=3),
+    "coco2017": Form(lambda data_dir, _: open_coco(data_dir, 2017), lambda folder: find_coco(folder, 2017), rank=3),
     "coco_json": Form(lambda data_dir, _: open_coco_json(data_dir), find_coco_json),
     "csv": Form(open_table, options=TABLE_OPTIONS),
     "cvat": Form(open_cvat, find_cvat),
@@ -76,8 +77,8 @@ READERS = {
     "table": Form(open_table, tables_in, TABLE_OPTIONS, rank=1),
     "vertex": Form(open_vertex, find_vertex),
     "voc": Form(open_voc, find_annotations),
-    "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007), lambda data_dir: find_voc(data_dir, 2007), rank=3),
-    "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012), lambda data_dir: find_voc(data_dir, 2012), rank=3),
+    "voc2007": Form(lambda data_dir, _: VOC(data_dir, 2007), lambda folder: find_voc(folder, 2007), rank=3),
+    "voc2012": Form(lambda data_dir, _: VOC(data_dir, 2012), lambda folder: find_voc(folder, 2012), rank=3),
     "webdataset": Form(open_webdataset, find_webdataset),
     "yolo": Form(open_yolo, find_yolo),
 }
@@ -133,7 +134,8 @@ def find_form(data_dir: str) -> str:
     Raises:
         UserError: of no form, or of several.
     """
-    found = {name: paths for name, form in READERS.items() if form.find and (paths := form.find(data_dir))}
+    folder = Folder(data_dir)
+    found = {name: paths for name, form in READERS.items() if form.find and (paths := form.find(folder))}
     highest = max((READERS[name].rank for name in found), default=0)
     names = {name: paths for name, paths in found.items() if READERS[name].rank == highest}
     if len(names) != 1:

@@ -3,22 +3,24 @@
 import os
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, label_files, member, one_a_split, read_json_lines
+from msrn_tf.data.label_files import Folder, checked, member, one_a_split, read_json_lines
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.text import clean_label
 
 
-def find_azure(data_dir: str) -> list[str]:
+def find_azure(folder: Folder) -> list[str]:
     """The files in a folder."""
-    return label_files(
-        data_dir, (".jsonl", ".json"), lambda s: s.startswith("{") and '"image_url"' in s and '"label"' in s
+    return folder.label_files(
+        (".jsonl", ".json"), lambda s: s.startswith("{") and '"image_url"' in s and '"label"' in s
     )
 
 
 def open_azure(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with such a file, or with one a split."""
-    files = one_a_split(find_azure(data_dir), data_dir, "JSON lines of Azure Machine Learning (image_url, label)")
+    files = one_a_split(
+        find_azure(Folder(data_dir)), data_dir, "JSON lines of Azure Machine Learning (image_url, label)"
+    )
     rows = []
     for path, split in files.items():
         for where, entry in read_json_lines(path):

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import files_in
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.listing import ListedPhotos, Listing
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.targets import ABSENT, PRESENT
@@ -16,18 +16,18 @@ SPLITS = {"0": "train", "1": "val", "2": "test"}
 ADVICE = "unpack CelebA's lists again"
 
 
-def find_celeba(data_dir: str) -> list[str]:
+def find_celeba(folder: Folder) -> list[str]:
     """The list of attributes in a folder."""
-    return _named(data_dir, ATTRIBUTES)
+    return _named(folder, ATTRIBUTES)
 
 
-def _named(data_dir, name):
-    return [path for path in files_in(data_dir, (".txt", ".csv")) if os.path.basename(path).lower().startswith(name)]
+def _named(folder, name):
+    return [path for path in folder.files((".txt", ".csv")) if os.path.basename(path).lower().startswith(name)]
 
 
 def open_celeba(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of `list_attr_celeba` and `list_eval_partition` (train 0, val 1, test 2), `.txt` or `.csv`."""
-    found = find_celeba(data_dir)
+    found = find_celeba(Folder(data_dir))
     if not found:
         raise UserError(f"`data_dir`={data_dir}: holds no {ATTRIBUTES}.txt or .csv; {ADVICE}")
     labels, rows = _attributes(found[0])
@@ -68,7 +68,7 @@ def _fields(line):
 
 def _splits(data_dir):
     """Dict of name → split; empty where there is no list of them."""
-    paths = _named(data_dir, PARTITION)
+    paths = _named(Folder(data_dir), PARTITION)
     if not paths:
         return {}
     rows = [_fields(line) for line in read_lines(paths[0], ADVICE)]

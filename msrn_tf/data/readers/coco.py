@@ -14,22 +14,22 @@ import numpy as np
 
 from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import shown
-from msrn_tf.data.label_files import files_in, read_json
+from msrn_tf.data.label_files import Folder, read_json
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
-from msrn_tf.text import clean_label, read_text
+from msrn_tf.text import clean_label, is_whole_text, read_text
 
 LISTS = ("images", "annotations", "categories")
 # COCO's own files of other tasks, which lie beside instances_*.json.
 _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")
 
 
-def find_coco(data_dir: str, year: int) -> list[str]:
+def find_coco(folder: Folder, year: int) -> list[str]:
     """COCO's own annotation files of a year in a folder."""
     names = (f"instances_{split}{year}.json" for split in ("train", "val"))
-    return [path for name in names if os.path.isfile(path := os.path.join(data_dir, "annotations", name))]
+    return [path for name in names if os.path.isfile(path := os.path.join(folder.path, "annotations", name))]
 
 
 def open_coco(data_dir: str, year: int) -> "Coco":
@@ -43,9 +43,9 @@ def open_coco(data_dir: str, year: int) -> "Coco":
     return Coco(data_dir, found, {split: f"{split}{year}" for split in found})
 
 
-def find_coco_json(data_dir: str) -> list[str]:
+def find_coco_json(folder: Folder) -> list[str]:
     """The annotation files in a folder and its folders; the names of the lists are looked for alone."""
-    return [path for path in files_in(data_dir, (".json",)) if not _why_no_instances(path)]
+    return [path for path in folder.files((".json",)) if not _why_no_instances(path)]
 
 
 def open_coco_json(data_dir: str) -> "Coco":
@@ -54,7 +54,7 @@ def open_coco_json(data_dir: str) -> "Coco":
     Other JSON files are left out, and named.
     """
     found, others = collections.defaultdict(list), {}
-    for path in files_in(data_dir, (".json",)):
+    for path in Folder(data_dir).files((".json",)):
         if reason := _why_no_instances(path):
             others[path] = reason
         else:
@@ -217,15 +217,6 @@ def _field(entry, name, path, kind=int):
     """`entry[name]`; ids may be numbers or strings, names are strings."""
     value = entry.get(name) if isinstance(entry, dict) else None
     allowed = isinstance(value, (int, str) if kind is int else kind) and not isinstance(value, bool)
-    if not allowed or (isinstance(value, str) and not _is_text(value)):
+    if not allowed or (isinstance(value, str) and not is_whole_text(value)):
         raise UserError(f"{path}: an entry has {name} = {str(value)[:60]!r}; a file in COCO's format is needed")
     return value
-
-
-def _is_text(value):
-    """Whether a string can be written: JSON may hold halves of characters."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,7 +3,7 @@
 import os
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import label_files, one_a_split, read_xml
+from msrn_tf.data.label_files import Folder, one_a_split, read_xml
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.splits import USUAL_NAMES
 from msrn_tf.data.targets import PRESENT
@@ -13,14 +13,14 @@ from msrn_tf.text import clean_label
 ADVICE = "export the task again as CVAT for images"
 
 
-def find_cvat(data_dir: str) -> list[str]:
+def find_cvat(folder: Folder) -> list[str]:
     """The exports in a folder."""
-    return label_files(data_dir, (".xml",), lambda start: "<annotations>" in start)
+    return folder.label_files((".xml",), lambda start: "<annotations>" in start)
 
 
 def open_cvat(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with an export, or with one a split. Labels are in the order of the task's."""
-    files = one_a_split(find_cvat(data_dir), data_dir, "XML file of CVAT for images")
+    files = one_a_split(find_cvat(Folder(data_dir)), data_dir, "XML file of CVAT for images")
     labels, rows = [], []
     for path, split in files.items():
         root = read_xml(path, ADVICE)

@@ -4,21 +4,21 @@ import os
 from typing import Any
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, class_of, label_files, member, one_a_split, read_json
+from msrn_tf.data.label_files import Folder, checked, class_of, member, one_a_split, read_json
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.terminal import say
 from msrn_tf.text import clean_label
 
 
-def find_fiftyone(data_dir: str) -> list[str]:
+def find_fiftyone(folder: Folder) -> list[str]:
     """The exports in a folder."""
-    return label_files(data_dir, (".json",), lambda s: s.startswith("{") and '"classes"' in s and '"labels"' in s)
+    return folder.label_files((".json",), lambda s: s.startswith("{") and '"classes"' in s and '"labels"' in s)
 
 
 def open_fiftyone(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with `labels.json` and `data/`, or with one such folder a split."""
-    files = one_a_split(find_fiftyone(data_dir), data_dir, "labels.json of FiftyOne")
+    files = one_a_split(find_fiftyone(Folder(data_dir)), data_dir, "labels.json of FiftyOne")
     classes, rows, unlabelled = [], [], 0
     for path, split in files.items():
         content = checked(read_json(path), "the file", dict, path)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from msrn_tf.data.examples import PRESENT, Example, Examples
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.photos import is_ignored_name, is_photo_name
@@ -23,12 +24,12 @@ APPAREL_FRACTIONS = {"train": 0.5, "test": 0.5}
 SPLIT_NAMES = ("train", "val", "valid", "validation", "test")
 
 
-def find_label_folders(data_dir: str) -> list[str]:
+def find_label_folders(folder: Folder) -> list[str]:
     """Folders in a folder, or in one of a split in it, that hold photos, where they can be labels: of two names."""
     found = []
     for below in ("", *SPLIT_NAMES):
-        if os.path.isdir(os.path.join(data_dir, below)):
-            found += [os.path.join(data_dir, name) for name in _photos(data_dir, below, {})]
+        if os.path.isdir(os.path.join(folder.path, below)):
+            found += [os.path.join(folder.path, name) for name in _photos(folder.path, below, {})]
     folders = dict.fromkeys(map(os.path.dirname, found))
     names = {os.path.basename(folder) for folder in folders} - set(SPLIT_NAMES)
     return list(folders) if len(names) > 1 else []

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, label_files, member, one_a_split, read_json
+from msrn_tf.data.label_files import Folder, checked, member, one_a_split, read_json
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.photos import PHOTO_SUFFIXES, photos_in
 from msrn_tf.data.readers.table_file import column_of, header_of, read_table, text_column
@@ -28,10 +28,10 @@ OF_ANNOTATIONS = {"annotation_id", "annotator", "lead_time"}
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
-def find_label_studio(data_dir: str) -> list[str]:
+def find_label_studio(folder: Folder) -> list[str]:
     """The exports in a folder."""
-    found = label_files(data_dir, (".json",), _is_export)
-    return found + [path for path in label_files(data_dir, (".csv",), bool) if _is_table(header_of(path))]
+    found = folder.label_files((".json",), _is_export)
+    return found + [path for path in folder.label_files((".csv",), bool) if _is_table(header_of(path))]
 
 
 def _is_export(start):
@@ -45,7 +45,7 @@ def _is_table(names):
 
 def open_label_studio(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with an export, or with one a split."""
-    files = one_a_split(find_label_studio(data_dir), data_dir, "export of Label Studio (JSON, JSON-MIN or CSV)")
+    files = one_a_split(find_label_studio(Folder(data_dir)), data_dir, "export of Label Studio (JSON, JSON-MIN or CSV)")
     photos = {posixpath.basename(path.replace(os.sep, "/")) for path in photos_in(data_dir)[0]}
     rows = []
     for path, split in files.items():

@@ -3,20 +3,20 @@
 import os
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, class_of, label_files, member, one_a_split, read_json
+from msrn_tf.data.label_files import Folder, checked, class_of, member, one_a_split, read_json
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.text import clean_label
 
 
-def find_mmpretrain(data_dir: str) -> list[str]:
+def find_mmpretrain(folder: Folder) -> list[str]:
     """The annotation files in a folder."""
-    return label_files(data_dir, (".json",), lambda s: s.startswith("{") and '"data_list"' in s)
+    return folder.label_files((".json",), lambda s: s.startswith("{") and '"data_list"' in s)
 
 
 def open_mmpretrain(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with an annotation file, or with one a split."""
-    files = one_a_split(find_mmpretrain(data_dir), data_dir, "annotation file of mmpretrain (data_list)")
+    files = one_a_split(find_mmpretrain(Folder(data_dir)), data_dir, "annotation file of mmpretrain (data_list)")
     classes, rows = [], []
     for path, split in files.items():
         content = read_json(path)

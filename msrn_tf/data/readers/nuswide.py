@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from msrn_tf.data.examples import PRESENT, Example, Examples, Reader
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.lists import path_on_disk, read_lines
 from msrn_tf.data.photo_names import photo_name, refuse_repeats, warn_of_shared
 from msrn_tf.data.readers.label_lists import labels_in_list
@@ -19,10 +20,10 @@ TABLE_COLUMNS = ("filepath", "label", "split_name")
 ADVICE = "unpack the whole of NUS-WIDE's lists"
 
 
-def find_nuswide(data_dir: str) -> list[str]:
+def find_nuswide(folder: Folder) -> list[str]:
     """`Concepts81.txt`, or a CSV of the columns that NUS-WIDE's has."""
-    concepts = [os.path.join(data_dir, folder, "Concepts81.txt") for folder in ("", "ConceptsList")]
-    tables = glob.glob(os.path.join(glob.escape(data_dir), "*.csv"))
+    concepts = [os.path.join(folder.path, below, "Concepts81.txt") for below in ("", "ConceptsList")]
+    tables = glob.glob(os.path.join(glob.escape(folder.path), "*.csv"))
     return [p for p in concepts if os.path.isfile(p)] + [p for p in tables if header_of(p)[:3] == list(TABLE_COLUMNS)]
 
 

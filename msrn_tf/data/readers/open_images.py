@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import files_in, one_a_split
+from msrn_tf.data.label_files import Folder, one_a_split
 from msrn_tf.data.listing import ListedPhotos, Listing
 from msrn_tf.data.photos import photos_in
 from msrn_tf.data.readers.table_file import column_of, header_of, read_table, text_column
@@ -24,14 +24,14 @@ from msrn_tf.text import clean_label, read_text
 COLUMNS = ("ImageID", "LabelName", "Confidence")
 
 
-def find_open_images(data_dir: str) -> list[str]:
+def find_open_images(folder: Folder) -> list[str]:
     """The files of image-level labels in a folder."""
-    return [path for path in files_in(data_dir, (".csv",)) if set(COLUMNS) <= set(header_of(path))]
+    return [path for path in folder.files((".csv",)) if set(COLUMNS) <= set(header_of(path))]
 
 
 def open_open_images(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with files of image-level labels, of classes (`class-descriptions….csv`), and photos."""
-    files = one_a_split(find_open_images(data_dir), data_dir, f"file with the columns {', '.join(COLUMNS)}")
+    files = one_a_split(find_open_images(Folder(data_dir)), data_dir, f"file with the columns {', '.join(COLUMNS)}")
     there = {posixpath.splitext(os.path.basename(path))[0] for path in photos_in(data_dir)[0]}
     names = _names(data_dir)
     parts = [(path, split, *_entries(path, there)) for path, split in files.items()]
@@ -106,7 +106,7 @@ def _targets(num_images, columns, entries, num_labels):
 def _names(data_dir):
     """Dict of code → name, of all files of classes: two columns, with their names in the first line or not."""
     names = {}
-    for path in files_in(data_dir, (".csv",)):
+    for path in Folder(data_dir).files((".csv",)):
         if "class-descriptions" in os.path.basename(path).lower():
             table = read_table(path) if header_of(path)[:1] == ["LabelName"] else None
             if table is not None:

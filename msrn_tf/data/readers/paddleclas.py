@@ -4,7 +4,7 @@ import os
 import re
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import class_of, files_in, one_a_split, start_of
+from msrn_tf.data.label_files import Folder, class_of, one_a_split, start_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photos import PHOTO_SUFFIXES
@@ -17,10 +17,10 @@ LABEL_FILES = ("label_list.txt", "labels.txt", "classes.txt", "label.txt")
 ROW = re.compile(r"(.+?)[\t ]([01](?:,[01])+|\d+)")
 
 
-def find_paddleclas(data_dir: str) -> list[str]:
+def find_paddleclas(folder: Folder) -> list[str]:
     """The lists in a folder; such of one number a photo only where a file names the labels."""
-    has_names = _names_file(data_dir) is not None
-    return [path for path in files_in(data_dir, (".txt",)) if _is_list(start_of(path), has_names)]
+    has_names = _names_file(folder) is not None
+    return [path for path in folder.files((".txt",)) if _is_list(start_of(path), has_names)]
 
 
 def _is_list(start, has_names):
@@ -31,7 +31,7 @@ def _is_list(start, has_names):
 
 def open_paddleclas(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with a list, or with one a split, and `label_list.txt` with the labels' names."""
-    files = one_a_split(find_paddleclas(data_dir), data_dir, "list of PaddleClas (photo, tab, 0,1,0…)")
+    files = one_a_split(find_paddleclas(Folder(data_dir)), data_dir, "list of PaddleClas (photo, tab, 0,1,0…)")
     rows = [
         (path, line, *_parsed(text, path, line)) for path in files for line, text in enumerate(read_lines(path, ""), 1)
     ]
@@ -64,7 +64,7 @@ def _parsed(text, path, line):
 
 def _names(data_dir):
     """The labels' names of a file with one a line, perhaps each behind its number; None where there is none."""
-    path = _names_file(data_dir)
+    path = _names_file(Folder(data_dir))
     if path is None:
         return None
     lines = read_lines(path, "give a label a line")
@@ -74,6 +74,6 @@ def _names(data_dir):
     return list(map(clean_label, lines))
 
 
-def _names_file(data_dir):
-    found = {os.path.basename(path): path for path in files_in(data_dir, LABEL_FILES)}
+def _names_file(folder):
+    found = {os.path.basename(path): path for path in folder.files(LABEL_FILES)}
     return next((found[name] for name in LABEL_FILES if name in found), None)

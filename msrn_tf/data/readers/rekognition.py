@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, label_files, member, one_a_split, read_json_lines
+from msrn_tf.data.label_files import Folder, checked, member, one_a_split, read_json_lines
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.errors import UserError
@@ -18,14 +18,14 @@ from msrn_tf.text import clean_label
 METADATA = "-metadata"
 
 
-def find_rekognition(data_dir: str) -> list[str]:
+def find_rekognition(folder: Folder) -> list[str]:
     """The manifests in a folder."""
-    return label_files(data_dir, (".manifest", ".jsonl", ".json"), lambda s: s.startswith("{") and '"source-ref"' in s)
+    return folder.label_files((".manifest", ".jsonl", ".json"), lambda s: s.startswith("{") and '"source-ref"' in s)
 
 
 def open_rekognition(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with a manifest, or with one a split."""
-    files = one_a_split(find_rekognition(data_dir), data_dir, "manifest (JSON lines with source-ref)")
+    files = one_a_split(find_rekognition(Folder(data_dir)), data_dir, "manifest (JSON lines with source-ref)")
     rows, unlabelled = [], 0
     for path, split in files.items():
         for where, entry in read_json_lines(path):

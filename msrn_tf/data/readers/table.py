@@ -11,8 +11,8 @@ import pyarrow
 from msrn_tf.data.examples import UNKNOWN
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_choice import shown
+from msrn_tf.data.label_files import Folder
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
-from msrn_tf.data.photos import is_ignored_name
 from msrn_tf.data.readers.label_lists import BLANK, MARKS, ONE_LABEL, labels_of_nothing, parsed, separator_of
 from msrn_tf.data.readers.table_columns import (
     GROUP_COLUMNS,
@@ -83,7 +83,7 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
         if missing := [path for path in paths if not os.path.isfile(path)]:
             raise UserError(f"`table`={options.table}: {missing[0]} is no file")
     else:
-        paths = tables_in(data_dir)
+        paths = tables_in(Folder(data_dir))
     if len(paths) == 1 and (options.table or os.path.dirname(paths[0]) == data_dir.rstrip("/")):
         return {paths[0]: split_of_single(split_of_file(paths[0], data_dir))}
     found = {path: split for path in paths if (split := split_of_file(path, data_dir))}
@@ -100,26 +100,17 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
     )
 
 
-def tables_in(data_dir: str) -> list[str]:
+def tables_in(folder: Folder) -> list[str]:
     """Paths of the tables in a folder, or where it has none, of those in its folders, as one a split lies.
 
     JSON files may be anything: they are taken where there is no other table.
     """
-    for folders in ([data_dir], _folders(data_dir)):
-        found = [
-            entry.path
-            for folder in folders
-            for entry in os.scandir(folder)
-            if is_table_name(entry.name) and not is_ignored_name(entry.name)
-        ]
+    for level in folder.levels:
+        found = [path for path in level if is_table_name(os.path.basename(path))]
         tables = [path for path in found if not path.lower().endswith(".json")]
         if tables or found:
-            return sorted(tables or found)
+            return tables or found
     return []
-
-
-def _folders(data_dir):
-    return [entry.path for entry in os.scandir(data_dir) if entry.is_dir() and not is_ignored_name(entry.name)]
 
 
 def _below(path, data_dir):

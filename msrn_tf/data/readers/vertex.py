@@ -6,7 +6,7 @@ import os
 import re
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, label_files, member, read_json_lines
+from msrn_tf.data.label_files import Folder, checked, member, read_json_lines
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.targets import PRESENT
 from msrn_tf.errors import UserError
@@ -25,15 +25,15 @@ ML_USE = "aiplatform.googleapis.com/ml_use"
 FIRST_ROW = re.compile(r"(?:\w*,)?\"?gs://[^,\n]+", re.IGNORECASE)
 
 
-def find_vertex(data_dir: str) -> list[str]:
+def find_vertex(folder: Folder) -> list[str]:
     """The import files in a folder."""
-    found = label_files(data_dir, (".csv",), lambda start: bool(FIRST_ROW.match(start)))
-    return found + label_files(data_dir, (".jsonl", ".json"), lambda start: '"imageGcsUri"' in start)
+    found = folder.label_files((".csv",), lambda start: bool(FIRST_ROW.match(start)))
+    return found + folder.label_files((".jsonl", ".json"), lambda start: '"imageGcsUri"' in start)
 
 
 def open_vertex(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder with import files. Photos without a use are divided."""
-    paths = find_vertex(data_dir)
+    paths = find_vertex(Folder(data_dir))
     if not paths:
         raise UserError(f"`data_dir`={data_dir}: holds no import file of Vertex AI (gs://… in CSV or JSON lines)")
     rows = [row for path in paths for row in (_csv if path.lower().endswith(".csv") else _jsonl)(path, data_dir)]

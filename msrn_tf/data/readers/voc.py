@@ -11,7 +11,7 @@ import numpy as np
 
 from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import read_xml, start_of
+from msrn_tf.data.label_files import Folder, read_xml, start_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photo_names import refuse_repeats
@@ -95,10 +95,10 @@ def _roots(data_dir, folder):
     return [os.path.join(data_dir, folder), os.path.join(data_dir, "VOCdevkit", folder)]
 
 
-def find_voc(data_dir: str, year: int) -> list[str]:
+def find_voc(folder: Folder, year: int) -> list[str]:
     """The devkit's folder of a year below a folder, or that itself."""
-    own = [data_dir] if os.path.basename(os.path.abspath(data_dir)) == f"VOC{year}" else []
-    candidates = [*own, *_roots(data_dir, f"VOC{year}")]
+    own = [folder.path] if os.path.basename(os.path.abspath(folder.path)) == f"VOC{year}" else []
+    candidates = [*own, *_roots(folder.path, f"VOC{year}")]
     return [path for path in candidates if os.path.isdir(os.path.join(path, "ImageSets", "Main"))]
 
 
@@ -146,7 +146,7 @@ class AnnotatedPhotos(ListedPhotos):
     """
 
     def __init__(self, data_dir: str):
-        self._annotations = {_photo_of(path, data_dir): path for path in find_annotations(data_dir)}
+        self._annotations = {_photo_of(path, data_dir): path for path in find_annotations(Folder(data_dir))}
         if not self._annotations:
             raise UserError(f"`data_dir`={data_dir}: holds no XML file in VOC's form (annotation, object, name)")
         self._by_stem = {_stem(name): path for name, path in self._annotations.items()}
@@ -176,11 +176,11 @@ def open_voc(data_dir: str, _options: FormOptions) -> AnnotatedPhotos:
     return AnnotatedPhotos(data_dir)
 
 
-def find_annotations(data_dir: str) -> list[str]:
+def find_annotations(folder: Folder) -> list[str]:
     """Paths of a folder's XML files in VOC's form; where the first is none, there are none."""
     paths = [
         os.path.join(inner, name)
-        for inner, _, names in walk(data_dir)
+        for inner, _, names in walk(folder.path)
         for name in names
         if name.lower().endswith(".xml")
     ]

@@ -12,7 +12,7 @@ import re
 import tarfile
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, class_of, files_in
+from msrn_tf.data.label_files import Folder, checked, class_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photos import PHOTO_SUFFIXES
@@ -31,9 +31,9 @@ MOST_BYTES = 8 << 30
 MEMBERS_LOOKED_AT = 16
 
 
-def find_webdataset(data_dir: str) -> list[str]:
+def find_webdataset(folder: Folder) -> list[str]:
     """The tar files in a folder, where the first begins with a photo or its labels."""
-    paths = files_in(data_dir, (".tar",))
+    paths = folder.files((".tar",))
     return paths if paths and _begins_with_samples(paths[0]) else []
 
 
@@ -48,7 +48,7 @@ def _begins_with_samples(path):
 
 def open_webdataset(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of a folder's tar files. Splits are those that files or folders are named by, else divided."""
-    paths = files_in(data_dir, (".tar",))
+    paths = Folder(data_dir).files((".tar",))
     if not paths:
         raise UserError(f"`data_dir`={data_dir}: holds no .tar file of WebDataset")
     size = sum(map(os.path.getsize, paths))
@@ -152,5 +152,5 @@ def _class(number, classes, where):
 
 
 def _classes(data_dir):
-    found = [path for path in files_in(data_dir, CLASS_FILES) if os.path.basename(path) in CLASS_FILES]
+    found = [path for path in Folder(data_dir).files(CLASS_FILES) if os.path.basename(path) in CLASS_FILES]
     return read_lines(found[0], "give a class a line") if found else []

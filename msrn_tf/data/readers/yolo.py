@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import yaml
 
 from msrn_tf.data.form_options import FormOptions
-from msrn_tf.data.label_files import checked, class_of, files_in
+from msrn_tf.data.label_files import Folder, checked, class_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.photos import photos_in
@@ -27,15 +27,15 @@ MOST_BYTES = 1 << 20
 BOX = re.compile(r"(\d+)(?:\s+[-+.\deE]+){4,}")
 
 
-def find_yolo(data_dir: str) -> list[str]:
+def find_yolo(folder: Folder) -> list[str]:
     """The files of names of classes in a folder that has labels."""
-    named = [p for p in files_in(data_dir, (".yaml", ".yml")) if _is_description(p)] + _name_files(data_dir)
-    return named if named and any(True for _ in _label_files(data_dir)) else []
+    named = [p for p in folder.files((".yaml", ".yml")) if _is_description(p)] + _name_files(folder)
+    return named if named and any(True for _ in _label_files(folder.path)) else []
 
 
 def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
     """The reader of such a folder. Splits are those of `data.yaml`, or folders `train`, `val`, …; else divided."""
-    named = find_yolo(data_dir)
+    named = find_yolo(Folder(data_dir))
     if not named:
         raise UserError(f"`data_dir`={data_dir}: holds no data.yaml or classes.txt, or no labels/*.txt of YOLO")
     description = _description(named[0]) if named[0].lower().endswith((".yaml", ".yml")) else {}
@@ -58,8 +58,8 @@ def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
     return ListedPhotos(data_dir, named[0], Listing.of(rows, list(dict.fromkeys(classes))))
 
 
-def _name_files(data_dir):
-    return [path for path in files_in(data_dir, NAME_FILES) if os.path.basename(path) in NAME_FILES]
+def _name_files(folder):
+    return [path for path in folder.files(NAME_FILES) if os.path.basename(path) in NAME_FILES]
 
 
 def _is_description(path):

@@ -5,10 +5,9 @@ Patches of 14 pixels; positions are interpolated to the photos' size, as in the 
 
 import keras
 
+from msrn_tf.models.backbones.dino import build_dino
 from msrn_tf.models.backbones.family import Family, Request
-from msrn_tf.models.backbones.hub import hub_network
-from msrn_tf.models.backbones.tokens import pyramid_of_tokens
-from msrn_tf.models.normalization import IMAGENET, PixelNormalization
+from msrn_tf.models.normalization import PixelNormalization
 
 PATCH_SIZE = 14
 TRAINED_SIZE = 518
@@ -28,26 +27,18 @@ def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
     from keras_hub.models import DINOV2Backbone
 
     layers, width, heads, registers, preset = SIZES[request.name]
-    configuration = {
-        "patch_size": PATCH_SIZE,
-        "num_layers": layers,
-        "hidden_dim": width,
-        "num_heads": heads,
-        "intermediate_dim": 4 * width,
-        "num_register_tokens": registers,
-        "position_embedding_shape": (TRAINED_SIZE, TRAINED_SIZE),
-        "antialias_in_interpolation": bool(registers),
-    }
-    size = request.image_size
-    network, normalization = hub_network(DINOV2Backbone, configuration, preset, request, image_shape=(size, size, 3))
-    taps = pyramid_of_tokens(
-        network.input["images"],
-        network.output,
+    return build_dino(
+        DINOV2Backbone,
+        request,
+        layers=layers,
+        width=width,
+        heads=heads,
         patch_size=PATCH_SIZE,
-        prefix_tokens=1 + registers,
-        strides=request.strides,
+        register_tokens=registers,
+        preset=preset,
+        position_embedding_shape=(TRAINED_SIZE, TRAINED_SIZE),
+        antialias_in_interpolation=bool(registers),
     )
-    return taps, normalization or IMAGENET
 
 
 FAMILY = Family(

@@ -2,10 +2,9 @@
 
 import keras
 
+from msrn_tf.models.backbones.dino import build_dino
 from msrn_tf.models.backbones.family import Family, Request
-from msrn_tf.models.backbones.hub import hub_network
-from msrn_tf.models.backbones.tokens import pyramid_of_tokens
-from msrn_tf.models.normalization import IMAGENET, PixelNormalization
+from msrn_tf.models.normalization import PixelNormalization
 
 PATCH_SIZE = 16
 REGISTER_TOKENS = 4
@@ -22,26 +21,17 @@ def build(request: Request) -> tuple[keras.Model, PixelNormalization]:
     from keras_hub.models import DINOV3Backbone
 
     layers, width, heads = SIZES[request.name]
-    configuration = {
-        "patch_size": PATCH_SIZE,
-        "num_layers": layers,
-        "hidden_dim": width,
-        "num_heads": heads,
-        "intermediate_dim": 4 * width,
-        "num_register_tokens": REGISTER_TOKENS,
-        "use_key_bias": False,
-    }
-    size = request.image_size
-    preset = request.name.replace("dinov3_", "dinov3_vit_") + "_lvd1689m"
-    network, normalization = hub_network(DINOV3Backbone, configuration, preset, request, image_shape=(size, size, 3))
-    taps = pyramid_of_tokens(
-        network.input["pixel_values"],
-        network.output,
+    return build_dino(
+        DINOV3Backbone,
+        request,
+        layers=layers,
+        width=width,
+        heads=heads,
         patch_size=PATCH_SIZE,
-        prefix_tokens=1 + REGISTER_TOKENS,
-        strides=request.strides,
+        register_tokens=REGISTER_TOKENS,
+        preset=request.name.replace("dinov3_", "dinov3_vit_") + "_lvd1689m",
+        use_key_bias=False,
     )
-    return taps, normalization or IMAGENET
 
 
 FAMILY = Family(
