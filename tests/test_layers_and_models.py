@@ -365,7 +365,12 @@ def test_groups_have_maps_too(rng):
 
 @pytest.mark.parametrize(
     ("backbone", "size", "expected"),
-    [("resnet_tiny", 256, [0, 0, 0]), ("resnet18", 512, [0, 0, 0]), ("mobilenet_v2", 512, [7, 15, 31])],
+    [
+        ("resnet_tiny", 256, [0, 0, 0]),
+        ("resnet18", 512, [0, 0, 0]),
+        ("mobilenet_v2", 512, [7, 15, 31]),
+        ("efficientnet_lite0", 512, [7, 15, 31]),
+    ],
 )
 def test_centres_of_positions_are_the_middle_of_the_pixels_that_move_them(backbone, size, expected):
     taps = build_backbone(backbone)[0]
@@ -378,6 +383,13 @@ def test_centres_of_positions_are_the_middle_of_the_pixels_that_move_them(backbo
         value = tf.reduce_sum(tap[0, middle, middle])
     moved = np.flatnonzero(np.abs(tape.gradient(value, probe)[0]).sum(axis=(1, 2)))
     assert abs((moved[0] + moved[-1]) / 2 - (expected[0] + 8 * middle)) <= 0.5
+
+
+def test_the_centres_of_a_network_deeper_than_calls_may_be_nested_are_found():
+    image = tensor = keras.Input((32, 32, 1))
+    for _ in range(sys.getrecursionlimit() + 1):
+        tensor = keras.layers.Identity()(tensor)
+    assert position_centre(keras.layers.AveragePooling2D(2)(tensor)) == (2, 0.5) and image.shape[1] == 32
 
 
 def test_the_backbone_group_is_the_backbone_and_the_two_tap_convolutions():

@@ -25,6 +25,7 @@ from serving import small_model
 from export import tflite, web
 from export.device_classifier import DeviceClassifier
 from export.quantization.metadata import with_metadata
+from export.quantization.model_object import read_model, unpacks_weights
 from export.web_page import litert_js
 from export.web_page.folder import BUILD_FILE, page_files, write_folder
 from msrn_tf.errors import UserError
@@ -274,7 +275,20 @@ def test_the_command_writes_a_page_in_place_of_an_earlier_one(models, litert, tm
     assert '"title": "</script>"' in (tmp_path / "page" / BUILD_FILE).read_text()
     assert (tmp_path / "page" / "model.tflite").read_bytes() == models["colours"].read_bytes()
     assert os.listdir(tmp_path) == ["page"]
-    assert "3 labels, heat-maps" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 labels, heat-maps" in said.out and "warning" not in said.err
+
+
+@pytest.mark.parametrize(("mode", "slow"), [("none", False), ("int8", False), ("dynamic", True), ("float16", True)])
+def test_a_model_that_browsers_are_slow_with_is_told_from_one_that_they_are_not(mode, slow):
+    content = tflite.tflite_bytes(small_model(64), mode, [np.zeros((1, 64, 64, 3), np.uint8)])
+    assert unpacks_weights(read_model(content)) == slow
+
+
+def test_the_command_warns_of_a_model_that_browsers_are_slow_with(models, litert, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(web, "litert_files", lambda: litert)
+    web.main(web.WebConfig(str(models["msrn"]), str(tmp_path / "page")))
+    assert "computes in float32 with packed weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

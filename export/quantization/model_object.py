@@ -7,6 +7,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 LARGEST_OLD_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+WEIGHTED = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+)
 
 
 def read_model(content: bytes) -> Any:
@@ -30,3 +35,20 @@ def add_old_codes(model: Any) -> None:
     """
     for code in model.operatorCodes:
         code.deprecatedBuiltinCode = min(code.builtinCode, LARGEST_OLD_CODE)
+
+
+def unpacks_weights(model: Any) -> bool:
+    """Whether an operation computes in float32 with weights of another type, as `dynamic` and `float16` have them.
+
+    Only LiteRT's own runtime has fast kernels for that; others unpack the weights each time.
+    """
+    for graph in model.subgraphs:
+        kinds = [tensor.type for tensor in graph.tensors]
+        for operation in graph.operators:
+            read = [kinds[index] for index in operation.inputs if index >= 0]
+            code = model.operatorCodes[operation.opcodeIndex].builtinCode
+            if code == schema.BuiltinOperator.DEQUANTIZE and read == [schema.TensorType.FLOAT16]:
+                return True
+            if code in WEIGHTED and read[0] == schema.TensorType.FLOAT32 != read[1]:
+                return True
+    return False

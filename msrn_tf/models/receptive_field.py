@@ -19,29 +19,37 @@ def position_centre(tensor: keras.KerasTensor) -> tuple[int, float]:
 
     Heights and widths are taken to be multiples of the stride, which `padding="same"` depends on, and alike.
     """
-    layer, _, tensor_index = tensor._keras_history
-    if isinstance(layer, keras.layers.InputLayer):
-        return 1, 0.0
+    stride, centre = 1.0, 0.0  # from the tensor's positions to those of the tensor that the walk has come back to
+    while True:
+        layer, _, tensor_index = tensor._keras_history
+        if isinstance(layer, keras.layers.InputLayer):
+            return round(stride), centre
+        step, shift = _layer_step(layer, tensor_index)
+        stride, centre = step * stride, step * centre + shift
+        if isinstance(layer, TokenMap):  # its patches are of the picture itself
+            return round(stride), centre
+        # Branches of a network meet position by position: each of them tells the centre.
+        tensor = keras.tree.flatten(layer.input)[0]
+
+
+def _layer_step(layer, tensor_index):
+    """(step, shift): position i of the layer's output looks at position shift + step · i of its input."""
     if isinstance(layer, TokenMap):
         return layer.patch_size, (layer.patch_size - 1) / 2
-    inputs = keras.tree.flatten(layer.input)
     if isinstance(layer, keras.Model):  # a model within a model
-        stride, centre = position_centre(keras.tree.flatten(layer.outputs)[tensor_index])
-        outer_stride, outer_centre = position_centre(inputs[0])
-        return outer_stride * stride, outer_centre + outer_stride * centre
-    # Branches of a network meet position by position: each of them tells the centre.
-    stride, centre = position_centre(inputs[0])
+        return position_centre(keras.tree.flatten(layer.outputs)[tensor_index])
     if isinstance(layer, keras.layers.ZeroPadding2D):
-        return stride, centre - stride * layer.padding[0][0]
+        return 1, -layer.padding[0][0]
     if isinstance(layer, keras.layers.UpSampling2D):  # a cell becomes several, which tile it
-        return stride // layer.size[0], centre - stride * (1 - 1 / layer.size[0]) / 2
-    if layer._layers and len(inputs) == 1:  # of convolutions, which KerasHub pads on both sides alike
+        return 1 / layer.size[0], (1 / layer.size[0] - 1) / 2
+    if layer._layers and len(inputs := keras.tree.flatten(layer.input)) == 1:
+        # of convolutions, which KerasHub pads on both sides alike
         shape = layer.compute_output_shape((None, PROBE_SIZE, PROBE_SIZE, inputs[0].shape[-1]))
-        return stride * (PROBE_SIZE // shape[1]), centre
+        return PROBE_SIZE // shape[1], 0
     if type(layer).__name__ not in WINDOWED:
-        return stride, centre
+        return 1, 0
     window = (layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size)[0]
     window = (window - 1) * getattr(layer, "dilation_rate", (1,))[0] + 1
     step = layer.strides[0]
     padded = max(window - step, 0) // 2 if layer.padding == "same" else 0
-    return stride * step, centre + stride * ((window - 1) / 2 - padded)
+    return step, (window - 1) / 2 - padded
