@@ -57,7 +57,7 @@ class ClientConfig:
 def main(arguments: Sequence[str], config: ClientConfig) -> None:
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     else:
         print_table_of(predictions, config.top_k)
     for path in bad:
-        say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
+        say(f"error: {path}: is not a photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
         raise UserError(str(failure)) from failure
     if bad:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     with argument("model"):
         classifier = open_classifier(config.model, config.threads)

@@ -61,7 +61,7 @@ def main(config: OnnxConfig) -> None:
     content = onnx_bytes(model, config.opset, config.channel_order, pixels if config.photos else pixels[:0])
     difference = largest_difference(model, content, pixels, config.channel_order)
     if difference > TOLERANCE:
-        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
     write_beside(config.output, content)
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(pixels)} photos")
     say(f"written to {config.output}: opset {config.opset}, {len(model.labels)} labels, {model.image_size} pixels, "

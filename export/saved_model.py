@@ -74,7 +74,7 @@ def main(config: SavedModelConfig) -> None:
         write_saved_model(served, folder, name, config.max_pixels)
         difference = largest_difference(model, folder, photos)
         if config.serving_dtype == "float32" and difference > TOLERANCE:
-            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
         target = os.path.join(config.output, str(version))
         os.rename(folder, target)
         os.mkdir(folder)  # for the context to remove
@@ -152,8 +152,8 @@ def choose_version(folder: str, wanted: int) -> int:
     versions = find_versions(folder)
     if wanted in versions:
         raise UserError(
-            f"--version={wanted}: {os.path.join(folder, str(wanted))} is there already and may be served; "
-            f"use {versions[-1] + 1}, or leave the flag out"
+            f"--version={wanted}: {os.path.join(folder, str(wanted))} already exists and may be served; use "
+            f"{versions[-1] + 1}, or leave the flag out"
         )
     return wanted or (versions[-1] + 1 if versions else 1)
 

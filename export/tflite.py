@@ -73,7 +73,7 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
     differences = Differences.measured(model, classifier, photos, targets)
     if config.quantize == "none" and differences.largest > TOLERANCE:
         raise UserError(
-            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
+            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it was discarded"
         )
     write_beside(config.output, content)
     say(differences.sentence())

@@ -53,7 +53,7 @@ def main(config: WebConfig) -> None:
         f"written to {config.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB; "
         f"{len(classifier.labels)} labels, {maps}"
     )
-    say(f"to look at it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
+    say(f"to see it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
 
 
 if __name__ == "__main__":

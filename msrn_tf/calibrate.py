@@ -54,7 +54,7 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the model.keras to calibrate")
     if config.target_precision and config.target_recall:
-        raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
+        raise UserError("--target_recall: cannot be combined with --target_precision; leave one of them out")
     output = config.output or config.model
     with argument("model"):
         model = load_model(config.model)

@@ -104,7 +104,9 @@ def _model(config, labels) -> MultiLabelClassifier:
         with argument("model"):
             return load_model(config.model)
     if not config.backbone_weights:
-        raise UserError("--backbone_weights is missing: with random weights a backbone sees nothing; give a file")
+        raise UserError(
+            "--backbone_weights is missing: with random weights a backbone has learned nothing; give a file"
+        )
     chosen = ModelConfig(
         model="gap", backbone=config.backbone, backbone_weights=config.backbone_weights, freeze_backbone=True
     )
@@ -169,7 +171,7 @@ def write_page(
     )
     write_beside(config.page, page)
     say(f"page in {config.page}: {len(questions)} questions, {len(page) / 1e6:.1f} MB, opens without a network")
-    say("next       decide there, save, and give the file to any command by --corrections=FILE")
+    say("next       decide there, save, and give the file to any command with --corrections=FILE")
 
 
 def print_suspects(questions: Sequence[Question], labels: Sequence[str], targets: np.ndarray, estimated: int) -> None:

@@ -215,8 +215,8 @@ def memory_error(error: BaseException, instances: Sequence[Any]) -> str:
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
     goes_on = (
-        "; the last checkpoint is whole, and the same command goes on from it, also with another --accumulation_steps "
-        "or --recompute_backbone (other changes need a --workdir of their own)"
+        "; the last checkpoint is intact, and the same command continues from it, also with another "
+        "--accumulation_steps or --recompute_backbone (other changes need a --workdir of their own)"
         if "workdir" in named and "epochs" in named
         else ""
     )

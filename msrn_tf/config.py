@@ -329,12 +329,13 @@ def check_training(
         ),
         (
             optimization.jit_compile and run.sync_batch_norm,
-            "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+            "--jit_compile: cannot be combined with --sync_batch_norm, which waits for other replicas; leave one of "
+            "them out",
         ),
         (
             optimization.jit_compile and run.deterministic,
-            "--jit_compile: does not go with --deterministic (XLA has no deterministic gradient of max pooling); leave "
-            "one of them out",
+            "--jit_compile: cannot be combined with --deterministic (XLA has no deterministic gradient of max "
+            "pooling); leave one of them out",
         ),
         (
             optimization.ema_decay and optimization.ema_share,
@@ -365,8 +366,8 @@ def check_training(
         ),
         (
             optimization.unlisted == "suspect" and data.mix != "none",
-            f"--mix={data.mix}: does not go with --unlisted=suspect, which judges the labels of single photos; leave "
-            "one of them out",
+            f"--mix={data.mix}: cannot be combined with --unlisted=suspect, which judges the labels of single "
+            "photos; leave one of them out",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

@@ -57,7 +57,7 @@ def check_output(name: str, path: str, folder: bool = False) -> None:
     try:
         os.stat(where)
         if not os.path.isdir(where):
-            raise UserError(f"{subject}: {where} is no folder; give another place")
+            raise UserError(f"{subject}: {where} is not a folder; give another place")
         with contextlib.suppress(FileNotFoundError):
             os.lstat(f"{path}.tmp")  # a name too long, or below a file
         with tempfile.TemporaryFile(dir=where) as file:

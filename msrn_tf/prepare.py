@@ -100,7 +100,7 @@ def _chosen_splits(reader, config):
     if unknown:
         raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
     if config.train_split not in names:
-        raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
+        raise UserError(f"--train_split={config.train_split}: is not one of the splits to write, {', '.join(names)}")
     return names
 
 

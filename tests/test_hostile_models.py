@@ -281,5 +281,5 @@ def test_lists_of_lists_of_one_list_are_no_array(tmp_path):
     assert len(value) == 2
     with (tmp_path / "y.pkl").open("wb") as file:
         file.write(b"".join(steps) + b"q\xf0" + b"0}(X\x03\x00\x00\x00adjh\xf0X\x04\x00\x00\x00numsh\xf0u.")
-    with megabytes_at_most(10), pytest.raises(UserError, match="adj is no array of numbers"):
+    with megabytes_at_most(10), pytest.raises(UserError, match="adj is not an array of numbers"):
         read_graph_pickle(str(tmp_path / "y.pkl"), ["a", "b"])

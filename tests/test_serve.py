@@ -634,8 +634,8 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
     nonsense.write_text("nonsense {")
     for flags, words in (
         ({}, "one of the two"),
-        ({"model_config_file": str(nonsense)}, "is no ModelServerConfig"),
-        ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is no SSLConfig"),
+        ({"model_config_file": str(nonsense)}, "is not a ModelServerConfig"),
+        ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is not an SSLConfig"),
     ):
         with pytest.raises(UserError, match=words):
             Server(ServeConfig(port=0, rest_port=0, **flags)).start()

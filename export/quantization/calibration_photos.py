@@ -65,7 +65,7 @@ def calibration_photos(examples: Examples, image_size: int, max_pixels: int) -> 
         reasons = ((example, why_not_decoded(example, max_pixels)) for example in examples)
         example, reason = next((example, reason) for example, reason in reasons if reason)
         raise UserError(
-            f"{name_of(example)}: is no photo that can be decoded ({reason}); take it out of the calibration"
+            f"{name_of(example)}: is not a photo that can be decoded ({reason}); take it out of the calibration"
         ) from None
     if np.median([neighbour_correlation(photo[0]) for photo in photos]) < SMALLEST_CORRELATION:
         raise UserError(

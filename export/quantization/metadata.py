@@ -50,7 +50,9 @@ def with_metadata(content: bytes, model: MultiLabelClassifier, description: str,
         ValueError: a label has a line break: the file of labels has a label a line.
     """
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
-        raise ValueError(f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has a label a line")
+        raise ValueError(
+            f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has one label a line"
+        )
     content_object = read_model(content)
     add_old_codes(content_object)
     buffer = schema.BufferT()

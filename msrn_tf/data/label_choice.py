@@ -151,7 +151,7 @@ def with_named_labels(reader: Reader, text: str) -> Reader:
     if unknown and (not shows or len(unknown) == len(wanted)):
         close = difflib.get_close_matches(unknown[0], reader.labels, 1)
         hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
-        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(unknown)}; {hint}")
+        raise UserError(f"`labels`={text}: is not a file, and the data set has no label {shown(unknown)}; {hint}")
     if unknown:
         say(f"warning: --labels: no photo of the data set shows {shown(unknown)}", error=True)
     columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
@@ -202,7 +202,7 @@ def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Exa
     shows = getattr(reader, "names_what_is_shown", False)
     left_out = [label for label, column in places.items() if column not in wanted]
     if missing:
-        meaning = "are absent in all of its photos" if shows else "are not measured"
+        meaning = "count as absent in all of its photos" if shows else "are not measured"
         say(f"warning: labels of the model that the data set does not name {meaning}: {shown(missing)}", error=True)
     if left_out:
         say(f"warning: labels of the data set that the model lacks are left out: {shown(left_out)}", error=True)

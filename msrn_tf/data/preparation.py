@@ -75,7 +75,7 @@ def writing(output: str) -> Iterator[None]:
         yield
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"`output`={output}: cannot be written ({error}); make room there or give another folder"
+            f"`output`={output}: cannot be written ({error}); free some space there or give another folder"
         ) from error
 
 
@@ -182,8 +182,8 @@ def write_split(
             os.remove(_note_path(shard_path(output, split, number)))
         number, reason = notes[0]["rejected"][0]
         raise UserError(
-            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: {reason}); "
-            "complete the data, or leave the split out by `splits`"
+            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: "
+            f"{reason}); complete the data, or leave the split out with `splits`"
         )
     return notes
 
@@ -275,7 +275,7 @@ def _content(example):
 def _reject(example, photo, plan):
     if not plan.skip_bad_images:
         raise UserError(
-            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use `bad_images`=skip"
+            f"{name_of(example)}: is not a photo that can be used ({photo.reason}); fix it, or use `bad_images`=skip"
         )
 
 

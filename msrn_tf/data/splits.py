@@ -125,7 +125,7 @@ def split_meant(name: str, splits: Sequence[str]) -> str:
     others = [split for split in splits if split.casefold() in words]
     if name in splits or len(others) != 1:
         return name
-    say(f"split      {others[0]!r} is read for {name!r}", error=True)
+    say(f"split      {others[0]!r} is read as {name!r}", error=True)
     return others[0]
 
 

@@ -182,12 +182,14 @@ def _backbone_name(tensors):
     for name, layout in RESNET_BLOCKS.items():
         if layout == (kind, tuple(blocks)):
             return name
-    raise tensors.error(f"is no published checkpoint: no ResNet has {blocks} blocks under {BACKBONE_PREFIX}layer1 to 4")
+    raise tensors.error(
+        f"is not a published checkpoint: no ResNet has {blocks} blocks under {BACKBONE_PREFIX}layer1 to 4"
+    )
 
 
 def _shape(tensors, name):
     if name not in tensors:
-        raise tensors.error(f"is no published checkpoint: lacks {name}")
+        raise tensors.error(f"is not a published checkpoint: lacks {name}")
     return tuple(tensors[name].shape)
 
 

@@ -33,9 +33,7 @@ def held(workdir: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"`workdir`={workdir}: cannot be written ({error.strerror}); give another folder") from error
     if lock is None:
-        raise UserError(
-            f"`workdir`={workdir}: another command trains in it at this moment; wait, or give another folder"
-        )
+        raise UserError(f"`workdir`={workdir}: another command is training in it; wait, or give another folder")
     with lock:
         try:
             yield
@@ -112,7 +110,7 @@ def check_same_data(workdir: str, train_examples: Examples, labels: Sequence[str
             before = dict(json.load(file))
     except (ValueError, TypeError, OSError) as error:
         raise UserError(
-            f"{path}: says on which data the run was trained, and cannot be read ({error}); give another `workdir`"
+            f"{path}: records which data the run was trained on, and cannot be read ({error}); give another `workdir`"
         ) from error
     now = _fingerprint(train_examples, labels)
     for name in now:

@@ -25,8 +25,8 @@ def check_positives(labels: Sequence[str], examples: Examples, split: str) -> No
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels by `min_photos`=1, or "
-            "name those to train by `labels`"
+            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels with `min_photos`=1, "
+            "or name those to train with `labels`"
         )
 
 
