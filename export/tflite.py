@@ -87,8 +87,8 @@ def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
         raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise UserError(
-            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists its labels a line "
-            "each; give the label another name in the data set, and train again"
+            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists one label a "
+            "line; rename the label in the data set, and train again"
         )
     if config.with_attention and config.quantize == "int8_full":
         raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")

@@ -65,8 +65,8 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     for state, word in ((1, "present"), (0, "absent")):
         if not (targets == state).any():
             raise UserError(
-                f"--split={config.split}: no image of it has a label that is known to be {word}, so that nothing can "
-                "be fitted; choose another split"
+                f"--split={config.split}: no image in it has a label that is known to be {word}, so nothing can be "
+                "fitted; choose another split"
             )
     with ProgressBar("calibrating", len(examples)) as bar:
         source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))

@@ -131,8 +131,8 @@ def _parsed(argv, usage, subjects, positional):
         _fail(error)
     if arguments and positional is None:
         _fail(
-            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
-            "(in a flagfile too, one a line)"
+            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value (also in a "
+            "flagfile, one on each line)"
         )
     return arguments
 

@@ -94,7 +94,7 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     if config.baseline:
         if metrics["mAP"] is None:
             raise UserError(
-                f"--split={config.split}: no image in it shows a label, so that --baseline has nothing to compare"
+                f"--split={config.split}: no image in it shows a label, so --baseline has nothing to compare"
             )
         other = measured("baseline", config.baseline)
         unknown = [label for label in found.model.labels if label not in other.model.labels]

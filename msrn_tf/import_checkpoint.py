@@ -104,7 +104,7 @@ def write_published(config: ImportConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     if not isinstance(model, MSRN):
-        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
+        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN only")
     try:
         state = published_state(model)
     except UserError as error:
@@ -148,7 +148,9 @@ def read_label_graph(config: ImportConfig) -> LabelGraph:
 def read_labels(path: str) -> tuple[str, ...]:
     """The lines of a text file."""
     if not path:
-        raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
+        raise UserError(
+            "--labels is missing: a pickled graph does not name its labels; give a file with one label a line"
+        )
     lines = read_lines(path, "give --labels a file with one label a line")
     return label_names(np.array(lines, np.str_), f"--labels={path}:")
 

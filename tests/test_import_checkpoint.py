@@ -380,7 +380,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(label_graph, tmp_path):
     for content in (Malice(trace), {"adj": Malice(trace), "nums": np.ones(5)}, [np.ones(3), eval]):
         with open(evil, "wb") as file:
             pickle.dump(content, file)
-        with pytest.raises(UserError, match=r"is not a pickle of NumPy arrays alone \(it names"):
+        with pytest.raises(UserError, match=r"is not a pickle of NumPy arrays only \(it names"):
             read_array_pickle(evil, "graph_pickle")
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(LABELS))

@@ -434,7 +434,7 @@ FAULTS = {
     "a label twice": (
         with_description(lambda text: json.dumps(json.loads(text) | {"labels": ["red", "red"]})), "a label twice"
     ),
-    "a split elsewhere": (with_description(lambda text: text.replace('"val"', '"../val"')), "no names of files"),
+    "a split elsewhere": (with_description(lambda text: text.replace('"val"', '"../val"')), "no file names"),
     "a thousand million shards": (
         with_description(lambda text: text.replace('"num_shards": 1', '"num_shards": 1000000000')), "number of shards"
     ),

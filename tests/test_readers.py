@@ -760,7 +760,7 @@ def test_a_class_of_minus_one_is_no_label_of_tensorflow_datasets(tfds_reader):
     )
     assert several.read("train").targets.tolist() == [[1, 1], [0, 0], [0, 1]]
     beyond = tfds_reader("x", lambda f: {"label": f.ClassLabel(names=["cat", "dog"])}, [{"label": np.int64(2)}])
-    with pytest.raises(UserError, match=r"label = \[2\], which is none of its classes"):
+    with pytest.raises(UserError, match=r"label = \[2\], which is not one of its classes"):
         beyond.read("train")
 
 

@@ -216,7 +216,7 @@ def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_g
     first = Running("msrn_tf.train", *flags)
     first.wait_for(lambda: newest_number(workdir))
     second = command("msrn_tf.train", *flags)
-    assert_refused(second, f"--workdir={workdir}", "another command trains in it")
+    assert_refused(second, f"--workdir={workdir}", "another command is training in it")
     first.kill()
     with run_directory.held(str(workdir)):  # the lock died with its process
         pass

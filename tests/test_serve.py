@@ -628,7 +628,7 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"`port`={port}: .* is another server there"):
+        with pytest.raises(UserError, match=f"`port`={port}: .* is another server running there"):
             Server(ServeConfig(rest_port=0, port=port, model_base_path=str(doubles))).start()
     nonsense = tmp_path / "x.config"
     nonsense.write_text("nonsense {")

@@ -53,8 +53,8 @@ def test_chexperts_columns_are_labels_of_1_0_and_minus_1_and_blanks_are_unknown(
     }
     said = capsys.readouterr().err
     assert (
-        "read as    a column a label, image in 'Path', −1 = unknown, blank = unknown: 3 labels (No Finding, Edema, "
-        "Pneumonia)" in said
+        "read as    a column for each label, image in 'Path', −1 = unknown, blank = unknown: 3 labels (No Finding, "
+        "Edema, Pneumonia)" in said
     )
     assert "columns that are not read: Sex, Age, Frontal/Lateral, AP/PA" in said
 

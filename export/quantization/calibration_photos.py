@@ -69,8 +69,8 @@ def calibration_photos(examples: Examples, image_size: int, max_pixels: int) -> 
         ) from None
     if np.median([neighbour_correlation(photo[0]) for photo in photos]) < SMALLEST_CORRELATION:
         raise UserError(
-            "`calibration`: most of its images are noise or of one colour; ranges measured on them would be wrong for "
-            "photos: give photos like those that the device will see"
+            "`calibration`: most of its images are noise or of one colour; ranges measured on them would be wrong; "
+            "give photos like those that the device will see"
         )
     return photos
 

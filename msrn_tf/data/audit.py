@@ -169,7 +169,7 @@ def _findings(report: dict[str, Any], train_split: str, image_size: int) -> list
         )
     if names["alike"]:
         groups = shown(" and ".join(map(repr, group)) for group in names["alike"])
-        note(f"labels differ by case, blanks or hyphens alone: {groups}", "write them the same way in the list")
+        note(f"labels differ only by case, blanks or hyphens: {groups}", "write them the same way in the list")
     if names["always_together"]:
         pairs = shown(f"{one} with {other}" for one, other in names["always_together"])
         note(

@@ -103,13 +103,13 @@ def _doubtful(labels):
         alike[look_alike(label)].append(label)
     pairs = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
     if pairs:
-        yield f"labels that differ by case, blanks or hyphens alone are labels of their own here: {shown(pairs)}"
+        yield f"labels that differ only by case, blanks or hyphens are read as different labels: {shown(pairs)}"
     listed = [label for label in labels if re.search(r"[|;,]", label)]
     if listed:
         yield f"labels with | ; or , in them are one label each: {shown(map(repr, listed))}"
     joined = [label for label in labels if len(parts := parts_of(label)) > 1 and all(map(alike.__contains__, parts))]
     if joined:
-        yield f"labels made of other labels are labels of their own here, not several: {shown(map(repr, joined))}"
+        yield f"labels made of other labels are read as one label each: {shown(map(repr, joined))}"
 
 
 def parts_of(label: str) -> list[str]:

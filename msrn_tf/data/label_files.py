@@ -81,7 +81,8 @@ def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str
     if len(set(splits.values())) < len(paths) or "" in splits.values():
         names = shown(os.path.relpath(path, data_dir) for path in paths)
         raise UserError(
-            f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each by its split"
+            f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each after its "
+            "split"
         )
     return splits
 

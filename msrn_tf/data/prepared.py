@@ -119,10 +119,10 @@ def _num_shards_of(content):
     """Dict of split → number of shards."""
     splits = content["splits"]
     if not isinstance(splits, dict) or any(os.path.basename(split) != split for split in splits):
-        raise ValueError("its splits have no names of files")
+        raise ValueError("its splits have no file names")
     numbers = {split: description["num_shards"] for split, description in splits.items()}
     if not all(type(number) is int and 0 <= number <= MOST_SHARDS for number in numbers.values()):
-        raise ValueError("a number of shards is none")
+        raise ValueError("a number of shards is not a number")
     return numbers
 
 

@@ -96,7 +96,7 @@ def check_split_names(counts: dict[str, int], labels: Sequence[str], where: str)
     cases = collections.Counter(name.casefold() for name in counts)
     if twice := [name for name in counts if cases[name.casefold()] > 1]:
         raise UserError(
-            f"{where}: has splits that differ by case alone, {' and '.join(sorted(twice))}; write one of them"
+            f"{where}: has splits that differ only by case, {' and '.join(sorted(twice))}; write one of them"
         )
     if len(unusual) < len(counts):
         for name in unusual:

@@ -57,7 +57,7 @@ def read_array_pickle(path: str, argument: str) -> Any:
     except OSError as error:
         raise UserError(f"`{argument}`={path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # untrusted bytes: unpickling raises nearly anything
-        raise UserError(f"`{argument}`={path}: is not a pickle of NumPy arrays alone ({first_line(error)})") from error
+        raise UserError(f"`{argument}`={path}: is not a pickle of NumPy arrays only ({first_line(error)})") from error
 
 
 def read_graph_pickle(path: str, labels: Sequence[str]) -> LabelGraph:

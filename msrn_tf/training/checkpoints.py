@@ -103,8 +103,8 @@ class RunCheckpoints:
                 return path, warnings
             except AssertionError as error:
                 raise UserError(
-                    f"{path}: holds other variables than this run's model ({reason_of(error)}); it is of another "
-                    "version of this program: continue with that one, or give another `workdir`"
+                    f"{path}: holds other variables than this run's model ({reason_of(error)}); it was written by "
+                    "another version of this program: continue with that version, or give another `workdir`"
                 ) from error
             except (tf.errors.OpError, ValueError, TypeError, OSError, LookupError, RuntimeError) as error:
                 # What a cut file gives is of many kinds, IndexError among them.

@@ -204,7 +204,7 @@ def read_split(
     missing = sorted(path for path in examples.files() if not os.path.isfile(path))
     if missing:
         raise UserError(
-            f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} such of {len(examples)}); "
-            "complete the data or fix the list, or let msrn_tf.prepare leave them out"
+            f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} of {len(examples)} are "
+            "missing); complete the data or fix the list, or let msrn_tf.prepare leave them out"
         )
     return examples if labels is None else for_labels(examples, reader, labels)

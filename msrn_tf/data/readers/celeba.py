@@ -34,7 +34,9 @@ def open_celeba(data_dir: str, _options: FormOptions) -> ListedPhotos:
     names = [name for name, *_ in rows]
     states = np.array([values for _, *values in rows])
     if not np.isin(states, ("1", "-1")).all():
-        raise UserError(f"{found[0]}: has {sorted(set(states.flat) - {'1', '-1'})[0]!r} where 1 or -1 is; {ADVICE}")
+        raise UserError(
+            f"{found[0]}: has {sorted(set(states.flat) - {'1', '-1'})[0]!r} where 1 or -1 is expected; {ADVICE}"
+        )
     targets = np.where(states == "1", np.int8(PRESENT), np.int8(ABSENT))
     splits = _splits(data_dir)
     missing = [name for name in names if splits and name not in splits]

@@ -92,7 +92,7 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
         return found
     if not paths:
         raise UserError(
-            f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]) or one a split; it has 0"
+            f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]), or one for each split; it has 0"
         )
     raise UserError(
         f"`data_dir`={data_dir}: must hold one table, or one for each split, and has {len(paths)}: "
@@ -180,7 +180,11 @@ def _in_columns(table, columns, options, path):
     states, blanks = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
     targets, policy = with_policies(states, blanks, options, path)
     listing = Listing(tuple(columns.labels), names, [], [], targets)
-    said = f"a column a label, image in {columns.image!r}" + _split_words(columns) + (f", {policy}" if policy else "")
+    said = (
+        f"a column for each label, image in {columns.image!r}"
+        + _split_words(columns)
+        + (f", {policy}" if policy else "")
+    )
     return listing, said
 
 
@@ -208,8 +212,8 @@ def _splits(table, column, of_file, path):
         return ["val" if value.casefold() in ("1", "true") else "train" for value in values]
     if of_file and {value.casefold() for value in values} - {of_file.casefold()}:
         raise UserError(
-            f"{path}: is of split {of_file!r} by its name, and its column {column!r} has others; rename the file, or "
-            "leave the column out"
+            f"{path}: is of split {of_file!r} by its name, but its column {column!r} names others; rename the file, "
+            "or leave the column out"
         )
     return values
 

@@ -71,7 +71,7 @@ def _is_description(path):
 
 def _description(path):
     if os.path.getsize(path) > MOST_BYTES:
-        raise UserError(f"{path}: is larger than any description of a data set")
+        raise UserError(f"{path}: is too large to describe a data set")
     try:
         content = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, OverflowError) as error:
