@@ -403,7 +403,7 @@ def test_labels_with_blanks_are_refused_where_their_words_are_labels_and_named_e
         ("image,labels,labels\na.jpg,cat,dog\n", "two columns labels"),
         ("image,Image,labels\na.jpg,b.jpg,dog\n", "two columns image"),
         ("image,labels,split\np1.jpg,red,blue\np2.jpg,blue,train\n", "has 'blue' as a split, which is a label"),
-        ("image,labels,split\np1.jpg,red,train\np2.jpg,blue,Train\n", "differ by case alone, Train and train"),
+        ("image,labels,split\np1.jpg,red,train\np2.jpg,blue,Train\n", "differ only by case, Train and train"),
         ("image,labels,split\np0.jpg,red,train\n./p0.jpg,red,test\n", "names p0.jpg twice"),
         ("image,labels,split\na\\p0.jpg,red,train\na//p0.jpg,red,test\n", "names a/p0.jpg twice"),
         ("image,labels,split\nx/../e\u0301.jpg,red,train\n\u00e9.jpg,red,test\n", "twice"),
