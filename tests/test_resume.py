@@ -206,7 +206,7 @@ def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_
 def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp_path):
     shutil.copy(undisturbed / "model.keras", tmp_path)
     assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
-    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, and no flags.cfg"):
+    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, but no flags.cfg"):
         run_directory.is_started(tmp_path)
 
 

@@ -208,9 +208,7 @@ def test_flags_name_the_columns(tmp_path):
 @pytest.mark.parametrize("option", ["image_column", "table", "uncertain"])
 def test_flags_of_tables_are_refused_by_forms_that_are_none(tmp_path, option):
     value = "absent" if option == "uncertain" else "x"
-    with pytest.raises(
-        UserError, match=f"`{option}`={value}: is for data sets of tables, and `dataset`=folder reads none"
-    ):
+    with pytest.raises(UserError, match=f"`{option}`={value}: applies to tables, and `dataset`=folder reads no table"):
         opened(tmp_path, "folder", **{option: value})
 
 

@@ -265,7 +265,7 @@ def test_celebas_tables_are_read_as_its_lists_are(tmp_path):
     assert targets_of(tmp_path) == {"1.jpg": {"Smiling": 0, "Young": 1}, "2.jpg": {"Smiling": 1, "Young": 0}}
     (tmp_path / "list_attr_celeba.csv").unlink()
     (tmp_path / "list_attr_celeba.txt").write_text("3\nSmiling\n1.jpg 1\n2.jpg -1\n")
-    with pytest.raises(UserError, match="says that it has 3 photos, and has 2"):
+    with pytest.raises(UserError, match="declares 3 photos and has 2"):
         targets_of(tmp_path)
 
 

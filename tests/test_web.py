@@ -638,6 +638,6 @@ def test_a_model_that_the_host_lacks_is_said_in_a_sentence(browser, site, tmp_pa
         browser.open(f"{server.address}/page/", 1000)
         browser.until("crossOriginIsolated && document.getElementById('fault')?.hidden === false")
         assert sentences(browser) == [
-            "model.tflite could not be loaded (status 404); see that it lies in the page’s folder, and load the page "
+            "model.tflite could not be loaded (status 404); check that it is in the page’s folder, and load the page "
             "again."
         ]
