@@ -65,6 +65,30 @@ def test_figures_of_voc_2007_are_those_of_the_study():
         f"MSRN has {frozen} mAP frozen and {tuned} fine-tuned, average pooling with the same training {frozen_gap} and "
         f"{tuned_gap}"
     ) in text("README.md")
+    table = {row[0]: row[2:4] for row in rows("README.md")}
+    assert table["MobileNetV2, fine-tuned, 288 pixels"] == [f"**{tuned}**", tuned_gap]
+    assert table["MobileNetV2, frozen, 288 pixels"] == [f"**{frozen}**", frozen_gap]
+
+
+def test_figures_of_the_bundled_model_are_those_of_its_card_and_of_the_benchmark():
+    model, tflite = re.findall(r"mAP ([\d.]+), CF1", text("models/README.md"))
+    table = {row[0]: row[1:] for row in rows("README.md")}
+    assert table["EfficientNet-Lite0, frozen, 288 pixels: the bundled model"][1] == f"{float(model):.1f}"
+    assert table["the bundled model as an int8 `.tflite`"][1] == f"{float(tflite):.1f}"
+    int8 = next(row for row in rows("docs/ondevice.md") if row[0] == "`--quantize=int8`" and len(row) == 6)
+    rounded = ["–".join(f"{float(end):.0f}" for end in cell.split("–")) for cell in int8[3:5]]
+    assert [table["one photo, LiteRT, two x86-64 cores"][0]] == [f"{rounded[0]} ms"]
+    assert table["one photo, in headless Chromium on the same cores"][0] == f"{rounded[1]} ms"
+
+
+def test_the_short_table_of_parts_is_an_excerpt_of_the_appendix():
+    """Each row of docs/results.md that names a variant has the mAP and the difference of the full table."""
+    full = {tuple(row[2:4]) for row in rows("docs/results_appendix.md") if len(row) in (7, 8)}
+    short = [row for row in rows("docs/results.md") if len(row) == 4 and "±" in row[1] + row[2]]
+    assert len(short) > 12
+    for row in short:
+        mean, difference = row[1:3] if "±" in row[1] else row[2:4]
+        assert (mean, difference.replace("−", "-")) in full, row
 
 
 def test_sizes_and_accuracy_of_devices_are_those_of_the_tables():

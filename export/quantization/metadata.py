@@ -31,7 +31,7 @@ SCORES_DESCRIPTION = (
     "a probability for each label, independent of the others: they do not add up to 1; a label is present from its own "
     f"threshold on, a line of {THRESHOLDS_FILE}"
 )
-ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: a map a label"
+ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: one map for each label"
 
 
 def with_metadata(content: bytes, model: MultiLabelClassifier, description: str, with_attention: bool = False) -> bytes:
