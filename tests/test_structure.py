@@ -16,6 +16,7 @@ ALLOWED = {
     "choices": set(),
     "default_model": {"errors"},
     "errors": set(),
+    "extras": {"errors"},
     "files": {"errors"},
     "progress": {"errors"},
     "gpus": {"quiet_import", "terminal"},
@@ -43,8 +44,8 @@ ALLOWED = {
         "tensor_files",
         "validation",
     },
-    "data": {"arrays", "choices", "label_graph", "errors", "files", "progress", "terminal", "text"},
-    "evaluation": {"choices", "data", "models", "label_graph", "errors"},
+    "data": {"arrays", "choices", "label_graph", "errors", "extras", "files", "progress", "terminal", "text"},
+    "evaluation": {"choices", "data", "models", "label_graph", "errors", "extras"},
     "visualization": {"models", "data", "label_graph", "errors"},
     "report": {"choices", "visualization", "evaluation", "models", "data", "errors"},
     "training": {
