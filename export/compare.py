@@ -65,6 +65,8 @@ def main(data: DataConfig, config: CompareConfig) -> None:
         raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
     if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
         raise UserError(f"--output={config.output}: its folder does not exist")
+    with needs("tflite"):
+        from export.quantization import arena  # noqa: F401  before anything is computed
     with argument("model"):
         model = load_model(config.model)
     with argument("tflite"):

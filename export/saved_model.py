@@ -62,6 +62,7 @@ def main(config: SavedModelConfig) -> None:
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
     with needs("serving"):
+        from export.serving import warm_up  # noqa: F401  before anything is computed
         from export.serving.configuration import write_configuration
     with argument("model"):
         model = load_model(config.model)

@@ -1,8 +1,8 @@
 """MSRN for TensorFlow: multi-label image classification with a label graph and attention at several layers.
 
-`msrn_tf.load_model`, `msrn_tf.models`, `msrn_tf.layers`, `msrn_tf.losses` and `msrn_tf.datasets` are imported when they
-are first named, and register layers and models with Keras, so that `keras.saving.load_model` can restore them. The
-package by itself imports neither Keras nor TensorFlow, which devices do not have.
+What `__all__` names is imported when it is first used, and registers layers and models with Keras, so that
+`keras.saving.load_model` can restore them. The package by itself imports neither Keras nor TensorFlow, which devices do
+not have.
 """
 
 import importlib
@@ -11,9 +11,14 @@ from typing import Any
 from msrn_tf.quiet_import import quiet_tensorflow
 
 __version__ = "0.1.0"
-__all__ = ["MSRN", "PooledClassifier", "datasets", "layers", "load_model", "losses", "models"]
+__all__ = ["MSRN", "PooledClassifier", "datasets", "layers", "load_model", "losses", "models", "new_model"]
 
-_NAMES = {"MSRN": "msrn_tf.models", "PooledClassifier": "msrn_tf.models", "load_model": "msrn_tf.models.factory"}
+_NAMES = {
+    "MSRN": "msrn_tf.models",
+    "PooledClassifier": "msrn_tf.models",
+    "load_model": "msrn_tf.models.factory",
+    "new_model": "msrn_tf.library",
+}
 """Name → the module that has it; other names of `__all__` are modules."""
 
 quiet_tensorflow()
