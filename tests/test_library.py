@@ -1,4 +1,4 @@
-"""The package as a Keras user has it: `read`, `new_model`, `fit` with callbacks, `load_model`; and `fit` beside the command."""
+"""The package as a Keras user has it: `read`, `new_model`, `fit` with callbacks beside the command, `load_model`."""
 
 import json
 import subprocess
