@@ -6,7 +6,7 @@ prepare_environment requirements-dev.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-git ls-files -z | xargs -0 .venv/bin/codespell
+.venv/bin/codespell
 .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 .venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 .venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
