@@ -18,6 +18,7 @@ from msrn_tf.data.photo_batches import why_unreadable
 from msrn_tf.data.photos import find_photos, why_not_a_photo_file
 from msrn_tf.data.pillow_decoding import pixels_by_pillow
 from msrn_tf.errors import UserError
+from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
@@ -141,9 +142,10 @@ def _client(config):
     for name, path in options.items():
         _check_file(name, path)
     where = (config.model_name, config.version, config.version_label, config.deadline, config.retries)
-    if config.rest:
-        return RestClient(config.address or "localhost:8501", *where, **options)
-    return Client(config.address or "localhost:8500", *where, max_message_mb=config.max_message_mb, **options)
+    with needs("serving"):
+        if config.rest:
+            return RestClient(config.address or "localhost:8501", *where, **options)
+        return Client(config.address or "localhost:8500", *where, max_message_mb=config.max_message_mb, **options)
 
 
 def _check_file(flag, path):

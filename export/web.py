@@ -6,12 +6,12 @@ Any static host can serve the folder. Photos on the page never leave the browser
 import dataclasses
 
 from export.ondevice import open_classifier
-from export.quantization.model_object import read_model, unpacks_weights
 from export.web_page.folder import page_files, write_folder
 from export.web_page.litert_js import PACKAGES, litert_files
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.terminal import say
 
 LARGEST_TFLITE = 2**30
@@ -32,6 +32,8 @@ def main(config: WebConfig) -> None:
     for flag in ("tflite", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the .tflite and the folder to write")
+    with needs("tflite"):
+        from export.quantization.model_object import read_model, unpacks_weights
     with argument("tflite"):
         classifier = open_classifier(config.tflite, 1)
     with open(config.tflite, "rb") as file:

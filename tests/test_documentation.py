@@ -10,6 +10,7 @@ import pytest
 import test_published_numbers
 from running import ROOT, command
 
+from msrn_tf.__main__ import COMMANDS
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
@@ -31,7 +32,9 @@ def named_commands():
     found = {}
     for page in PAGES:
         content = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for module, rest in re.findall(r"^[^#\n]*python -m ((?:msrn_tf|export)\.\w+)([^\n|`]*)", content, re.M):
+        calls = re.findall(r"^[^#\n]*python -m ((?:msrn_tf|export)\.\w+)([^\n|`]*)", content, re.M)
+        words = re.findall(r"(?:^|`)msrn (\w+)([^\n|`]*)", content, re.M)
+        for module, rest in [*calls, *((COMMANDS[word], rest) for word, rest in words)]:
             found.setdefault(module, set()).update(re.findall(r"--(\w+)", rest))
     return found
 

@@ -31,7 +31,8 @@ from export.quantization import calibration_photos, conversion, device_model
 from export.quantization.arena import arena_bytes
 from export.quantization.conversion import convert, quantize
 from export.quantization.metadata import with_metadata
-from export.quantization.recipes import MODES, recipe
+from export.quantization.modes import MODES
+from export.quantization.recipes import recipe
 from export.signatures import combined_maps
 from msrn_tf.config import DataConfig
 from msrn_tf.data import demo

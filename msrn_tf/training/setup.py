@@ -90,13 +90,18 @@ def prepare_label_graph(
         graph = in_order(LabelGraph.load(config.label_graph), labels, config.label_graph)
     else:
         graph = LabelGraph(tuple(labels), examples.counts(), examples.cooccurrence(), len(examples))
-    vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
-    if config.word_vector_norm:
-        vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
-    graph = dataclasses.replace(graph, word_vectors=vectors)
+    graph, warnings = with_word_vectors(config, graph, seed)
     if graph.isolated_labels(config.graph_threshold):
         warnings.append("labels without a neighbour learn nothing from the graph; `graph_threshold` makes it denser")
     return graph, warnings
+
+
+def with_word_vectors(config: Any, graph: LabelGraph, seed: int) -> tuple[LabelGraph, list[str]]:
+    """The label graph with the chosen word vectors, and warnings about them; see `prepare_label_graph`."""
+    vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
+    if config.word_vector_norm:
+        vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
+    return dataclasses.replace(graph, word_vectors=vectors), warnings
 
 
 def in_order(graph: LabelGraph, labels: Sequence[str], path: str) -> LabelGraph:

@@ -4,6 +4,7 @@ import numpy as np
 
 from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.errors import UserError
+from msrn_tf.extras import needs
 
 LABEL_FEATURES = ("objects/label", "labels", "label")
 NO_CLASS = -1  # TFDS' for photos whose class is not published
@@ -33,8 +34,8 @@ class TFDSReader:
     """
 
     def __init__(self, name: str, data_dir: str = ""):
-        import tensorflow_datasets as tfds  # takes seconds, and only this reader needs it
-
+        with needs("data"):
+            import tensorflow_datasets as tfds  # takes seconds, and only this reader needs it
         self._tfds, self.name = tfds, name
         try:
             self._builder = tfds.builder(name, data_dir=data_dir or None)
