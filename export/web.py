@@ -50,7 +50,7 @@ def main(config: WebConfig) -> None:
     say(f"taking LiteRT.js {litert.version} from the npm package {litert.name}")
     files = page_files(model, config.title, litert_files())
     write_folder(config.output, files)
-    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention brings them)"
+    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention adds them)"
     say(
         f"written to {config.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB; "
         f"{len(classifier.labels)} labels, {maps}"

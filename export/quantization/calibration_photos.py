@@ -95,7 +95,7 @@ def _of_the_same_labels(examples, reader, labels):
     """Photos of another data set than the model's, such as the default one, would be no calibration."""
     if set(reader.labels) != set(labels):
         raise UserError(
-            f"`model`: its labels are not those of the data set; the model knows {shown(labels)}, the data "
+            f"`model`: its labels are not those of the data set; the model has {shown(labels)}, the data "
             f"{shown(reader.labels)}"
         )
     return for_labels(examples, reader, labels)

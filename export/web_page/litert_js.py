@@ -72,7 +72,7 @@ def fetched(package: Package) -> bytes:
     if not npm:
         raise UserError(
             f"npm is missing: the page takes LiteRT.js from the npm package {package.name} {package.version}; "
-            "install Node.js, which brings npm"
+            "install Node.js, which includes npm"
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", "--silent", "--ignore-scripts", "--prefer-offline", f"{package.name}@{package.version}"]

@@ -144,7 +144,7 @@ def _matches(argument):
         return [path]
     matches = _matching(path) if glob.has_magic(path) else []
     if not matches:
-        raise UserError(f"{argument}: no such file or folder, and no pattern that matches one")
+        raise UserError(f"{argument}: no such file or folder, and no file matches it as a pattern")
     return matches
 
 

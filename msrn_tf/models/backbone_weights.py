@@ -95,7 +95,7 @@ def _assign_torchvision(network, name, tensors):
     named = {torchvision_name(*variable.path.split("/")[-2:]): variable for variable in network.variables}
     missing = [key for key in named if key not in tensors]
     if missing:
-        raise tensors.error(f"lacks {len(missing)} of the {len(named)} parameters of {name}, {missing[0]} for one")
+        raise tensors.error(f"lacks {len(missing)} of the {len(named)} parameters of {name}, such as {missing[0]}")
     for key, variable in named.items():
         assign(variable, key, tensors)
 
@@ -113,8 +113,8 @@ def _timm_normalization(path):
         return PixelNormalization.of_unit_range(mean, std)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"`backbone_weights`={path}: config.json beside it does not say mean and std as timm's does "
-            "(pretrained_cfg); fix it or move it away"
+            f"`backbone_weights`={path}: config.json beside it has no mean and std as timm's does (pretrained_cfg); "
+            "fix it or move it away"
         ) from error
 
 

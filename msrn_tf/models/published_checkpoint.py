@@ -165,7 +165,7 @@ def _why_unpublishable(model):
     if not model.semantics.num_groups:
         return "the published code has groups of labels, and this model has none (`pool_ratio`=0)"
     if not all(model.projection.pooled):
-        return "the published code pools every feature map, and this model not; train it with `tap_pooling`=published"
+        return "the published code pools every feature map, but this model does not; train with `tap_pooling`=published"
     if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
         return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"
     return None
