@@ -8,9 +8,11 @@ import tomllib
 
 import pytest
 import test_published_numbers
+from PIL import Image
 from running import ROOT, command
 
 from msrn_tf.__main__ import COMMANDS
+import msrn_tf
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
@@ -136,6 +138,26 @@ def test_the_first_python_that_is_named_is_the_one_that_installs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == ">=3.11" and project["tool"]["ruff"]["target-version"] == "py311"
     assert "Python 3.11 on Linux" in text("BUILD.md")
+
+
+@pytest.mark.slow
+def test_the_python_of_readme_predicts_and_trains(tmp_path, monkeypatch, capsys):
+    predicts, trains = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(ROOT)
+    exec(predicts, {})
+    scores = {label: float(score) for label, score in map(str.split, capsys.readouterr().out.splitlines())}
+    assert len(scores) == 20 and max(scores, key=lambda label: scores[label]) == "cat"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PHOTOS").mkdir()
+    rows = ["image,labels"]
+    for number in range(30):
+        name = ("sea", "sky", "sea|sky")[number % 3]
+        Image.new("RGB", (40, 30), (number, 40 * len(name) % 256, 90)).save(tmp_path / "PHOTOS" / f"{number}.png")
+        rows.append(f"{number}.png,{name}")
+    (tmp_path / "PHOTOS" / "list.csv").write_text("\n".join(rows) + "\n")
+    assert "epochs=10" in trains
+    exec(trains.replace("epochs=10", "epochs=1"), {})
+    assert msrn_tf.load_model("model.keras").labels == ("sea", "sky")
 
 
 @pytest.mark.slow
