@@ -11,8 +11,8 @@ import test_published_numbers
 from PIL import Image
 from running import ROOT, command
 
-from msrn_tf.__main__ import COMMANDS
 import msrn_tf
+from msrn_tf.__main__ import COMMANDS
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
