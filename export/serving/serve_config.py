@@ -22,6 +22,10 @@ class ServeConfig:
     metrics_port: int = option(
         0, "separate port for Prometheus; 0: only /monitoring/prometheus/metrics on the REST port", low=0, high=65535
     )
+    prefer_tflite_model: bool = option(
+        False,
+        "compute scores with LiteRT if a version has a model.tflite (export.saved_model --tflite): faster on CPUs",
+    )
     max_batch_size: int = option(16, "largest number of rows that run together; 1: no batching", low=1)
     batch_timeout_ms: float = option(
         0.0, "how long a request waits for others to join its batch, in milliseconds", low=0.0
