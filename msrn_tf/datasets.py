@@ -19,7 +19,7 @@ import tensorflow as tf
 from msrn_tf.config import TrainingDataConfig
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Examples, Reader, name_of
-from msrn_tf.data.pipeline import UNREADABLE, InputPlan, in_memory
+from msrn_tf.data.pipeline import UNREADABLE, InputPlan, in_memory, prefetched
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
@@ -145,7 +145,7 @@ class LabelledPhotos:
             tf.TensorSpec((batch_size, size, size, 3), tf.uint8),
             tf.TensorSpec((batch_size, len(self.labels)), target_type),
         )
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(1)
+        return prefetched(tf.data.Dataset.from_generator(batches, output_signature=signature))
 
     def _in_order(self, source: PhotoSource) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Batches of all rows but those that cannot be decoded."""

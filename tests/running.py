@@ -56,11 +56,21 @@ def _run(module, arguments, where, environment, outputs, absent):
 
 
 def hide(modules):
-    """Lets imports of these modules, and of what is in them, fail in this process as where they are not installed."""
-    for name in modules:
-        for loaded in [other for other in sys.modules if other == name or other.startswith(f"{name}.")]:
-            del sys.modules[loaded]
-        sys.modules[name] = None
+    """Lets this process find these modules, and what is in them, as little as where they are not installed."""
+    for loaded in [name for name in sys.modules if name.split(".")[0] in modules]:
+        del sys.modules[loaded]
+    sys.meta_path[:] = [_Hiding(finder, modules) for finder in sys.meta_path]
+
+
+class _Hiding:
+    def __init__(self, finder, modules):
+        self._finder, self._modules = finder, modules
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in self._modules else self._finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
 
 
 def in_fork(function, *arguments):

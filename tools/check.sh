@@ -8,5 +8,8 @@ prepare_environment requirements-dev.txt
 .venv/bin/mypy
 .venv/bin/codespell
 .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+.venv/bin/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 .venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 .venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
