@@ -1,6 +1,6 @@
-"""`python -m export.saved_model`: `model.keras` → a SavedModel version for TF-Serving, in `OUTPUT/VERSION/`.
+"""`python -m export.saved_model`: exports `model.keras` as a SavedModel for TensorFlow Serving, to `OUTPUT/VERSION/`.
 
-Beside the versions, `OUTPUT/config/` holds TF-Serving's configuration files.
+Beside the versions, `OUTPUT/config/` has TensorFlow Serving's configuration files.
 """
 
 import dataclasses
@@ -41,20 +41,20 @@ class SavedModelConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION", path="folder")
     version: int = option(
-        0, "version to write, never one that is there; 0: one more than the highest", low=0, high=LARGEST_VERSION
+        0, "version to write, which must be new; 0: one more than the highest", low=0, high=LARGEST_VERSION
     )
-    model_name: str = option("", "name that clients ask for; empty: the last part of --output")
-    serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
+    model_name: str = option("", "name under which clients ask for the model; empty: the last part of --output")
+    serving_dtype: str = option("float32", "dtype of the computation", choices=("float32", "bfloat16"))
     device: str = option(
         "cpu",
-        "what the server computes on: gpu takes few large steps where cpu takes many small ones",
+        "device of the server: for gpu, attention takes few large steps; for cpu, many small ones",
         choices=("cpu", "gpu"),
     )
     photos: str = option(
-        "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
+        "", "folder of photos on which the export is compared with the model; empty: one drawn photo", path="input"
     )
-    max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
-    max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
+    max_pixels: int = option(MAX_PIXELS, "photos with more pixels are refused before they are decoded", low=1)
+    max_batch_size: int = option(16, "largest batch in the configuration for TensorFlow Serving", low=1)
 
 
 def main(config: SavedModelConfig) -> None:

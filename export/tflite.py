@@ -1,4 +1,4 @@
-"""`python -m export.tflite`: `model.keras` → a quantized .tflite with labels and thresholds in it, for devices."""
+"""`python -m export.tflite`: exports `model.keras` as a quantized .tflite that contains labels and thresholds."""
 
 import dataclasses
 import os
@@ -38,16 +38,18 @@ class TFLiteConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "the .tflite to write", path="file")
     quantize: str = option("dynamic", "; ".join(f"{name}: {m.meaning}" for name, m in MODES.items()), choices=[*MODES])
-    with_attention: bool = option(False, "a second output with heat-maps, for export.ondevice; not for MediaPipe")
+    with_attention: bool = option(
+        False, "add a second output with heat-maps, for export.ondevice and export.web; not for MediaPipe"
+    )
     calibration: str = option(
         "",
-        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare "
-        "or a .tfrecord; empty: --calibration_split of --dataset",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of "
+        "msrn_tf.prepare or a .tfrecord; empty: --calibration_split of --dataset",
         path="input",
     )
-    calibration_split: str = option("val", "split to take them from, of a data set or a prepared folder")
-    calibration_images: int = option(200, "how many of them", low=1)
-    seed: int = option(0, "of the choice among them", low=0)
+    calibration_split: str = option("val", "split of the data set or prepared folder to take these photos from")
+    calibration_images: int = option(200, "number of these photos", low=1)
+    seed: int = option(0, "seed of the choice of these photos", low=0)
 
 
 def main(data: DataConfig, config: TFLiteConfig) -> None:

@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.import_checkpoint`: a published MSRN checkpoint → `model.keras`; with --to_torch the way back.
+"""`python -m msrn_tf.import_checkpoint`: converts a published MSRN checkpoint to `model.keras`, and back (--to_torch).
 
 python -m msrn_tf.import_checkpoint --checkpoint=voc_checkpoint.pth.tar --label_graph=voc.npz --output=model.keras
 python -m msrn_tf.import_checkpoint --model=model.keras --to_torch=model.safetensors
@@ -37,17 +37,21 @@ COUNTER = ".num_batches_tracked"
 class ImportConfig:
     """Import"""
 
-    checkpoint: str = option("", "published checkpoint: .pth.tar (needs PyTorch), .safetensors or .npz", path="input")
+    checkpoint: str = option("", "published checkpoint: .pth.tar, .safetensors or .npz", path="input")
     output: str = option("", "model.keras to write", path="file")
     label_graph: str = option(
-        "", "label graph (.npz) of the checkpoint's labels in its order, ours or the published form", path="input"
+        "",
+        "label graph (.npz) with the checkpoint's labels in its order, of this project or in the published form",
+        path="input",
     )
-    labels: str = option("", "text file, a label a line in the checkpoint's order; for --graph_pickle", path="input")
+    labels: str = option(
+        "", "text file with a label a line in the checkpoint's order; for --graph_pickle", path="input"
+    )
     graph_pickle: str = option("", "published graph (voc_adj.pkl …) in place of --label_graph", path="input")
     word_vector_pickle: str = option("", "published word vectors, in place of those of the label graph", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
-    head: str = option("mlp", "which of the file's two heads was trained", choices=tuple(HEAD_PARAMETERS))
-    image_size: int = option(448, "height and width in pixels of the photos it was trained on", low=32)
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "labels are neighbours from this P(j|i) on", low=0.0, high=1.0)
+    head: str = option("mlp", "which of the checkpoint's two heads was trained", choices=tuple(HEAD_PARAMETERS))
+    image_size: int = option(448, "height and width in pixels of the photos that it was trained on", low=32)
     model: str = option("", "model.keras to write under the published names, with --to_torch", path="input")
     to_torch: str = option("", "file (.safetensors) to write --model to", path="file")
 

@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.predict`: names what is in photos, and shows where the model looked."""
+"""`python -m msrn_tf.predict`: prints the labels of photos, and draws where the model looked."""
 
 import dataclasses
 import os
@@ -34,21 +34,21 @@ class PredictionConfig:
     """Prediction"""
 
     model: str = option(
-        "", "model.keras, as msrn_tf.train writes it; empty: the one of this project, of VOC's 20 labels", path="input"
+        "", "model.keras, as msrn_tf.train writes it; empty: the bundled model of VOC's 20 labels", path="input"
     )
     top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line a photo instead of a table")
-    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
+    json: bool = option(False, "print a JSON line for each photo in place of a table")
+    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
     heatmaps_by: str = option(
-        "label", "a picture for each label, its scales side by side, or for groups", choices=KINDS
+        "label", "a picture for each label; the scales side by side; or a picture for each group", choices=KINDS
     )
     sheet: str = option(
         "", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file"
     )
-    batch_size: int = option(16, "photos at a time", low=1)
+    batch_size: int = option(16, "photos in a batch", low=1)
 
 
 def main(arguments: Sequence[str], config: PredictionConfig) -> None:

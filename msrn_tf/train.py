@@ -1,6 +1,7 @@
-"""`python -m msrn_tf.train`: trains a model on a labelled data set; README says what it writes.
+"""`python -m msrn_tf.train`: trains a model on a labelled data set and writes it to `--workdir`.
 
-A run that was interrupted or killed goes on when the same command is given again.
+If a run was interrupted or killed, give the same command again to continue. Flagfiles are in `configs/`; README.md
+says what the run writes.
 """
 
 import contextlib
