@@ -1,15 +1,20 @@
 """The site of docs/: it builds strictly from the repository alone, asks no other host for anything, is up to date."""
 
 import ast
+import contextlib
+import functools
 import html.parser
+import http.server
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
+from browser import find_chromium, running_browser
 from running import ROOT
 
 pytest.importorskip("mkdocs", reason="requirements-docs.txt is not installed")
@@ -80,6 +85,48 @@ def test_no_page_asks_another_host_for_anything(site):
         assert [address for address in addresses if ELSEWHERE.match(address)] == [], path
     for path in site.rglob("*.css"):
         assert re.findall(r"(?:url\(|@import )['\"]?(?:https?:)?//[^)]*", path.read_text(encoding="utf-8")) == [], path
+
+
+OPENED = (
+    "index",
+    "tutorials/own-photos",
+    "concepts/architecture",
+    "reference/cli/msrn_tf.train",
+    "results",
+    "datasets",
+)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_browser_shows_pages_without_another_host_and_without_scrolling_sideways(site, width):
+    chromium = find_chromium()
+    with served(site) as address, running_browser(chromium) as browser:
+        for name in OPENED:
+            browser.open(f"{address}/{name}.html", width, scheme="dark")
+            told = [
+                event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+            ]
+            assert told == [], name
+            asked = {event["params"]["request"]["url"] for event in browser.events if "request" in event["params"]}
+            assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked), name
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+class Silent(http.server.SimpleHTTPRequestHandler):
+    """Says nothing of requests."""
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The folder on a port of this machine; its address."""
+    handler = functools.partial(Silent, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_resources_elsewhere_are_found():

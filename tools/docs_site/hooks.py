@@ -14,7 +14,7 @@ from tools.docs_site.notebooks import as_page
 OUTSIDE = {
     "BUILD.md": "building.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
-    "models/README.md": "model-in-the-box.md",
+    "models/README.md": "bundled-model.md",
     "tools/photos.md": "demo-photos.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
