@@ -13,7 +13,12 @@ from running import ROOT, command
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
-PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "BUILD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("tutorials/*.md")),
+]
 
 
 def text(name):

@@ -1,8 +1,6 @@
 """Hooks of MkDocs: pages that lie outside of docs/, notebooks as pages, links between them."""
 
 import pathlib
-import re
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -23,7 +21,6 @@ OUTSIDE = {
 """Path in the repository → path of its page."""
 
 NOTEBOOKS = "notebooks"
-LONE_COLONS = re.compile(r"<p>::</p>|(?<=:):(?=</p>)")  # how docstrings announce a block that is not prose
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -49,11 +46,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     sources = {uri: path for path, uri in pages.items()}
     repository = f"{config.repo_url.rstrip('/')}/blob/main/" if config.repo_url else ""
     return Links(root, pages, repository).rewritten(markdown, sources[page.file.src_uri], page.file.src_uri)
-
-
-def on_page_content(html: str, **kwargs: Any) -> str:
-    """Takes out the colons that stand before a block in a docstring."""
-    return LONE_COLONS.sub("", html)
 
 
 def _notebook_page(path):
