@@ -18,6 +18,7 @@ from msrn_tf.data.photo_batches import why_unreadable
 from msrn_tf.data.photos import find_photos, why_not_a_photo_file
 from msrn_tf.data.pillow_decoding import pixels_by_pillow
 from msrn_tf.errors import UserError
+from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
@@ -57,7 +58,7 @@ class ClientConfig:
 def main(arguments: Sequence[str], config: ClientConfig) -> None:
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     else:
         print_table_of(predictions, config.top_k)
     for path in bad:
-        say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
+        say(f"error: {path}: is not a photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
         raise UserError(str(failure)) from failure
     if bad:
@@ -141,9 +142,10 @@ def _client(config):
     for name, path in options.items():
         _check_file(name, path)
     where = (config.model_name, config.version, config.version_label, config.deadline, config.retries)
-    if config.rest:
-        return RestClient(config.address or "localhost:8501", *where, **options)
-    return Client(config.address or "localhost:8500", *where, max_message_mb=config.max_message_mb, **options)
+    with needs("serving"):
+        if config.rest:
+            return RestClient(config.address or "localhost:8501", *where, **options)
+        return Client(config.address or "localhost:8500", *where, max_message_mb=config.max_message_mb, **options)
 
 
 def _check_file(flag, path):

@@ -403,7 +403,7 @@ def main() -> int:
             for path in photos:
                 outputs = client.predict([_content(path)], "explain" if heatmaps else "serving_default")
                 if not outputs["valid"][0]:
-                    sys.stderr.write(f"error: {json.dumps(path)}: is no photo that the server can decode\n")
+                    sys.stderr.write(f"error: {json.dumps(path)}: is not a photo that the server can decode\n")
                     status = 2
                     continue
                 scores = dict(zip(outputs["labels"][0], map(float, outputs["scores"][0]), strict=True))

@@ -6,13 +6,11 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.device_classifier import DeviceClassifier
 from export.ondevice import open_classifier
-from export.quantization.arena import arena_bytes
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
@@ -22,11 +20,15 @@ from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores, top_k
+from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
+
+if TYPE_CHECKING:
+    from export.device_classifier import DeviceClassifier
 
 FIGURES = ("mAP", "CF1", "OF1")
 SHOWN_LABELS = 3
@@ -63,6 +65,8 @@ def main(data: DataConfig, config: CompareConfig) -> None:
         raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
     if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
         raise UserError(f"--output={config.output}: its folder does not exist")
+    with needs("tflite"):
+        from export.quantization import arena  # noqa: F401  before anything is computed
     with argument("model"):
         model = load_model(config.model)
     with argument("tflite"):
@@ -87,7 +91,7 @@ def main(data: DataConfig, config: CompareConfig) -> None:
         raise AccuracyLost(f"mAP falls by more than --max_drop={config.max_drop:g} with {names}")
 
 
-def check_labels(path: str, classifier: DeviceClassifier, model: MultiLabelClassifier) -> None:
+def check_labels(path: str, classifier: "DeviceClassifier", model: MultiLabelClassifier) -> None:
     """Refuses a .tflite of another model."""
     if len(classifier.labels) != len(model.labels):
         raise UserError(
@@ -113,7 +117,7 @@ def model_scores(
         return Evaluator(model, config.batch_size).scores(source, bar.update)
 
 
-def device_scores(classifier: DeviceClassifier, examples: Examples, max_pixels: int, name: str) -> np.ndarray:
+def device_scores(classifier: "DeviceClassifier", examples: Examples, max_pixels: int, name: str) -> np.ndarray:
     """Scores of a .tflite on the pixels that the model saw, `[images, C]`."""
     batches = evaluation_batches(examples, image_size=classifier.image_size, batch_size=1, max_pixels=max_pixels)
     scores = []
@@ -132,7 +136,7 @@ def describe_model(path: str, scores: np.ndarray, targets: np.ndarray, model: Mu
 
 def compare(
     path: str,
-    classifier: DeviceClassifier,
+    classifier: "DeviceClassifier",
     found: np.ndarray,
     expected: np.ndarray,
     targets: np.ndarray,
@@ -140,6 +144,8 @@ def compare(
     config: CompareConfig,
 ) -> dict[str, Any]:
     """The row of a .tflite: what it costs and what it lost."""
+    with needs("tflite"):
+        from export.quantization.arena import arena_bytes
     before, after = (evaluate_scores(scores, targets, model.labels, model.thresholds) for scores in (expected, found))
     difference = np.abs(found - expected)
     lost = {
@@ -161,7 +167,7 @@ def compare(
     }
 
 
-def latency(classifier: DeviceClassifier, runs: int) -> float:
+def latency(classifier: "DeviceClassifier", runs: int) -> float:
     """Median milliseconds of a run, after one that does not count."""
     pixels = np.full((classifier.image_size, classifier.image_size, 3), 128, np.uint8)
     times = []

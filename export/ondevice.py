@@ -4,17 +4,21 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from export.device_classifier import DeviceClassifier
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import say
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
+
+if TYPE_CHECKING:
+    from export.device_classifier import DeviceClassifier
 
 STAGES = ("read", "run")
 
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     with argument("model"):
         classifier = open_classifier(config.model, config.threads)
@@ -63,8 +67,10 @@ def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
         sys.exit(UserError.exit_status)
 
 
-def open_classifier(path: str, num_threads: int) -> DeviceClassifier:
+def open_classifier(path: str, num_threads: int) -> "DeviceClassifier":
     """The classifier of a .tflite; `UserError` where it cannot be used."""
+    with needs("tflite"):
+        from export.device_classifier import DeviceClassifier
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; export.tflite writes one")
     try:
@@ -76,7 +82,7 @@ def open_classifier(path: str, num_threads: int) -> DeviceClassifier:
         raise UserError(str(error)) from error
 
 
-def classify(classifier: DeviceClassifier, path: str, heatmaps: HeatmapFiles | None = None) -> Prediction:
+def classify(classifier: "DeviceClassifier", path: str, heatmaps: HeatmapFiles | None = None) -> Prediction:
     """The `Prediction` of one photo, with milliseconds by stage. `heatmaps`: `HeatmapFiles`, where they are wanted."""
     prediction = Prediction.of(path, classifier.classify(path))
     milliseconds = {stage: round(1000 * classifier.seconds[stage], 2) for stage in STAGES}

@@ -5,7 +5,6 @@ moments form (docs/attention.md); otherwise it runs in blocks of labels.
 """
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +18,7 @@ from export.quantization.device_model import device_attention
 from msrn_tf import command_line
 from msrn_tf.config import option
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
@@ -28,7 +28,6 @@ from msrn_tf.terminal import say
 
 TOLERANCE = 1e-4
 OPSETS = (13, 18)
-PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,27 +53,21 @@ def main(config: OnnxConfig) -> None:
     for flag in ("model", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the .onnx to write")
-    check_packages()
+    with needs("onnx"):
+        import onnx  # noqa: F401  before anything is computed
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
     with argument("model"):
         model = load_model(config.model)
     pixels = np.stack([image for _, image in read_photos(config.photos, model.image_size)])
     content = onnx_bytes(model, config.opset, config.channel_order, pixels if config.photos else pixels[:0])
     difference = largest_difference(model, content, pixels, config.channel_order)
     if difference > TOLERANCE:
-        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
     write_beside(config.output, content)
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(pixels)} photos")
     say(f"written to {config.output}: opset {config.opset}, {len(model.labels)} labels, {model.image_size} pixels, "
         f"{len(content) / 1e6:.2f} MB")  # fmt: skip
-
-
-def check_packages() -> None:
-    """Refuses where what writes and runs ONNX is not installed."""
-    for package in PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UserError(f"{package} is not installed ({error}): pip install {' '.join(PACKAGES)}") from error
 
 
 def onnx_bytes(
@@ -91,9 +84,9 @@ def onnx_bytes(
         channel_order: `"rgb"` or `"bgr"`, of `image`.
         photos: uint8 `[size, size, 3]` each, like those that it will see; may be empty.
     """
-    import onnx
-    import tf2onnx
-
+    with needs("onnx"):
+        import onnx
+        import tf2onnx
     attention = device_attention(model, False, [photo[None] for photo in photos]) if isinstance(model, MSRN) else None
     inference = inference_model(model, attention)
     spec = tf.TensorSpec((None, model.image_size, model.image_size, 3), tf.uint8, "image")
@@ -133,8 +126,8 @@ def largest_difference(model: MultiLabelClassifier, content: bytes, pixels: np.n
 
 def runtime(content: bytes) -> Any:
     """ONNX Runtime's session of an .onnx, on the CPU."""
-    import onnxruntime
-
+    with needs("onnx"):
+        import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -16,14 +16,13 @@ import tensorflow as tf
 
 from export.example_photos import read_photos
 from export.inference_model import inference_model
-from export.serving.configuration import write_configuration
 from export.serving.version_folders import LARGEST_VERSION, version_folders
-from export.serving.warm_up import write_warm_up_requests
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -62,6 +61,9 @@ def main(config: SavedModelConfig) -> None:
     for flag in ("model", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
+    with needs("serving"):
+        from export.serving import warm_up  # noqa: F401  before anything is computed
+        from export.serving.configuration import write_configuration
     with argument("model"):
         model = load_model(config.model)
     photos = read_photos(config.photos, model.image_size)
@@ -74,7 +76,7 @@ def main(config: SavedModelConfig) -> None:
         write_saved_model(served, folder, name, config.max_pixels)
         difference = largest_difference(model, folder, photos)
         if config.serving_dtype == "float32" and difference > TOLERANCE:
-            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
         target = os.path.join(config.output, str(version))
         os.rename(folder, target)
         os.mkdir(folder)  # for the context to remove
@@ -100,6 +102,8 @@ def served_attention(model: MultiLabelClassifier, device: str) -> keras.layers.L
 
 def write_saved_model(model: MultiLabelClassifier, folder: str, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Writes the SavedModel of an inference model, with assets and warm-up requests."""
+    with needs("serving"):
+        from export.serving.warm_up import write_warm_up_requests
     archive = keras.export.ExportArchive()
     archive.track(model)
     found = signatures(model, max_pixels)
@@ -152,8 +156,8 @@ def choose_version(folder: str, wanted: int) -> int:
     versions = find_versions(folder)
     if wanted in versions:
         raise UserError(
-            f"--version={wanted}: {os.path.join(folder, str(wanted))} is there already and may be served; "
-            f"use {versions[-1] + 1}, or leave the flag out"
+            f"--version={wanted}: {os.path.join(folder, str(wanted))} already exists and may be served; use "
+            f"{versions[-1] + 1}, or leave the flag out"
         )
     return wanted or (versions[-1] + 1 if versions else 1)
 

@@ -9,15 +9,17 @@ import signal
 import sys
 import threading
 
-from export.serving.log import write_log
 from export.serving.serve_config import ServeConfig
-from export.serving.server import Server
 from msrn_tf import command_line
+from msrn_tf.extras import needs
 from msrn_tf.terminal import say
 
 
 def main(config: ServeConfig) -> None:
     """Serves until SIGTERM or SIGINT; status 1 where accepted requests were left unanswered."""
+    with needs("serving"):
+        from export.serving.log import write_log
+        from export.serving.server import Server
     write_log(sys.stderr, config.log_requests)
     server = Server(config)
     opened, ended = threading.Event(), threading.Event()

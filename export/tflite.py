@@ -3,21 +3,19 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from export.device_classifier import DeviceClassifier
+from export.example_photos import example_photo
 from export.quantization.calibration_photos import calibration_examples, calibration_photos
-from export.quantization.conversion import convert
-from export.quantization.metadata import with_metadata
-from export.quantization.recipes import MODES
-from export.serving.warm_up import example_photo
+from export.quantization.modes import MODES
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
@@ -25,6 +23,9 @@ from msrn_tf.models.msrn import MSRN
 from msrn_tf.progress import ProgressBar
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import say
+
+if TYPE_CHECKING:
+    from export.device_classifier import DeviceClassifier
 
 TOLERANCE = 1e-4
 BATCH_SIZE = 16
@@ -59,6 +60,9 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
             raise UserError(f"--{flag} is missing: give the model.keras and the .tflite to write")
     if not os.path.isdir(os.path.dirname(config.output) or ".") or os.path.isdir(config.output):
         raise UserError(f"--output={config.output}: its folder does not exist, or it is a folder; name a .tflite")
+    with needs("tflite"):
+        from export.device_classifier import DeviceClassifier
+        from export.quantization import conversion, metadata  # noqa: F401  before anything is computed
     with argument("model"):
         model = load_model(config.model)
     mode = MODES[config.quantize]
@@ -73,7 +77,7 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
     differences = Differences.measured(model, classifier, photos, targets)
     if config.quantize == "none" and differences.largest > TOLERANCE:
         raise UserError(
-            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
+            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it was discarded"
         )
     write_beside(config.output, content)
     say(differences.sentence())
@@ -87,8 +91,8 @@ def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
         raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise UserError(
-            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists its labels a line "
-            "each; give the label another name in the data set, and train again"
+            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists one label a "
+            "line; rename the label in the data set, and train again"
         )
     if config.with_attention and config.quantize == "int8_full":
         raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")
@@ -112,6 +116,9 @@ def tflite_bytes(
     model: MultiLabelClassifier, mode: str, photos: Sequence[np.ndarray] = (), with_attention: bool = False
 ) -> bytes:
     """The whole .tflite, with metadata."""
+    with needs("tflite"):
+        from export.quantization.conversion import convert
+        from export.quantization.metadata import with_metadata
     description = (
         f"{model.name}, multi-label image classification with {len(model.labels)} labels "
         f"(Qu et al., arXiv 2106.11596); {MODES[mode].meaning}"
@@ -132,7 +139,7 @@ class Differences:
     def measured(
         cls,
         model: MultiLabelClassifier,
-        classifier: DeviceClassifier,
+        classifier: "DeviceClassifier",
         photos: Sequence[np.ndarray],
         targets: np.ndarray | None = None,
     ) -> Self:

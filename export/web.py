@@ -6,12 +6,12 @@ Any static host can serve the folder. Photos on the page never leave the browser
 import dataclasses
 
 from export.ondevice import open_classifier
-from export.quantization.model_object import read_model, unpacks_weights
 from export.web_page.folder import page_files, write_folder
 from export.web_page.litert_js import PACKAGES, litert_files
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.terminal import say
 
 LARGEST_TFLITE = 2**30
@@ -32,6 +32,8 @@ def main(config: WebConfig) -> None:
     for flag in ("tflite", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the .tflite and the folder to write")
+    with needs("tflite"):
+        from export.quantization.model_object import read_model, unpacks_weights
     with argument("tflite"):
         classifier = open_classifier(config.tflite, 1)
     with open(config.tflite, "rb") as file:
@@ -48,12 +50,12 @@ def main(config: WebConfig) -> None:
     say(f"taking LiteRT.js {litert.version} from the npm package {litert.name}")
     files = page_files(model, config.title, litert_files())
     write_folder(config.output, files)
-    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention brings them)"
+    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention adds them)"
     say(
         f"written to {config.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB; "
         f"{len(classifier.labels)} labels, {maps}"
     )
-    say(f"to look at it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
+    say(f"to see it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the model.keras to calibrate")
     if config.target_precision and config.target_recall:
-        raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
+        raise UserError("--target_recall: cannot be combined with --target_precision; leave one of them out")
     output = config.output or config.model
     with argument("model"):
         model = load_model(config.model)
@@ -65,8 +65,8 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     for state, word in ((1, "present"), (0, "absent")):
         if not (targets == state).any():
             raise UserError(
-                f"--split={config.split}: no image of it has a label that is known to be {word}, so that nothing can "
-                "be fitted; choose another split"
+                f"--split={config.split}: no image in it has a label that is known to be {word}, so nothing can be "
+                "fitted; choose another split"
             )
     with ProgressBar("calibrating", len(examples)) as bar:
         source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))

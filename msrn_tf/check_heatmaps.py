@@ -51,7 +51,7 @@ def main(data: DataConfig, config: CheckConfig) -> None:
         scores = Evaluator(model, config.batch_size).scores(source, bar.update)
     pairs = faithfulness.found_pairs(scores, examples.targets, model.thresholds, config.photos, config.seed)
     if not pairs:
-        raise UserError(f"--model={config.model}: finds no label of split {config.split} that is present")
+        raise UserError(f"--model={config.model}: finds none of the labels that are present in split {config.split}")
     with ProgressBar("taking photos apart", len(pairs), "labels") as bar:
         curves, pointing = faithfulness.check_heatmaps(
             model, reader, examples, pairs, combine_scales, batch_size=config.batch_size, max_pixels=data.max_pixels,

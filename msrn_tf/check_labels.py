@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument, printable
 from msrn_tf.evaluation.frozen_features import feature_extractor, pooled_features
-from msrn_tf.evaluation.label_errors import MOST_ITERATIONS, Suspects, fold_numbers, out_of_fold_logits, rank_suspects
+from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import create_model, load_model
@@ -31,6 +32,9 @@ from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.training.feature_cache import FeatureCache
 from msrn_tf.visualization.label_page import Question, label_page, photo_addresses
+
+if TYPE_CHECKING:
+    from msrn_tf.evaluation.label_errors import Suspects
 
 COLUMNS = ("photo", "label", "annotated", "score", "suggestion")
 
@@ -72,6 +76,8 @@ class CheckLabelsConfig:
 
 def main(data: DataConfig, config: CheckLabelsConfig) -> None:
     """Checks as configured."""
+    with needs("report"):  # cleanlab brings pandas and scikit-learn, which no other command waits for
+        from msrn_tf.evaluation.label_errors import MOST_ITERATIONS, fold_numbers, out_of_fold_logits, rank_suspects
     reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled)
     decided = read_decisions(data.corrections) if data.corrections else []
@@ -104,7 +110,9 @@ def _model(config, labels) -> MultiLabelClassifier:
         with argument("model"):
             return load_model(config.model)
     if not config.backbone_weights:
-        raise UserError("--backbone_weights is missing: with random weights a backbone sees nothing; give a file")
+        raise UserError(
+            "--backbone_weights is missing: with random weights a backbone has learned nothing; give a file"
+        )
     chosen = ModelConfig(
         model="gap", backbone=config.backbone, backbone_weights=config.backbone_weights, freeze_backbone=True
     )
@@ -121,7 +129,7 @@ def _source(extractor, examples, data, config) -> BatchSource:
 
 
 def listed(
-    suspects: Suspects, names: Sequence[str], labels: Sequence[str], decided: Sequence[Decision]
+    suspects: "Suspects", names: Sequence[str], labels: Sequence[str], decided: Sequence[Decision]
 ) -> list[Question]:
     """The suspects that nobody has decided on, in their order.
 
@@ -169,7 +177,7 @@ def write_page(
     )
     write_beside(config.page, page)
     say(f"page in {config.page}: {len(questions)} questions, {len(page) / 1e6:.1f} MB, opens without a network")
-    say("next       decide there, save, and give the file to any command by --corrections=FILE")
+    say("next       decide there, save, and give the file to any command with --corrections=FILE")
 
 
 def print_suspects(questions: Sequence[Question], labels: Sequence[str], targets: np.ndarray, estimated: int) -> None:

@@ -131,8 +131,8 @@ def _parsed(argv, usage, subjects, positional):
         _fail(error)
     if arguments and positional is None:
         _fail(
-            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
-            "(in a flagfile too, one a line)"
+            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value (also in a "
+            "flagfile, one on each line)"
         )
     return arguments
 
@@ -215,8 +215,8 @@ def memory_error(error: BaseException, instances: Sequence[Any]) -> str:
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
     goes_on = (
-        "; the last checkpoint is whole, and the same command goes on from it, also with another --accumulation_steps "
-        "or --recompute_backbone (other changes need a --workdir of their own)"
+        "; the last checkpoint is intact, and the same command continues from it, also with another "
+        "--accumulation_steps or --recompute_backbone (other changes need a --workdir of their own)"
         if "workdir" in named and "epochs" in named
         else ""
     )
@@ -225,10 +225,7 @@ def memory_error(error: BaseException, instances: Sequence[Any]) -> str:
 
 def help_text(usage: str, subjects: Sequence[type], positional: str | None = None) -> str:
     """`--help`: usage, then the flags of each subject with defaults, choices and bounds."""
-    module = (
-        sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else os.path.basename(sys.argv[0])
-    )
-    lines = [f"python -m {module} [--flagfile=FILE] [--flag=value ...] {positional or ''}".rstrip(), "", usage.strip()]
+    lines = [f"{_program()} [--flagfile=FILE] [--flag=value ...] {positional or ''}".rstrip(), "", usage.strip()]
     for subject in subjects:
         lines += ["", f"{subject.__doc__}:"]
         for field in dataclasses.fields(subject):
@@ -241,6 +238,14 @@ def help_text(usage: str, subjects: Sequence[type], positional: str | None = Non
             lines.append(f"  --{field.name}={value}")
             lines += textwrap.wrap(note, 110, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
+
+
+def _program():
+    """How this command is called: `msrn train`, or `python -m msrn_tf.train`."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is None or sys.argv[0].startswith("msrn "):
+        return os.path.basename(sys.argv[0])
+    return f"python -m {spec.name}"
 
 
 def _nobody_reads(stream):

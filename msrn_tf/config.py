@@ -308,8 +308,8 @@ def check_training(
         (not run.workdir, "--workdir is missing: give a folder for the run's results"),
         (
             set(run.workdir) & set("*?[\\"),
-            f"--workdir={run.workdir}: TensorFlow takes *, ?, [ and \\ for patterns where it reads checkpoints; give a "
-            "name without them",
+            f"--workdir={run.workdir}: TensorFlow reads *, ?, [ and \\ in checkpoint paths as patterns; give a name "
+            "without them",
         ),
         (
             any(epoch < 1 for epoch in decay_epochs) or list(decay_epochs) != sorted(set(decay_epochs)),
@@ -329,17 +329,18 @@ def check_training(
         ),
         (
             optimization.jit_compile and run.sync_batch_norm,
-            "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+            "--jit_compile: cannot be combined with --sync_batch_norm, which waits for other replicas; leave one of "
+            "them out",
         ),
         (
             optimization.jit_compile and run.deterministic,
-            "--jit_compile: does not go with --deterministic (XLA has no deterministic gradient of max pooling); leave "
-            "one of them out",
+            "--jit_compile: cannot be combined with --deterministic (XLA has no deterministic gradient of max "
+            "pooling); leave one of them out",
         ),
         (
             optimization.ema_decay and optimization.ema_share,
-            f"--ema_share={optimization.ema_share:g}: stands in place of --ema_decay={optimization.ema_decay:g}; set "
-            "one of them to 0",
+            f"--ema_share={optimization.ema_share:g}: replaces --ema_decay={optimization.ema_decay:g}; set one of "
+            "them to 0",
         ),
         (
             not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
@@ -356,8 +357,8 @@ def check_training(
         ),
         (
             data.cache_features and (data.augment not in CACHED_AUGMENTATIONS or data.mix != "none"),
-            f"--cache_features: goes with --augment={' or '.join(CACHED_AUGMENTATIONS)} and --mix=none alone, of which "
-            f"every variant can be kept; given --augment={data.augment} --mix={data.mix}",
+            f"--cache_features: needs --augment={' or '.join(CACHED_AUGMENTATIONS)} and --mix=none, so that every "
+            f"variant can be stored; found --augment={data.augment} --mix={data.mix}",
         ),
         (
             data.cache_features and model.mixed_precision != "none",
@@ -365,8 +366,8 @@ def check_training(
         ),
         (
             optimization.unlisted == "suspect" and data.mix != "none",
-            f"--mix={data.mix}: does not go with --unlisted=suspect, which judges the labels of single photos; leave "
-            "one of them out",
+            f"--mix={data.mix}: cannot be combined with --unlisted=suspect, which judges the labels of single "
+            "photos; leave one of them out",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

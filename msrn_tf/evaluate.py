@@ -94,7 +94,7 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     if config.baseline:
         if metrics["mAP"] is None:
             raise UserError(
-                f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
+                f"--split={config.split}: no image in it shows a label, so --baseline has nothing to compare"
             )
         other = measured("baseline", config.baseline)
         unknown = [label for label in found.model.labels if label not in other.model.labels]
@@ -187,12 +187,12 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 def print_comparison(comparison: dict[str, Any]) -> None:
     """The difference to the baseline and which labels are surely better or worse."""
     low, high = comparison["interval"]
-    verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"
+    verdict = "no significant difference" if low <= 0 <= high else "better" if low > 0 else "worse"
     say(f"baseline      mAP {comparison['baseline']:.2f}; model − baseline {comparison['mAP_difference']:+.2f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, paired bootstrap): {verdict}")  # fmt: skip
     for name in ("gained", "lost"):
         labels = [f"{label} {comparison['AP_difference'][label][0]:+.1f}" for label in comparison[name]]
-        say(f"{name:14}{', '.join(labels) or 'no label surely'}")
+        say(f"{name:14}{', '.join(labels) or 'no label significantly'}")
 
 
 if __name__ == "__main__":

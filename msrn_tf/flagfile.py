@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from msrn_tf.errors import UserError
+from msrn_tf.package_files import packaged_file
 from msrn_tf.text import lines_of, read_text
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
     """A command line with the lines of its flagfiles in their places, as absl expands it, in any encoding of `text_of`.
 
-    A flagfile that another one names is looked for beside that, then in the working directory.
+    A flagfile that another one names is looked for beside that, then in the working directory. One that is in neither
+    place is looked for among those that come with the package: `custom.cfg` or `configs/custom.cfg`.
 
     Raises:
         UserError: a flagfile cannot be read, or names itself.
@@ -40,10 +42,12 @@ def _lines(path, around):
     path = os.path.expanduser(path)
     beside = os.path.join(os.path.dirname(around[-1]) if around else "", path)
     path = beside if os.path.exists(beside) else path
+    if not os.path.exists(path):
+        path = packaged_file("configs", path.removeprefix("configs/")) or path
     if os.path.realpath(path) in map(os.path.realpath, around):
         raise UserError(f"--flagfile={path}: names itself; take that line out")
     try:
-        lines = lines_of(read_text(path, "give a text file with a flag a line", only_regular=False))
+        lines = lines_of(read_text(path, "give a text file with one flag a line", only_regular=False))
     except UserError as error:
         raise UserError(f"--flagfile={error}") from error
     return _expanded([line for line in lines if not line.startswith(("#", "//"))], (*around, path))

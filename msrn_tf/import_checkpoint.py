@@ -45,7 +45,7 @@ class ImportConfig:
         path="input",
     )
     labels: str = option(
-        "", "text file with a label a line in the checkpoint's order; for --graph_pickle", path="input"
+        "", "text file with one label a line in the checkpoint's order; for --graph_pickle", path="input"
     )
     graph_pickle: str = option("", "published graph (voc_adj.pkl …) in place of --label_graph", path="input")
     word_vector_pickle: str = option("", "published word vectors, in place of those of the label graph", path="input")
@@ -104,7 +104,7 @@ def write_published(config: ImportConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     if not isinstance(model, MSRN):
-        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
+        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN only")
     try:
         state = published_state(model)
     except UserError as error:
@@ -141,15 +141,17 @@ def read_label_graph(config: ImportConfig) -> LabelGraph:
         source = (
             f"--label_graph={config.label_graph}" if config.label_graph else f"--graph_pickle={config.graph_pickle}"
         )
-        raise UserError(f"{source}: has no word vectors; give those of the training by --word_vector_pickle")
+        raise UserError(f"{source}: has no word vectors; give those of the training with --word_vector_pickle")
     return graph
 
 
 def read_labels(path: str) -> tuple[str, ...]:
     """The lines of a text file."""
     if not path:
-        raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
-    lines = read_lines(path, "give --labels a file with a label a line")
+        raise UserError(
+            "--labels is missing: a pickled graph does not name its labels; give a file with one label a line"
+        )
+    lines = read_lines(path, "give --labels a file with one label a line")
     return label_names(np.array(lines, np.str_), f"--labels={path}:")
 
 

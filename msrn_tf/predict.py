@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     with argument("model"):
         model = load_model(model_path)
     if not config.model:
-        say(f"no --model: {model_path} looks for {', '.join(model.labels)}", error=True)
+        say(f"no --model: using {model_path}, which knows {', '.join(model.labels)}", error=True)
     if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {model_path} is a {model.name} baseline, which has no attention")
     if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
@@ -80,14 +80,14 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     done = {prediction.photo for prediction in predictions}
     bad = [path for path in paths if path not in done]
     for path in bad:
-        say(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", error=True)
+        say(f"error: {path}: is not a photo that can be decoded ({why_unreadable(path)})", error=True)
     if bad:
         sys.exit(UNREADABLE_STATUS)
 
 
 def _check_flags(config):
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
-from msrn_tf.data import preparation
-from msrn_tf.data.audit import audit
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.lists import read_lines
 from msrn_tf.data.prepared import Prepared
 from msrn_tf.data.readers import read_examples
 from msrn_tf.data.splits import split_meant
 from msrn_tf.errors import UserError
+from msrn_tf.extras import needs
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import Table, print_table, say
@@ -56,6 +55,9 @@ class PreparationConfig:
 
 def main(data: DataConfig, config: PreparationConfig) -> None:
     """Prepares as configured."""
+    with needs("data"):
+        from msrn_tf.data import preparation
+        from msrn_tf.data.audit import audit
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
     reader = data.open(config.train_split)
@@ -100,7 +102,7 @@ def _chosen_splits(reader, config):
     if unknown:
         raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
     if config.train_split not in names:
-        raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
+        raise UserError(f"--train_split={config.train_split}: is not one of the splits to write, {', '.join(names)}")
     return names
 
 

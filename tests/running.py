@@ -16,8 +16,8 @@ SMALL = [  # of one stride: most of such a run's time TensorFlow spends on makin
 PRELOADED = ("tensorflow", "keras_hub.models", "msrn_tf.training.setup")
 
 
-def command(module, *arguments, cwd=None):
-    """Runs `python -m module` to its end; the `CompletedProcess`.
+def command(module, *arguments, cwd=None, absent=()):
+    """Runs `python -m module` to its end; the `CompletedProcess`. `absent`: modules that it finds not installed.
 
     Its process is a fork of one that has imported `PRELOADED` and run nothing: importing TensorFlow takes longer than
     most of what is tested. (What a server or an interrupted run is started with are processes from the very start.)
@@ -26,7 +26,9 @@ def command(module, *arguments, cwd=None):
         outputs = [os.path.join(folder, name) for name in ("stdout", "stderr")]
         where = os.path.abspath(cwd or os.curdir)
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = _forks().Process(target=_run, args=(module, [*map(str, arguments)], where, environment, outputs))
+        process = _forks().Process(
+            target=_run, args=(module, [*map(str, arguments)], where, environment, outputs, absent)
+        )
         process.start()
         process.join()
         stdout, stderr = (pathlib.Path(path).read_text() for path in outputs)
@@ -40,16 +42,33 @@ def _forks():
     return context
 
 
-def _run(module, arguments, where, environment, outputs):
+def _run(module, arguments, where, environment, outputs, absent):
     for path, stream in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     if missing := [name for name in PRELOADED if name not in sys.modules]:
         sys.exit(f"not imported beforehand: {', '.join(missing)}")
+    hide(absent)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(where)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def hide(modules):
+    """Lets imports of these modules, and of what is in them, fail in this process as where they are not installed."""
+    for name in modules:
+        for loaded in [other for other in sys.modules if other == name or other.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+        sys.modules[name] = None
+
+
+def in_fork(function, *arguments):
+    """Calls a function in a process of its own, as `command` does; its exit status, 0 where it returns."""
+    process = _forks().Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def assert_refused(run, *words):

@@ -1,17 +1,16 @@
 """The trained model that comes with the project: it is there, and is what its card says."""
 
 import csv
-import importlib.metadata
 import io
 import os
-import pathlib
 
 import pytest
 from running import ROOT, command
 
 from export.device_classifier import DeviceClassifier
-from msrn_tf import default_model
+from msrn_tf import package_files
 from msrn_tf.data.readers.voc import VOC_LABELS
+from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError
 
 MODELS = ROOT / "models"
@@ -35,15 +34,16 @@ def test_it_is_small_and_the_device_has_its_labels_and_thresholds():
     assert len({*classifier.thresholds}) > 1  # calibrated, not 0.5 each
 
 
-def test_an_installed_package_finds_it_by_what_pip_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(default_model, "CHECKOUT", str(tmp_path / "elsewhere"))
-    file = tmp_path / "share" / "msrn-tf" / "models" / "voc2007.keras"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"")
-    record = importlib.metadata.PackagePath("lib/../share/msrn-tf/models/voc2007.keras")
-    record.dist = importlib.metadata.PathDistribution(pathlib.Path(tmp_path / "msrn_tf.dist-info"))
-    monkeypatch.setattr(importlib.metadata, "files", lambda name: [record])
-    assert default_model.default_model_path() == str(file)
-    file.unlink()
+def test_an_installed_package_finds_its_own_files_and_none_beside_it(tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages" / "msrn_tf"
+    monkeypatch.setattr(package_files, "PACKAGE", str(installed))
+    monkeypatch.setattr(package_files, "CHECKOUT", str(installed.parent))
+    for path in (installed / "trained" / "voc2007.keras", installed.parent / "configs" / "of_another_package.cfg"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    assert default_model_path() == str(installed / "trained" / "voc2007.keras")
+    assert package_files.packaged_file("configs", "of_another_package.cfg") is None
+    assert package_files.packaged_file("models", "../__init__.py") is None
+    (installed / "trained" / "voc2007.keras").unlink()
     with pytest.raises(UserError, match="`model` is missing"):
-        default_model.default_model_path()
+        default_model_path()

@@ -69,6 +69,24 @@ def test_a_flagfile_finds_another_beside_it_then_in_the_working_directory(tmp_pa
         expanded(["--flagfile=../configs/a.cfg"])
 
 
+@pytest.mark.parametrize("name", ["demo.cfg", "configs/demo.cfg"])
+def test_flagfiles_of_the_package_are_found_by_name_from_anywhere_after_those_on_disk(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    found = expanded([f"--flagfile={name}"])
+    assert "--dataset=demo" in found and "--backbone=resnet_tiny" in found  # of configs/data and configs/recipes
+    (tmp_path / "configs").mkdir()
+    for path in (tmp_path / "demo.cfg", tmp_path / "configs" / "demo.cfg"):
+        path.write_text("--mine")
+    assert expanded([f"--flagfile={name}"]) == ["--mine"]
+
+
+def test_a_flagfile_on_a_disk_may_name_those_of_the_package(tmp_path):
+    (tmp_path / "mine.cfg").write_text("--flagfile=configs/recipes/published.cfg\n--epochs=3")
+    assert "--decay_vectors" in expanded([f"--flagfile={tmp_path}/mine.cfg"])
+    with pytest.raises(UserError, match=r"--flagfile=configs/nosuch\.cfg: cannot be read"):
+        expanded(["--flagfile=configs/nosuch.cfg"])
+
+
 def test_a_command_reads_a_flagfile_with_a_byte_order_mark_and_refuses_a_missing_one(tmp_path):
     (tmp_path / "a.cfg").write_bytes(codecs.BOM_UTF8 + b"--dataset=nosuch\n--model=m\n")
     assert_refused(command("msrn_tf.train", "--flagfile=a.cfg", "--workdir=w", cwd=tmp_path), "--model")

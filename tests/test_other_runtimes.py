@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -78,15 +77,6 @@ def test_the_command_writes_an_onnx_and_says_how_far_its_scores_are(model, tmp_p
     assert answer.returncode == 0, answer.stderr
     assert "scores differ by at most" in answer.stdout and "opset 18" in answer.stdout
     assert onnx.load(tmp_path / "model.onnx").graph.input[0].name == "image"
-
-
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    from export.onnx import check_packages
-    from msrn_tf.errors import UserError
-
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(UserError, match="pip install onnx tf2onnx onnxruntime"):
-        check_packages()
 
 
 def test_a_model_that_is_none_is_refused(tmp_path):

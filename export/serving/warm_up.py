@@ -1,6 +1,5 @@
 """Warm-up requests: what TF-Serving sends to a version before it serves it."""
 
-import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -9,25 +8,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, input_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
+from export.example_photos import example_photo
 from export.serving.requests import classify_signature, example_inputs, predict_signature, tensor_inputs
 from export.serving.served_version import ServedVersion
 from export.signatures import EXAMPLE_FEATURE
 from msrn_tf.data.records import check_records
 
 WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
-
-
-def example_photo(size: int) -> bytes:
-    """JPEG bytes of a smooth picture of `size`×`size` pixels: something to decode."""
-    from PIL import Image
-
-    ramp = np.linspace(0, 255, size, dtype=np.uint8)
-    pixels = np.stack(
-        [np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size)), np.full((size, size), 96, np.uint8)]
-    )
-    stream = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
 
 
 def predict_request(model_name: str, signature: str, inputs: dict[str, Any]) -> predict_pb2.PredictRequest:

@@ -10,7 +10,7 @@ import sys
 import types
 from types import ModuleType
 
-from msrn_tf.errors import UserError
+from msrn_tf.extras import MissingPackageError, needs
 
 STALE_MODULES = ("keras.src.engine", "keras.src.engine.keras_tensor")
 
@@ -19,25 +19,25 @@ def import_addons_image() -> ModuleType:
     """The module `tensorflow_addons.image`.
 
     Raises:
-        UserError: tensorflow-addons or tf_keras is not installed.
+        MissingPackageError: tensorflow-addons or tf_keras is not installed.
     """
     name = "tensorflow_addons"
     if f"{name}.image" in sys.modules:
         return sys.modules[f"{name}.image"]
     stand_ins = {}
     try:
-        found = importlib.util.find_spec(name)
-        if found is None:
-            raise ImportError("it is not installed")
-        package = types.ModuleType(name)
-        package.__path__ = list(found.submodule_search_locations or ())
-        stand_ins = {stale: importlib.import_module(f"tf_{stale}") for stale in STALE_MODULES}
-        sys.modules.update(stand_ins | {name: package})
-        return importlib.import_module(f"{name}.image")
-    except ImportError as error:
-        raise UserError(
-            f"`augment`=addons: tensorflow-addons cannot be imported ({error}); it needs Python 3.11 or older, with "
-            "tensorflow-addons and tf_keras installed; `augment`=randaugment needs neither"
+        with needs("addons"):
+            found = importlib.util.find_spec(name)
+            if found is None:
+                raise ModuleNotFoundError(name=name)
+            package = types.ModuleType(name)
+            package.__path__ = list(found.submodule_search_locations or ())
+            stand_ins = {stale: importlib.import_module(f"tf_{stale}") for stale in STALE_MODULES}
+            sys.modules.update(stand_ins | {name: package})
+            return importlib.import_module(f"{name}.image")
+    except MissingPackageError as error:
+        raise MissingPackageError(
+            f"`augment`=addons: {error}, on Python 3.11 or older; `augment`=randaugment needs neither"
         ) from error
     finally:
         for stale in stand_ins:

@@ -6,9 +6,13 @@ no two of 1,816 different ones do. Two hashes that differ in `MOST_BITS` at most
 parts at least, so that photos with an equal part alone are compared.
 """
 
-import imagehash
 import numpy as np
 from PIL import Image
+
+from msrn_tf.extras import needs
+
+with needs("data"):
+    import imagehash
 
 MOST_BITS = 4
 PART_BITS = -(-64 // (MOST_BITS + 1))

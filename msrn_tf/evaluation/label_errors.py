@@ -11,12 +11,17 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN
 from msrn_tf.errors import UserError
+from msrn_tf.extras import needs
 from msrn_tf.type_names import Progress
+
+with needs("report"):
+    import scipy.optimize
+    import scipy.special
+    from cleanlab.multilabel_classification import filter as label_filter
+    from cleanlab.multilabel_classification import rank as label_rank
 
 MOST_ITERATIONS = 100
 SMALLEST_DEVIATION = 1e-6
@@ -62,7 +67,7 @@ def fold_numbers(labels: Sequence[str], targets: np.ndarray, folds: int, seed: i
             more = f" and {len(few) - 10} more" if len(few) > 10 else ""
             raise UserError(
                 f"`folds`={folds}: labels that are known to be {word} in fewer photos cannot be checked: "
-                f"{', '.join(few[:10])}{more}; give fewer folds, or leave such labels out by `min_photos`={folds}"
+                f"{', '.join(few[:10])}{more}; give fewer folds, or leave such labels out with `min_photos`={folds}"
                 + (" or `labels`" if state == ABSENT else "")
             )
     rng = np.random.default_rng(seed)
@@ -141,9 +146,6 @@ def rank_suspects(targets: np.ndarray, logits: np.ndarray) -> Suspects:
         targets: `[N, C]` of 1, 0, −1.
         logits: of `out_of_fold_logits`.
     """
-    # It brings pandas and scikit-learn, which no other command waits for.
-    from cleanlab.multilabel_classification import filter, rank
-
     scores = scipy.special.expit(logits)
     estimated = 0
     quality = np.full(targets.shape, np.inf)
@@ -151,8 +153,8 @@ def rank_suspects(targets: np.ndarray, logits: np.ndarray) -> Suspects:
         known = np.flatnonzero(targets[:, column] >= 0)
         annotated = [[0] if value == PRESENT else [] for value in targets[known, column]]
         probabilities = scores[known, column, None]
-        estimated += int(filter.find_multilabel_issues_per_class(annotated, probabilities, n_jobs=1).sum())
-        quality[known, column] = rank.get_label_quality_scores_per_class(annotated, probabilities)[:, 0]
+        estimated += int(label_filter.find_multilabel_issues_per_class(annotated, probabilities, n_jobs=1).sum())
+        quality[known, column] = label_rank.get_label_quality_scores_per_class(annotated, probabilities)[:, 0]
     order = np.argsort(quality, axis=None, kind="stable")[: np.count_nonzero(targets >= 0)]
     rows, columns = np.unravel_index(order, targets.shape)
     return Suspects(rows, columns, scores[rows, columns], targets[rows, columns].astype(int), estimated)

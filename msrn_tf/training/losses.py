@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from msrn_tf.training.unlisted import LargeLosses
@@ -38,6 +39,7 @@ def make_loss(
     return functools.partial(binary_crossentropy, **beside)
 
 
+@keras.saving.register_keras_serializable("msrn_tf")
 def binary_crossentropy(targets: Tensor, logits: Tensor, **beside: Any) -> Tensor:
     """Binary cross-entropy, mean over all known targets of the batch's images and labels, as published.
 
@@ -56,6 +58,7 @@ def binary_crossentropy(targets: Tensor, logits: Tensor, **beside: Any) -> Tenso
     return _mean_over_labels(targets, logits, lambda _p, _q, log_p, log_q: (-log_p, -log_q), **beside)
 
 
+@keras.saving.register_keras_serializable("msrn_tf")
 def focal_loss(targets: Tensor, logits: Tensor, gamma: float = 2.0, **beside: Any) -> Tensor:
     """Focal loss (Lin et al., arXiv 1708.02002, without its α): cross-entropy times (1 − truth's probability)^γ."""
 
@@ -65,6 +68,7 @@ def focal_loss(targets: Tensor, logits: Tensor, gamma: float = 2.0, **beside: An
     return _mean_over_labels(targets, logits, terms, **beside)
 
 
+@keras.saving.register_keras_serializable("msrn_tf")
 def asymmetric_loss(
     targets: Tensor,
     logits: Tensor,

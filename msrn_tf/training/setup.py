@@ -25,8 +25,8 @@ def check_positives(labels: Sequence[str], examples: Examples, split: str) -> No
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels by `min_photos`=1, or "
-            "name those to train by `labels`"
+            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels with `min_photos`=1, "
+            "or name those to train with `labels`"
         )
 
 
@@ -42,7 +42,7 @@ def check_validation(labels: Sequence[str], examples: Examples, split: str) -> l
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if len(missing) == len(labels):
         raise UserError(
-            f"`val_split`={split}: no image shows any label, so that nothing can choose the best model; choose another "
+            f"`val_split`={split}: no image shows any label, so nothing can choose the best model; choose another "
             "split, or `val_split`= for none"
         )
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
@@ -90,13 +90,18 @@ def prepare_label_graph(
         graph = in_order(LabelGraph.load(config.label_graph), labels, config.label_graph)
     else:
         graph = LabelGraph(tuple(labels), examples.counts(), examples.cooccurrence(), len(examples))
-    vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
-    if config.word_vector_norm:
-        vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
-    graph = dataclasses.replace(graph, word_vectors=vectors)
+    graph, warnings = with_word_vectors(config, graph, seed)
     if graph.isolated_labels(config.graph_threshold):
         warnings.append("labels without a neighbour learn nothing from the graph; `graph_threshold` makes it denser")
     return graph, warnings
+
+
+def with_word_vectors(config: Any, graph: LabelGraph, seed: int) -> tuple[LabelGraph, list[str]]:
+    """The label graph with the chosen word vectors, and warnings about them; see `prepare_label_graph`."""
+    vectors, warnings = _word_vectors(config.word_vectors, graph, seed)
+    if config.word_vector_norm:
+        vectors = config.word_vector_norm * keras.utils.normalize(vectors, axis=1)
+    return dataclasses.replace(graph, word_vectors=vectors), warnings
 
 
 def in_order(graph: LabelGraph, labels: Sequence[str], path: str) -> LabelGraph:

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Which lines of the package the default tests reach, in this process and in those that they fork; fails below the floor.
+# Arguments go to pytest.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+prepare_environment requirements-dev.txt
+floor=70
+exec .venv/bin/python -m pytest -n 0 --cov=msrn_tf --cov=export --cov-report=term:skip-covered --cov-fail-under="$floor" "$@"
