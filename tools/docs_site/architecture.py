@@ -65,8 +65,8 @@ BOXES = (
     Box(160, 262, 110, 214, "image", "Backbone", ("feature maps at", "strides 8, 16, 32")),
     *(Box(310, y, 170, 54, "image", f"Project, stride {stride}", ("1×1, pool, 1×1  →  D",)) for y, stride in ROWS),
     *(Box(540, y, 170, 54, "both", "Semantic attention", ("C + m vectors, N positions",)) for y, _ in ROWS),
-    Box(746, 262, 106, 214, "both", "Concatenate", ("[C + m, 3·D]",)),
-    Box(876, 310, 88, 118, "both", "Head", ("mlp or", "elementwise", "→ C logits")),
+    Box(742, 262, 118, 214, "both", "Concatenate", ("[C + m, 3·D]",)),
+    Box(884, 310, 86, 118, "both", "Head", ("mlp or", "elementwise", "→ C logits")),
 )  # fmt: skip
 ARROWS = (
     "M170 61 H190 V92 H210",
@@ -77,10 +77,10 @@ ARROWS = (
     "M130 369 H160",
     *(f"M270 {y + 27} H310" for y, _ in ROWS),
     *(f"M480 {y + 27} H540" for y, _ in ROWS),
-    *(f"M710 {y + 27} H746" for y, _ in ROWS),
-    "M852 369 H876",
+    *(f"M710 {y + 27} H742" for y, _ in ROWS),
+    "M860 369 H884",
     "M570 61 H812 V216 H625 V258",
-    "M485 174 V194 H920 V310",
+    "M485 174 V194 H927 V310",
 )
 JOINS = ("M695 174 V216",)
 FRAME = (528, 258, 194, 222)

@@ -16,21 +16,23 @@ from collections.abc import Sequence
 from unittest import mock
 
 from msrn_tf import command_line
+from msrn_tf.__main__ import COMMANDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference" / "cli"
 NOTICE = "<!-- Written by tools/docs_site/cli_reference.py from the commands' flags: change those, then run it. -->"
 INDEX = """# Commands
 
-Each command is `python -m MODULE --flag=value …`. `--help` prints what stands on these pages.
+Run a command as `python -m MODULE --flag=value …` in the folder of the repository. After `pip install .`, the same
+command is `msrn NAME --flag=value …` in any folder. `--help` prints what these pages show.
 
-* `--flagfile=FILE` reads flags from a file, one a line; a line that starts with `#` is a comment. Flags after it on the
-  command line take the place of those in it. A flagfile may name others, relative to its own folder.
+* `--flagfile=FILE` reads flags from a file, one a line. Lines that start with `#` are comments. Flags that come later
+  override earlier ones. A flagfile can name others, relative to its own folder.
 * A flag that is true or false is given as `--flag` or `--noflag`.
 * Bad input ends a command with one sentence on standard error and exit status 2.
 
-| command | what it does |
-|---|---|
+| module | name | what it does |
+|---|---|---|
 """
 
 
@@ -38,6 +40,7 @@ Each command is `python -m MODULE --flag=value …`. `--help` prints what stands
 class Command:
     """A command as it is started."""
 
+    name: str
     module: str
     usage: str
     subjects: Sequence[type]
@@ -56,35 +59,31 @@ class Command:
         return [first[:1].upper() + first[1:], *others]
 
 
-def command_modules() -> list[str]:
-    """The modules that are commands."""
-    paths = [*sorted((ROOT / "msrn_tf").glob("*.py")), *sorted((ROOT / "export").glob("*.py"))]
-    found = [path for path in paths if re.search(r"^    command_line\.run\(", path.read_text("utf-8"), re.MULTILINE)]
-    return [f"{path.parent.name}.{path.stem}" for path in found]
-
-
-def command_of(module: str) -> Command:
+def command_of(name: str) -> Command:
     """How a command starts; it is not run."""
     started = []
 
     def note(main, *, usage, configs=(), extra_flags=None, positional=None, chooses_devices=False):
-        started.append(Command(module, usage, [*configs, *([extra_flags] if extra_flags else [])], positional))
+        started.append(
+            Command(name, COMMANDS[name], usage, [*configs, *([extra_flags] if extra_flags else [])], positional)
+        )
 
     with mock.patch.object(command_line, "run", note), warnings.catch_warnings(action="ignore"):
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module(COMMANDS[name], run_name="__main__")
     (command,) = started
     return command
 
 
 def pages(commands: Sequence[Command]) -> dict[str, str]:
     """Name of the file → its text."""
-    rows = [f"| [`{c.module}`]({c.module}.md) | {_cell(c.summary)} |" for c in commands]
+    rows = [f"| [`{c.module}`]({c.module}.md) | `{c.name}` | {_cell(c.summary)} |" for c in commands]
     return {"index.md": f"{NOTICE}\n\n{INDEX}" + "\n".join(rows) + "\n"} | {f"{c.module}.md": page(c) for c in commands}
 
 
 def page(command: Command) -> str:
     """The page of a command."""
-    usage = f"python -m {command.module} [--flagfile=FILE] [--flag=value …] {command.positional or ''}".rstrip()
+    rest = f"[--flagfile=FILE] [--flag=value …] {command.positional or ''}".rstrip()
+    usage = f"python -m {command.module} {rest}\nmsrn {command.name} {rest}"
     parts = [NOTICE, f"# {command.module}", "\n\n".join(command.paragraphs), f"```\n{usage}\n```"]
     for subject in command.subjects:
         rows = ["| flag | default | meaning |", "|---|---|---|", *map(_row, dataclasses.fields(subject))]
@@ -120,7 +119,7 @@ def _cell(text):
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    written = pages([command_of(module) for module in command_modules()])
+    written = pages([command_of(name) for name in COMMANDS])
     for path in FOLDER.glob("*.md"):
         if path.name not in written:
             path.unlink()

@@ -1,5 +1,6 @@
-"""Docstrings as Markdown: examples become code, and so do blocks that two colons announce."""
+"""Docstrings as Markdown: what Keras' own form of them has, and griffe does not know."""
 
+import inspect
 import re
 from typing import Any
 
@@ -7,6 +8,8 @@ import griffe
 
 EXAMPLES = re.compile(r"^Examples:\n\n((?:>>> .*\n?(?:.+\n?)*\n*)+)", re.MULTILINE)
 COLONS = re.compile(r"(^|[^:\s])[ \t]*::$", re.MULTILINE)
+SECTION = re.compile(r"^(Call arguments|Returns|Reference):\n((?:    .*\n?|\n(?=    ))+)", re.MULTILINE)
+ENTRY = re.compile(r"^(\w+(?:, \w+)*): ", re.MULTILINE)
 
 
 class MarkdownDocstrings(griffe.Extension):
@@ -19,6 +22,14 @@ class MarkdownDocstrings(griffe.Extension):
 
 
 def as_markdown(docstring: str) -> str:
-    """The same text as Markdown that griffe finds its sections in."""
+    """The same text: examples and what two colons announce as code, and plain paragraphs for what has no names."""
     docstring = EXAMPLES.sub(lambda found: f"**Examples**\n\n```pycon\n{found[1].rstrip()}\n```\n\n", docstring)
+    docstring = SECTION.sub(_section, docstring)
     return COLONS.sub(lambda found: f"{found[1]}:" if found[1] else "", docstring)
+
+
+def _section(found):
+    title, text = found[1], inspect.cleandoc(found[2])
+    if title == "Call arguments":
+        text = ENTRY.sub(r"* `\1`: ", text)
+    return f"**{title}**\n\n{text}\n\n"
