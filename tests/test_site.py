@@ -1,6 +1,7 @@
 """The site of docs/: it builds strictly from the repository alone, asks no other host for anything, is up to date."""
 
 import ast
+import base64
 import contextlib
 import functools
 import html.parser
@@ -21,7 +22,9 @@ from msrn_tf.__main__ import COMMANDS
 
 pytest.importorskip("mkdocs", reason="requirements-docs.txt is not installed")
 
-from tools.docs_site import architecture, cli_reference
+import nbformat
+
+from tools.docs_site import architecture, cli_reference, docstrings, notebooks
 from tools.docs_site.links import Links
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -165,6 +168,37 @@ def test_links_lead_to_pages_and_to_nothing_that_is_not_there(tmp_path):
     assert "[file](https://host/blob/main/deploy.yaml)" in with_address
     fenced = "```\n[file](deploy.yaml)\n```\n"
     assert Links(tmp_path, pages).rewritten(fenced, "BUILD.md", "sub/building.md") == fenced
+
+
+def test_docstrings_become_markdown():
+    docstring = (
+        "Says.\n\n::\n\n    y = x\n\nCall arguments:\n    x: `[n]`,\n        known.\n\nReturns:\n    `[n]`.\n\n"
+        "Examples:\n\n>>> f(1)\n1\n\n>>> f(2)\n2\n"
+    )
+    assert docstrings.as_markdown(docstring).split("\n") == [
+        "Says.", "", "", "", "    y = x", "",
+        "**Call arguments**", "", "* `x`: `[n]`,", "    known.", "", "",
+        "**Returns**", "", "`[n]`.", "", "",
+        "**Examples**", "", "```pycon", ">>> f(1)", "1", "", ">>> f(2)", "2", "```", "", "",
+    ]  # fmt: skip
+
+
+def test_a_notebook_becomes_a_page(tmp_path):
+    cell = nbformat.v4.new_code_cell("print(1)")
+    picture = base64.b64encode(b"picture").decode()
+    cell.outputs = [
+        nbformat.v4.new_output("stream", text="\x1b[1m1\x1b[0m\n"),
+        nbformat.v4.new_output("display_data", data={"image/png": picture, "text/plain": "<Figure>"}),
+        nbformat.v4.new_output("execute_result", data={"text/plain": "2"}),
+    ]
+    path = tmp_path / "look.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Look"), cell]), path)
+    text, pictures = notebooks.as_page(path)
+    assert text.split("\n\n") == [
+        "# Look", "```python\nprint(1)\n```", "```text\n1\n```",
+        "![Figure 1 of this notebook](look/figure-1.png)", "```text\n2\n```\n",
+    ]  # fmt: skip
+    assert pictures == {"look/figure-1.png": b"picture"}
 
 
 def test_the_reference_of_commands_has_every_flag():

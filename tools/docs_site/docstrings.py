@@ -1,7 +1,7 @@
 """Docstrings as Markdown: what Keras' own form of them has, and griffe does not know."""
 
-import inspect
 import re
+import textwrap
 from typing import Any
 
 import griffe
@@ -29,7 +29,7 @@ def as_markdown(docstring: str) -> str:
 
 
 def _section(found):
-    title, text = found[1], inspect.cleandoc(found[2])
+    title, text = found[1], textwrap.dedent(found[2]).strip()
     if title == "Call arguments":
         text = ENTRY.sub(r"* `\1`: ", text)
     return f"**{title}**\n\n{text}\n\n"
