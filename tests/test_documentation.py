@@ -16,7 +16,12 @@ from msrn_tf.__main__ import COMMANDS
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
-PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "BUILD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("tutorials/*.md")),
+]
 
 
 def text(name):
