@@ -1,15 +1,18 @@
-"""The embedded server against the same SavedModel in a plain loop, and the folded export against a plain one.
+"""The embedded server against the same model in a plain loop, the folded export against a plain one, and runtimes.
 
     python benchmarks/serving.py [--backbone=mobilenet_v2 --image_size=224] [--seconds=10]
 
 Exports a model with random weights twice: as the trained model is (`keras.export`), and as `export.saved_model` does.
-First both run in turns, one photo's pixels at a time. Then clients of `export.serve`, each a thread of another process,
-send one JPEG a request for some seconds; throughput is set against a loop over the SavedModel with the same batches.
-Last, four times as many clients as the queue takes: what is refused, and how fast.
+First both run in turns, one photo's pixels at a time. Then runtimes in turns, on batches of pixels and all cores: the
+SavedModel, LiteRT with one interpreter a core (as `export.serve --prefer_tflite_model` has them), and OpenVINO, all in
+float32. Then clients of `export.serve`, each a thread of another process, send one JPEG a request for some seconds;
+throughput is set against a loop over the same functions with the same batches, by TensorFlow or by LiteRT. Last, four
+times as many clients as the queue takes: what is refused, and how fast.
 """
 
 import argparse
 import collections
+import itertools
 import json
 import os
 import platform
@@ -31,6 +34,8 @@ def build(options, folder):
 
     from export.inference_model import inference_model
     from export.saved_model import write_saved_model
+    from export.serving.tflite_functions import TFLITE_NAME
+    from export.tflite import tflite_bytes
     from msrn_tf.config import ModelConfig
     from msrn_tf.label_graph import LabelGraph, random_word_vectors
     from msrn_tf.models.factory import create_model
@@ -45,7 +50,10 @@ def build(options, folder):
     spec = tf.TensorSpec((None, options.image_size, options.image_size, 3), tf.uint8, "image")
     plain.add_endpoint("serving_pixels", lambda image: model(image, training=False), input_signature=[spec])
     plain.write_out(os.path.join(folder, "plain"), verbose=False)
-    write_saved_model(inference_model(model), os.path.join(folder, "msrn", "1"), "msrn")
+    version = os.path.join(folder, "msrn", "1")
+    write_saved_model(inference_model(model), version, "msrn")
+    with open(os.path.join(version, TFLITE_NAME), "wb") as file:
+        file.write(tflite_bytes(model, "none"))
 
 
 def compare_exports(options, folder):
@@ -69,16 +77,63 @@ def compare_exports(options, folder):
     )
 
 
-def plain_loop(folder, batch, seconds):
-    """Photos a second of the SavedModel's `serving_default` in a loop."""
+def compare_runtimes(folder, image_size, batch, rounds, seconds):
+    """Photos a second of pixels by TensorFlow, LiteRT and OpenVINO, in turns: a list a runtime."""
+    import numpy as np
+    import openvino
     import tensorflow as tf
 
-    function = tf.saved_model.load(os.path.join(folder, "msrn", "1")).signatures["serving_default"]
-    photos = tf.constant([photo()] * batch)
-    function(image_bytes=photos)
+    from export.serving.tflite_functions import TFLITE_NAME, ClassifierPool
+
+    version = os.path.join(folder, "msrn", "1")
+    signature = tf.saved_model.load(version).signatures["serving_pixels"]
+    tflite = os.path.join(version, TFLITE_NAME)
+    pool = ClassifierPool(tflite, os.cpu_count())
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(tflite), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    requests = openvino.AsyncInferQueue(compiled)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, image_size, image_size, 3), "uint8")
+
+    def by_openvino():
+        for one in pixels:
+            requests.start_async({0: one[None]})
+        requests.wait_all()
+
+    runtimes = {
+        "TensorFlow": lambda: signature(image=tf.constant(pixels)),
+        "LiteRT": lambda: pool.ranked(pixels, np.ones(batch, bool)),
+        "OpenVINO": by_openvino,
+    }
+    rates = {name: [] for name in runtimes}
+    for turn in range(rounds + 1):
+        for name, function in runtimes.items():
+            rate = _photos_a_second(function, batch, seconds)
+            if turn:  # the first is to warm up
+                rates[name].append(rate)
+    return rates
+
+
+def plain_loop(folder, batch, seconds, is_litert):
+    """Photos a second of `serving_default` in a loop, by the SavedModel or by LiteRT."""
+    import numpy as np
+    import tensorflow as tf
+
+    from export.serving.tflite_functions import tflite_functions
+
+    version = os.path.join(folder, "msrn", "1")
+    photos = np.array([photo()] * batch, object)
+    if is_litert:
+        function = tflite_functions(version)["serving_default"]
+        return _photos_a_second(lambda: function({"image_bytes": photos}), batch, seconds)
+    signature = tf.saved_model.load(version).signatures["serving_default"]
+    return _photos_a_second(lambda: signature(image_bytes=tf.constant(photos)), batch, seconds)
+
+
+def _photos_a_second(function, batch, seconds):
+    function()
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
-        function(image_bytes=photos)
+        function()
         count += batch
     return count / (time.perf_counter() - started)
 
@@ -162,6 +217,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--runtimes", nargs="+", default=["TensorFlow", "LiteRT"])
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -169,7 +225,9 @@ def main():
         if kind == "load":
             print(json.dumps(load(values[0], int(values[1]), float(values[2]))))
         elif kind == "loop":
-            print(json.dumps(plain_loop(values[0], int(values[1]), float(values[2]))))
+            print(json.dumps(plain_loop(values[0], int(values[1]), float(values[2]), values[3] == "LiteRT")))
+        elif kind == "runtimes":
+            print(json.dumps(compare_runtimes(values[0], options.image_size, 8, options.repetitions, 2.0)))
         else:
             build(options, values[0])
             compare_exports(options, values[0])
@@ -185,23 +243,31 @@ def measure(options, folder):
     command = [sys.executable, __file__, *map(str, size), "--part", "build", folder]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     print(run.stdout.splitlines()[-1])
-    print("batching  clients  photos/s  loop, same batch     of it   p50 ms   p95 ms   p99 ms  errors  clients' CPU")
-    for batching in ("on", "off"):
+    rates = ask("--image_size", options.image_size, "--repetitions", options.repetitions, "--part", "runtimes", folder)
+    best = statistics.median(rates["LiteRT"])
+    print("pixels, batches of 8  photos/s (range)  of LiteRT")
+    for name, series in rates.items():
+        rate = statistics.median(series)
+        print(f"{name:20}  {rate:8.1f} ({min(series):.1f}–{max(series):.1f})  {rate / best:8.2f}×")
+    latencies = "p50 ms   p95 ms   p99 ms"
+    print(f"scores by   batching  clients  photos/s  loop, same batch     of it   {latencies}  errors  clients' CPU")
+    for runtime, batching in itertools.product(options.runtimes, ("on", "off")):
         largest = 16 if batching == "on" else 1
         for clients in options.clients:
-            process, address = served(folder, f"--max_batch_size={largest}", "--max_queued_requests=256")
+            flags = [f"--max_batch_size={largest}", "--max_queued_requests=256"]
+            process, address = served(folder, *flags, f"--prefer_tflite_model={runtime == 'LiteRT'}")
             result = ask("--part", "load", address, clients, options.seconds)
             process.terminate()
             process.wait()
             batch = max(1, min(clients // 2, largest))  # two batches run at the same time
-            loop = ask("--part", "loop", folder, batch, options.seconds)
+            loop = ask("--part", "loop", folder, batch, options.seconds, runtime)
             good = result["latencies"].get("OK", [])
             errors = sum(len(series) for code, series in result["latencies"].items() if code != "OK")
             rate = len(good) / result["seconds"]
             p50, p95, p99 = percentiles(good)
             latencies = f"{p50:8.0f} {p95:8.0f} {p99:8.0f}"
-            print(f"{batching:8}  {clients:7}  {rate:8.1f}  {loop:16.1f}  {rate / loop:7.2f}× {latencies}  {errors:6}  "
-                  f"{100 * result['share']:.0f} %")  # fmt: skip
+            print(f"{runtime:10}  {batching:8}  {clients:7}  {rate:8.1f}  {loop:16.1f}  {rate / loop:7.2f}× "
+                  f"{latencies}  {errors:6}  {100 * result['share']:.0f} %", flush=True)  # fmt: skip
     process, address = served(folder, "--max_batch_size=4", "--max_queued_requests=8")
     overload = ask("--part", "load", address, 4 * (8 + 2 * 4), options.seconds)["latencies"]
     after = ask("--part", "load", address, 1, 2)["latencies"]

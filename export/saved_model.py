@@ -6,9 +6,10 @@ Beside the versions, `OUTPUT/config/` holds TF-Serving's configuration files.
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ import tensorflow as tf
 
 from export.example_photos import read_photos
 from export.inference_model import inference_model
+from export.ondevice import open_classifier
+from export.serving.tflite_functions import TFLITE_NAME
 from export.serving.version_folders import LARGEST_VERSION, version_folders
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
@@ -29,6 +32,9 @@ from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import in_dtype, load_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
+
+if TYPE_CHECKING:
+    from export.device_classifier import DeviceClassifier
 
 TOLERANCE = 1e-5
 
@@ -52,6 +58,9 @@ class SavedModelConfig:
     photos: str = option(
         "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
     )
+    tflite: str = option(
+        "", "a .tflite that export.tflite made of the same model, for servers that prefer one", path="input"
+    )
     max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
     max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
 
@@ -66,6 +75,7 @@ def main(config: SavedModelConfig) -> None:
         from export.serving.configuration import write_configuration
     with argument("model"):
         model = load_model(config.model)
+    classifier = tflite_of(model, config.tflite) if config.tflite else None
     photos = read_photos(config.photos, model.image_size)
     version = choose_version(config.output, config.version)
     name = config.model_name or os.path.basename(os.path.abspath(config.output))
@@ -77,6 +87,8 @@ def main(config: SavedModelConfig) -> None:
         difference = largest_difference(model, folder, photos)
         if config.serving_dtype == "float32" and difference > TOLERANCE:
             raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+        if classifier:
+            shutil.copyfile(config.tflite, os.path.join(folder, TFLITE_NAME))
         target = os.path.join(config.output, str(version))
         os.rename(folder, target)
         os.mkdir(folder)  # for the context to remove
@@ -88,7 +100,19 @@ def main(config: SavedModelConfig) -> None:
         config.max_batch_size,
     )
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
+    if classifier:
+        differences = [np.abs(classifier.scores(one) - model.probabilities(one[None])[0]).max() for _, one in photos]
+        say(f"those of {config.tflite} by at most {max(differences):.1e}; it is {TFLITE_NAME} beside the SavedModel")
     say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
+
+
+def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
+    """The classifier of a .tflite; `UserError` where it is damaged, or of another model."""
+    with argument("tflite"):
+        classifier = open_classifier(path, 1)
+    if classifier.labels != list(model.labels) or classifier.image_size != model.image_size:
+        raise UserError(f"--tflite={path}: has other labels or another image size than the model; export it from that")
+    return classifier
 
 
 def served_attention(model: MultiLabelClassifier, device: str) -> keras.layers.Layer | None:

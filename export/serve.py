@@ -20,6 +20,9 @@ def main(config: ServeConfig) -> None:
     with needs("serving"):
         from export.serving.log import write_log
         from export.serving.server import Server
+    if config.prefer_tflite_model:
+        with needs("tflite"):
+            from export import device_classifier  # noqa: F401  before a version is looked for
     write_log(sys.stderr, config.log_requests)
     server = Server(config)
     opened, ended = threading.Event(), threading.Event()

@@ -12,7 +12,7 @@ import pytest
 FIRST = ("test_training", "test_export", "test_serve", "test_serving_conformance", "test_resume", "test_tflite",
          "test_distributed", "test_prepare")  # fmt: skip
 """The files that take longest: several processes end at about the same time where they begin with these."""
-EXPORTED = ("test_export", "test_serve", "test_serving_conformance")
+EXPORTED = ("test_export", "test_serve", "test_serve_tflite", "test_serving_conformance")
 """One exported model is for all of them."""
 
 

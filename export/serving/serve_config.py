@@ -22,6 +22,9 @@ class ServeConfig:
     metrics_port: int = option(
         0, "port for Prometheus alone; 0: only /monitoring/prometheus/metrics of the REST port", low=0, high=65535
     )
+    prefer_tflite_model: bool = option(
+        False, "LiteRT computes scores where a version has a model.tflite (export.saved_model --tflite): faster on CPUs"
+    )
     max_batch_size: int = option(16, "rows that run together at most; 1: no batching", low=1)
     batch_timeout_ms: float = option(0.0, "how long a request waits for others", low=0.0)
     max_queued_requests: int = option(64, "requests that wait for each signature; more are refused", low=1)

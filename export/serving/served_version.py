@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
 from export.serving.batching import Batcher, BatchingOptions
+from export.serving.tflite_functions import tflite_functions
 
 State = get_model_status_pb2.ModelVersionStatus.State
 logger = logging.getLogger("export.serve")
@@ -21,16 +22,30 @@ logger = logging.getLogger("export.serve")
 class ServedVersion:
     """One version of a model, from its folder to answers.
 
+    Args:
+        name: the model's.
+        version: int.
+        folder: of the version.
+        options: `BatchingOptions`.
+        observe_batch: called with the rows of each batch.
+        prefer_tflite: whether a `model.tflite` in the folder computes what it can.
+
     Attributes:
         state: of `ModelVersionStatus`; `error`: why it is not served.
         signature_defs: `SignatureDef`s by name, as `GetModelMetadata` gives them.
     """
 
     def __init__(
-        self, name: str, version: int, folder: str, options: BatchingOptions, observe_batch: Callable[[int], None]
+        self,
+        name: str,
+        version: int,
+        folder: str,
+        options: BatchingOptions,
+        observe_batch: Callable[[int], None],
+        prefer_tflite: bool = False,
     ):
         self.name, self.version, self.folder = name, version, folder
-        self._options, self._observe_batch = options, observe_batch
+        self._options, self._observe_batch, self._prefer_tflite = options, observe_batch, prefer_tflite
         self.state, self.error = State.START, ""
         self._model: Any = None
         self._batchers: dict[str, Batcher] = {}
@@ -46,8 +61,11 @@ class ServedVersion:
             signature_defs = content.meta_graphs[0].signature_def
             self.signature_defs = {key: value for key, value in signature_defs.items() if not key.startswith("__")}
             self._model = tf.saved_model.load(self.folder)
+            functions = {key: self._function(key) for key in self.signature_defs}
+            if self._prefer_tflite:
+                functions |= tflite_functions(self.folder)
             self._batchers = {
-                key: Batcher(self._function(key), self._options, self._observe_batch) for key in self.signature_defs
+                key: Batcher(function, self._options, self._observe_batch) for key, function in functions.items()
             }
             warm_up(self)
             self.state = State.AVAILABLE

@@ -44,7 +44,7 @@ class Server:
             config.max_batch_size, config.batch_timeout_ms / 1000, config.max_queued_requests, config.num_batch_threads
         )
         self.metrics = ServerMetrics(lambda: self.manager.queue_length())
-        self.manager = ModelManager(options, warm_up, self.metrics.observe_batch)
+        self.manager = ModelManager(options, warm_up, self.metrics.observe_batch, config.prefer_tflite_model)
         self._answering = Answering(Admission(config.max_held_mb << 20), self.metrics.observe_request)
         self._limits = RequestLimits(config.max_request_rows, config.max_message_mb << 20)
         self._loop = asyncio.new_event_loop()

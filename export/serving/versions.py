@@ -56,6 +56,7 @@ class ModelManager:
         options: `BatchingOptions`.
         warm_up: called with each version before it serves.
         observe_batch: called with the rows of each batch.
+        prefer_tflite: whether a version's `model.tflite` computes what it can.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class ModelManager:
         options: BatchingOptions,
         warm_up: Callable[[ServedVersion], None],
         observe_batch: Callable[[int], None] = lambda _size: None,
+        prefer_tflite: bool = False,
     ):
+        self._prefer_tflite = prefer_tflite
         self._options, self._warm_up, self._observe_batch = options, warm_up, observe_batch
         self._models = {}
         self._lock = threading.RLock()  # held while versions are loaded and unloaded, never by a request
@@ -168,7 +171,9 @@ class ModelManager:
         for version, folder in model.wanted().items():
             served = model.versions.get(version)
             if served is None or served.may_load_again():
-                served = ServedVersion(model.name, version, folder, self._options, self._observe_batch)
+                served = ServedVersion(
+                    model.name, version, folder, self._options, self._observe_batch, self._prefer_tflite
+                )
                 model.versions = model.versions | {version: served}
                 served.load(self._warm_up)
 
