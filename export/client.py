@@ -1,6 +1,6 @@
-"""`python -m export.client`: asks TF-Serving, or `export.serve`, what is in photos, by gRPC or REST.
+"""`python -m export.client`: asks TensorFlow Serving or `export.serve` for the labels of photos, by gRPC or REST.
 
-`client_light` is the same for programs.
+`export/client_light.py` is the same for programs.
 """
 
 import dataclasses
@@ -32,22 +32,24 @@ class ClientConfig:
     """Client"""
 
     address: str = option("", "host:port of the server; empty: localhost:8500, with --rest localhost:8501")
-    rest: bool = option(False, "ask by REST, not by gRPC")
-    model_name: str = option("msrn", "model to ask")
+    rest: bool = option(False, "use REST in place of gRPC")
+    model_name: str = option("msrn", "name of the model on the server")
     version: int = option(0, "version to ask; 0: the newest", low=0)
     version_label: str = option("", "version label to ask, such as stable")
     deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
-    retries: int = option(5, "how often a request is sent again while the server is busy or away", low=0)
-    max_message_mb: int = option(256, "largest answer by gRPC", low=1, high=2047)
+    retries: int = option(5, "how often a request is repeated while the server is busy or away", low=0)
+    max_message_mb: int = option(256, "largest answer over gRPC, in MB", low=1, high=2047)
     ca_certificate: str = option(
         "", "PEM file of the authority that signed the server's certificate; empty: no TLS", path="input"
     )
-    client_certificate: str = option("", "PEM file, where the server asks for one; needs --client_key", path="input")
-    client_key: str = option("", "PEM file of its key", path="input")
+    client_certificate: str = option(
+        "", "PEM file, if the server asks for a client certificate; needs --client_key", path="input"
+    )
+    client_key: str = option("", "PEM file of the key of --client_certificate", path="input")
     batch_size: int = option(8, "photos in a request", low=1)
     top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line a photo instead of a table")
-    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
+    json: bool = option(False, "print a JSON line for each photo in place of a table")
+    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
@@ -56,7 +58,7 @@ class ClientConfig:
 def main(arguments: Sequence[str], config: ClientConfig) -> None:
     """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     if config.version and config.version_label:
         raise UserError("--version and --version_label: give one of them")
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     else:
         print_table_of(predictions, config.top_k)
     for path in bad:
-        say(f"error: {path}: is no photo that the server can decode ({why_unreadable(path)})", error=True)
+        say(f"error: {path}: is not a photo that the server can decode ({why_unreadable(path)})", error=True)
     if failure:  # what was answered before is printed
         raise UserError(str(failure)) from failure
     if bad:

@@ -1,4 +1,4 @@
-"""A client of TF-Serving and of `export.serve` that stands alone: this one file, without TensorFlow.
+"""A client of TensorFlow Serving and of `export.serve` in one file, without TensorFlow.
 
     pip install grpcio protobuf numpy     for `Client`, gRPC
     pip install requests numpy            for `RestClient`
@@ -373,18 +373,20 @@ def _content(path):
 def _arguments():
     import argparse
 
-    parser = argparse.ArgumentParser(description="Asks a server what is in photos.")
+    parser = argparse.ArgumentParser(description="Asks a server for the labels of photos.")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, GIF or BMP")
-    parser.add_argument("--rest", action="store_true", help="by REST, not by gRPC")
+    parser.add_argument("--rest", action="store_true", help="use REST in place of gRPC")
     parser.add_argument("--address", help="host:port; localhost:8500, with --rest localhost:8501")
     parser.add_argument("--model_name", default="msrn")
-    parser.add_argument("--version", type=int, default=0, help="0: the newest")
+    parser.add_argument("--version", type=int, default=0, help="version to ask; 0: the newest")
     parser.add_argument("--label", default="", help="version label, such as stable")
     parser.add_argument("--deadline", type=float, default=60.0, help="seconds for one photo, retries included")
     parser.add_argument("--retries", type=int, default=5)
     for name in ("ca_certificate", "client_certificate", "client_key"):
         parser.add_argument(f"--{name}", default="", metavar="PEM")
-    parser.add_argument("--heatmaps", default="", metavar="DIR", help="writes a grey PNG for each label that is shown")
+    parser.add_argument(
+        "--heatmaps", default="", metavar="DIR", help="folder for heat-maps: a grey PNG for each label that is present"
+    )
     return parser.parse_args()
 
 
@@ -401,7 +403,7 @@ def main() -> int:
             for path in photos:
                 outputs = client.predict([_content(path)], "explain" if heatmaps else "serving_default")
                 if not outputs["valid"][0]:
-                    sys.stderr.write(f"error: {json.dumps(path)}: is no photo that the server can decode\n")
+                    sys.stderr.write(f"error: {json.dumps(path)}: is not a photo that the server can decode\n")
                     status = 2
                     continue
                 scores = dict(zip(outputs["labels"][0], map(float, outputs["scores"][0]), strict=True))

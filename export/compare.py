@@ -1,4 +1,4 @@
-"""`python -m export.compare`: what a .tflite has lost against its `model.keras`, and what it costs to run."""
+"""`python -m export.compare`: compares the accuracy, size and speed of a .tflite with its `model.keras`."""
 
 import dataclasses
 import json
@@ -45,17 +45,17 @@ class AccuracyLost(UserError):
 class CompareConfig:
     """Comparison"""
 
-    model: str = option("", "model.keras, the .tflite were made from", path="input")
+    model: str = option("", "model.keras that the .tflite files were made from", path="input")
     tflite: tuple[str, ...] = option(
-        (), "a .tflite to compare with it; give the flag once for each", repeated=True, path="input"
+        (), "a .tflite to compare with it; repeat the flag for several", repeated=True, path="input"
     )
     split: str = option("test", "split to measure on")
-    max_images: int = option(0, "take the first images of the split only; 0: all", low=0)
-    batch_size: int = option(32, "images at a time, for the model", low=1)
-    threads: int = option(2, "threads that the interpreter uses", low=1)
-    runs: int = option(20, "runs that the latency is the median of", low=1)
-    top_k: int = option(3, "best labels of a photo that are looked at for agreement", low=1)
-    max_drop: float = option(0.5, "points of mAP that may be lost; more: exit status 1", low=0.0)
+    max_images: int = option(0, "measure the first images of the split only; 0: all", low=0)
+    batch_size: int = option(32, "images in a batch, for the model", low=1)
+    threads: int = option(2, "threads of the interpreter", low=1)
+    runs: int = option(20, "runs whose median is the latency", low=1)
+    top_k: int = option(3, "number of best labels that are compared for agreement", low=1)
+    max_drop: float = option(0.5, "loss of mAP in points that is allowed; above it the exit status is 1", low=0.0)
     output: str = option("", "file for the comparison (.json)", path="file")
 
 

@@ -52,7 +52,7 @@ class DeviceClassifier:
             with open(path, "rb") as file:
                 content = file.read()
         if content[4:8] != b"TFL3":
-            raise ValueError(f"{path}: is no .tflite (its bytes 4 to 8 are not TFL3)")
+            raise ValueError(f"{path}: is not a .tflite (its bytes 4 to 8 are not TFL3)")
         self.labels, self.thresholds = read_labels(path, content)
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
@@ -91,12 +91,12 @@ class DeviceClassifier:
         """
         started = time.perf_counter()
         if isinstance(photo, (str, os.PathLike)) and not os.path.isfile(photo):  # a pipe would be waited for
-            raise ValueError(f"{photo}: is no photo that can be read (no such file, or no regular one)")
+            raise ValueError(f"{photo}: is not a photo that can be read (no such file, or not a regular file)")
         try:
             upright = _upright_rgb(photo if isinstance(photo, Image.Image) else _open(photo))
             resized = upright.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
         except Exception as error:  # a decoder of untrusted bytes: anything may come out
-            raise ValueError(f"{photo}: is no photo that can be read ({error})") from error
+            raise ValueError(f"{photo}: is not a photo that can be read ({error})") from error
         self.seconds["read"] = time.perf_counter() - started
         return np.asarray(resized)
 
@@ -132,7 +132,7 @@ def _upright_rgb(image):
     if image.mode.startswith("I;16"):  # Pillow would clip what is above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel, whose range nobody knows")
+        raise ValueError("it has 32 bits a pixel, whose range is not known")
     return image.convert("RGB")
 
 
@@ -155,12 +155,12 @@ def read_labels(path: str, content: bytes) -> tuple[list[str], np.ndarray]:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: holds no readable {LABELS_FILE} and {THRESHOLDS_FILE} ({reason}): it has no metadata, is cut "
-            "short or damaged; export it anew"
+            "short or damaged; export it again"
         ) from error
     if len(lines) != len(thresholds):
-        raise ValueError(f"{path}: has {len(lines)} labels and {len(thresholds)} thresholds; export it anew")
+        raise ValueError(f"{path}: has {len(lines)} labels and {len(thresholds)} thresholds; export it again")
     if len(set(lines)) < len(lines) or not np.isfinite(thresholds).all():
-        raise ValueError(f"{path}: has a label twice, or a threshold that is no number; export it anew")
+        raise ValueError(f"{path}: has a label twice, or a threshold that is not a number; export it again")
     return lines, thresholds
 
 

@@ -35,4 +35,4 @@ def read_photos(folder: str, image_size: int) -> list[tuple[bytes, np.ndarray]]:
     try:
         return [(photo, pixels_of(tf.constant(photo)).numpy()) for photo in encoded]
     except tf.errors.OpError as error:
-        raise UserError(f"`photos`={folder}: holds a file that is no photo ({error.message[:80]})") from error
+        raise UserError(f"`photos`={folder}: holds a file that is not a photo ({error.message[:80]})") from error

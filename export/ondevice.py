@@ -1,4 +1,4 @@
-"""`python -m export.ondevice`: names what is in photos with a .tflite and without TensorFlow, as devices do."""
+"""`python -m export.ondevice`: prints the labels of photos by a .tflite, without TensorFlow, as on a device."""
 
 import dataclasses
 import os
@@ -28,10 +28,10 @@ class OnDeviceConfig:
     """On the device"""
 
     model: str = option("", "the .tflite of export.tflite", path="input")
-    threads: int = option(2, "threads that the interpreter uses", low=1)
+    threads: int = option(2, "threads of the interpreter", low=1)
     top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line a photo instead of a table")
-    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
+    json: bool = option(False, "print a JSON line for each photo in place of a table")
+    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
     heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention", path="folder")
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)
     with argument("model"):
         classifier = open_classifier(config.model, config.threads)

@@ -1,7 +1,7 @@
-"""`python -m export.onnx`: `model.keras` → an .onnx with labels and thresholds in it, for servers without TensorFlow.
+"""`python -m export.onnx`: exports `model.keras` as an .onnx with labels and thresholds, for other servers.
 
-Triton, ONNX Runtime and OpenVINO's Model Server take it. The graph has no control flow: attention goes by moments where
-photos tell how many segments are enough, and by blocks of labels otherwise (`export.quantization.device_model`).
+Triton, ONNX Runtime and OpenVINO Model Server take it. The graph has no control flow. With --photos attention uses the
+moments form (docs/attention.md); otherwise it runs in blocks of labels.
 """
 
 import dataclasses
@@ -36,12 +36,15 @@ class OnnxConfig:
 
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "the .onnx to write", path="file")
-    opset: int = option(18, "version of ONNX' operators", low=OPSETS[0], high=OPSETS[1])
+    opset: int = option(18, "ONNX operator set", low=OPSETS[0], high=OPSETS[1])
     channel_order: str = option(
-        "rgb", "of the pixels that it takes; OpenVINO's Model Server decodes to bgr", choices=("rgb", "bgr")
+        "rgb", "order of the input's channels; OpenVINO Model Server decodes to bgr", choices=("rgb", "bgr")
     )
     photos: str = option(
-        "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
+        "",
+        "folder of photos like those that it will see: the export is compared with the model on them, and "
+        "attention is faster; empty: one drawn photo",
+        path="input",
     )
 
 
@@ -60,7 +63,7 @@ def main(config: OnnxConfig) -> None:
     content = onnx_bytes(model, config.opset, config.channel_order, pixels if config.photos else pixels[:0])
     difference = largest_difference(model, content, pixels, config.channel_order)
     if difference > TOLERANCE:
-        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+        raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
     write_beside(config.output, content)
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(pixels)} photos")
     say(f"written to {config.output}: opset {config.opset}, {len(model.labels)} labels, {model.image_size} pixels, "

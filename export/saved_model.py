@@ -1,6 +1,6 @@
-"""`python -m export.saved_model`: `model.keras` → a SavedModel version for TF-Serving, in `OUTPUT/VERSION/`.
+"""`python -m export.saved_model`: exports `model.keras` as a SavedModel for TensorFlow Serving, to `OUTPUT/VERSION/`.
 
-Beside the versions, `OUTPUT/config/` holds TF-Serving's configuration files.
+Beside the versions, `OUTPUT/config/` has TensorFlow Serving's configuration files.
 """
 
 import dataclasses
@@ -18,7 +18,6 @@ import tensorflow as tf
 from export.example_photos import read_photos
 from export.inference_model import inference_model
 from export.ondevice import open_classifier
-from export.serving.tflite_functions import TFLITE_NAME
 from export.serving.version_folders import LARGEST_VERSION, version_folders
 from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
@@ -46,23 +45,23 @@ class SavedModelConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION", path="folder")
     version: int = option(
-        0, "version to write, never one that is there; 0: one more than the highest", low=0, high=LARGEST_VERSION
+        0, "version to write, which must be new; 0: one more than the highest", low=0, high=LARGEST_VERSION
     )
-    model_name: str = option("", "name that clients ask for; empty: the last part of --output")
-    serving_dtype: str = option("float32", "dtype that is computed in", choices=("float32", "bfloat16"))
+    model_name: str = option("", "name under which clients ask for the model; empty: the last part of --output")
+    serving_dtype: str = option("float32", "dtype of the computation", choices=("float32", "bfloat16"))
     device: str = option(
         "cpu",
-        "what the server computes on: gpu takes few large steps where cpu takes many small ones",
+        "device of the server: for gpu, attention takes few large steps; for cpu, many small ones",
         choices=("cpu", "gpu"),
     )
     photos: str = option(
-        "", "folder of photos to compare the export with the model on; empty: one drawn photo", path="input"
+        "", "folder of photos on which the export is compared with the model; empty: one drawn photo", path="input"
     )
     tflite: str = option(
-        "", "a .tflite that export.tflite made of the same model, for servers that prefer one", path="input"
+        "", "a .tflite that export.tflite made from the same model, for servers that prefer one", path="input"
     )
-    max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
-    max_batch_size: int = option(16, "largest batch in the configuration for TF-Serving", low=1)
+    max_pixels: int = option(MAX_PIXELS, "photos with more pixels are refused before they are decoded", low=1)
+    max_batch_size: int = option(16, "largest batch in the configuration for TensorFlow Serving", low=1)
 
 
 def main(config: SavedModelConfig) -> None:
@@ -86,8 +85,10 @@ def main(config: SavedModelConfig) -> None:
         write_saved_model(served, folder, name, config.max_pixels)
         difference = largest_difference(model, folder, photos)
         if config.serving_dtype == "float32" and difference > TOLERANCE:
-            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it is not kept")
+            raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
         if classifier:
+            from export.serving.tflite_functions import TFLITE_NAME
+
             shutil.copyfile(config.tflite, os.path.join(folder, TFLITE_NAME))
         target = os.path.join(config.output, str(version))
         os.rename(folder, target)
@@ -111,7 +112,9 @@ def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
     with argument("tflite"):
         classifier = open_classifier(path, 1)
     if classifier.labels != list(model.labels) or classifier.image_size != model.image_size:
-        raise UserError(f"--tflite={path}: has other labels or another image size than the model; export it from that")
+        raise UserError(
+            f"--tflite={path}: has other labels or another image size than the model; export it from this model"
+        )
     return classifier
 
 
@@ -180,8 +183,8 @@ def choose_version(folder: str, wanted: int) -> int:
     versions = find_versions(folder)
     if wanted in versions:
         raise UserError(
-            f"--version={wanted}: {os.path.join(folder, str(wanted))} is there already and may be served; "
-            f"use {versions[-1] + 1}, or leave the flag out"
+            f"--version={wanted}: {os.path.join(folder, str(wanted))} already exists and may be served; use "
+            f"{versions[-1] + 1}, or leave the flag out"
         )
     return wanted or (versions[-1] + 1 if versions else 1)
 

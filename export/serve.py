@@ -1,7 +1,7 @@
-"""`python -m export.serve`: TF-Serving's gRPC and REST APIs for the models of this package, in one Python process.
+"""`python -m export.serve`: serves models of this package by TensorFlow Serving's gRPC and REST APIs, in one process.
 
-For a laptop, a test, or a small load where no TF-Serving is installed. It watches the model's folder and changes
-versions without failing a request. SIGTERM: what was accepted is answered, then it ends.
+For a laptop, a test, or a small load where TensorFlow Serving is not installed. The server watches the model's folder
+and changes versions without failing a request. On SIGTERM it answers what it has accepted, and ends.
 """
 
 import os
@@ -22,7 +22,7 @@ def main(config: ServeConfig) -> None:
         from export.serving.server import Server
     if config.prefer_tflite_model:
         with needs("tflite"):
-            from export import device_classifier  # noqa: F401  before a version is looked for
+            import export.serving.tflite_functions  # noqa: F401  before a version is loaded
     write_log(sys.stderr, config.log_requests)
     server = Server(config)
     opened, ended = threading.Event(), threading.Event()

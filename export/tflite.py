@@ -1,4 +1,4 @@
-"""`python -m export.tflite`: `model.keras` → a quantized .tflite with labels and thresholds in it, for devices."""
+"""`python -m export.tflite`: exports `model.keras` as a quantized .tflite that contains labels and thresholds."""
 
 import dataclasses
 import os
@@ -39,16 +39,18 @@ class TFLiteConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     output: str = option("", "the .tflite to write", path="file")
     quantize: str = option("dynamic", "; ".join(f"{name}: {m.meaning}" for name, m in MODES.items()), choices=[*MODES])
-    with_attention: bool = option(False, "a second output with heat-maps, for export.ondevice; not for MediaPipe")
+    with_attention: bool = option(
+        False, "add a second output with heat-maps, for export.ondevice and export.web; not for MediaPipe"
+    )
     calibration: str = option(
         "",
-        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of msrn_tf.prepare "
-        "or a .tfrecord; empty: --calibration_split of --dataset",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of "
+        "msrn_tf.prepare or a .tfrecord; empty: --calibration_split of --dataset",
         path="input",
     )
-    calibration_split: str = option("val", "split to take them from, of a data set or a prepared folder")
-    calibration_images: int = option(200, "how many of them", low=1)
-    seed: int = option(0, "of the choice among them", low=0)
+    calibration_split: str = option("val", "split of the data set or prepared folder to take these photos from")
+    calibration_images: int = option(200, "number of these photos", low=1)
+    seed: int = option(0, "seed of the choice of these photos", low=0)
 
 
 def main(data: DataConfig, config: TFLiteConfig) -> None:
@@ -75,7 +77,7 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
     differences = Differences.measured(model, classifier, photos, targets)
     if config.quantize == "none" and differences.largest > TOLERANCE:
         raise UserError(
-            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it is not kept"
+            f"--model={config.model}: the export's scores differ by {differences.largest:.1e}; it was discarded"
         )
     write_beside(config.output, content)
     say(differences.sentence())
@@ -89,8 +91,8 @@ def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
         raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise UserError(
-            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists its labels a line "
-            "each; give the label another name in the data set, and train again"
+            f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists one label a "
+            "line; rename the label in the data set, and train again"
         )
     if config.with_attention and config.quantize == "int8_full":
         raise UserError("--with_attention: heat-maps need float operations; use --quantize=int8 with it")

@@ -1,6 +1,6 @@
-"""`python -m export.web`: a folder with a page that names what is in photos, in the browser of whoever opens it.
+"""`python -m export.web`: writes a web page that runs a .tflite in the visitor's browser.
 
-Any static host will do; nothing that is dropped on the page leaves it.
+Any static host can serve the folder. Photos on the page never leave the browser.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ LARGEST_TFLITE = 2**30
 class WebConfig:
     """Page"""
 
-    tflite: str = option("", "the .tflite of export.tflite; --with_attention there brings heat-maps", path="input")
+    tflite: str = option("", "the .tflite of export.tflite; exported --with_attention it has heat-maps", path="input")
     output: str = option("", "folder for the page; an earlier page there is replaced", path="folder")
     title: str = option("What is in the photo?", "title of the page")
 
@@ -50,12 +50,12 @@ def main(config: WebConfig) -> None:
     say(f"taking LiteRT.js {litert.version} from the npm package {litert.name}")
     files = page_files(model, config.title, litert_files())
     write_folder(config.output, files)
-    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention brings them)"
+    maps = "heat-maps" if classifier.has_attention else "no heat-maps (export.tflite --with_attention adds them)"
     say(
         f"written to {config.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB; "
         f"{len(classifier.labels)} labels, {maps}"
     )
-    say(f"to look at it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
+    say(f"to see it: python -m http.server --directory {config.output}, then open http://localhost:8000/")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def check_unpacked_size(unpacked: int, packed: int) -> None:
     """
     if unpacked > max(HARMLESS_BYTES, LARGEST_RATIO * packed):
         raise ValueError(
-            f"it would unpack to {unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f}, and is not unpacked; "
-            "where it is honest, save it uncompressed"
+            f"it would unpack to {unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f}, and is not unpacked; if it is "
+            "genuine, save it uncompressed"
         )
 
 

@@ -1,8 +1,8 @@
-"""`python -m msrn_tf.calibrate`: thresholds and probabilities that fit, stored in `model.keras`.
+"""`python -m msrn_tf.calibrate`: fits probabilities and thresholds of a model, and stores them in `model.keras`.
 
-Probabilities are calibrated first (Platt scaling by label), then each label gets the threshold for its best F1, or for
-a wanted precision or recall. Every export of the model takes both along. Use a split that was neither trained on nor
-will be measured on.
+Probabilities are calibrated first (Platt scaling for each label). Each label then gets the threshold for its best F1,
+or for a wanted precision or recall. Every export of the model includes both. Use a split that the model was not trained
+on and that you will not measure on.
 """
 
 import dataclasses
@@ -37,15 +37,15 @@ class CalibrationConfig:
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("val", "split to fit to")
     output: str = option("", "model file to write; empty: --model is replaced", path="file")
-    target_precision: float = option(0.0, "precision that each label shall have; 0: best F1", low=0.0, high=1.0)
-    target_recall: float = option(0.0, "recall that each label shall have; 0: best F1", low=0.0, high=1.0)
+    target_precision: float = option(0.0, "precision that each label should have; 0: best F1", low=0.0, high=1.0)
+    target_recall: float = option(0.0, "recall that each label should have; 0: best F1", low=0.0, high=1.0)
     probabilities: str = option(
-        "platt", "slope and intercept by label, one temperature for all, or none", choices=METHODS
+        "platt", "platt: slope and intercept for each label; temperature: one slope for all; none", choices=METHODS
     )
     min_positives: int = option(
-        10, "labels with fewer positives keep the threshold and temperature of all labels", low=1
+        10, "labels with fewer positives keep the threshold and the temperature of all labels", low=1
     )
-    batch_size: int = option(32, "images at a time", low=1)
+    batch_size: int = option(32, "images in a batch", low=1)
     json: str = option("", "file for the figures (.json)", path="file")
 
 
@@ -54,7 +54,7 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     if not config.model:
         raise UserError("--model is missing: give the model.keras to calibrate")
     if config.target_precision and config.target_recall:
-        raise UserError("--target_recall: does not go with --target_precision; leave one of them out")
+        raise UserError("--target_recall: cannot be combined with --target_precision; leave one of them out")
     output = config.output or config.model
     with argument("model"):
         model = load_model(config.model)
@@ -65,8 +65,8 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     for state, word in ((1, "present"), (0, "absent")):
         if not (targets == state).any():
             raise UserError(
-                f"--split={config.split}: no image of it has a label that is known to be {word}, so that nothing can "
-                "be fitted; choose another split"
+                f"--split={config.split}: no image in it has a label that is known to be {word}, so nothing can be "
+                "fitted; choose another split"
             )
     with ProgressBar("calibrating", len(examples)) as bar:
         source = PhotoSource(examples, InputPlan(model.image_size, max_pixels=data.max_pixels))

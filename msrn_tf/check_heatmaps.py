@@ -1,7 +1,8 @@
-"""`python -m msrn_tf.check_heatmaps`: do heat-maps say where a model looked? Deletion, insertion and pointing.
+"""`python -m msrn_tf.check_heatmaps`: tests whether heat-maps show where a model looked.
 
-Photos of a labelled split are taken apart in the order of the heat-map, and in two orders that know nothing of it;
-where the data set knows the places of objects (demo, VOC), the highest points of the maps are compared with them.
+Photos of a labelled split are blurred pixel by pixel in the order of the heat-map, and in two orders that do not know
+it (deletion and insertion). Where the data set has boxes of objects (demo, VOC), the highest points of the maps are
+compared with them (pointing game).
 """
 
 import dataclasses
@@ -28,9 +29,9 @@ class CheckConfig:
 
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("test", "split to take photos from")
-    photos: int = option(100, "photos to check on; each label found in one is a pair", low=1)
-    seed: int = option(0, "which photos, and of the random orders", low=0)
-    batch_size: int = option(32, "photos at a time", low=1)
+    photos: int = option(100, "number of photos; each label that the model finds in one of them is checked", low=1)
+    seed: int = option(0, "seed of the choice of photos and of the random orders", low=0)
+    batch_size: int = option(32, "photos in a batch", low=1)
     output: str = option("", "file for the figures (.json)", path="file")
 
 
@@ -50,7 +51,7 @@ def main(data: DataConfig, config: CheckConfig) -> None:
         scores = Evaluator(model, config.batch_size).scores(source, bar.update)
     pairs = faithfulness.found_pairs(scores, examples.targets, model.thresholds, config.photos, config.seed)
     if not pairs:
-        raise UserError(f"--model={config.model}: finds no label of split {config.split} that is present")
+        raise UserError(f"--model={config.model}: finds none of the labels that are present in split {config.split}")
     with ProgressBar("taking photos apart", len(pairs), "labels") as bar:
         curves, pointing = faithfulness.check_heatmaps(
             model, reader, examples, pairs, combine_scales, batch_size=config.batch_size, max_pixels=data.max_pixels,

@@ -1,8 +1,8 @@
-"""`python -m msrn_tf.check_labels`: which annotations are likely wrong, as a table and as a page to decide on them.
+"""`python -m msrn_tf.check_labels`: lists annotations that are likely wrong, and writes a page to decide on them.
 
-Heads on the features of a frozen backbone score each photo without having seen it; what is annotated and improbable is
-listed, the most improbable first. The page shows the photos, takes decisions by keys and saves them as a file, which
-every command reads by --corrections. The data set itself is never changed.
+Logistic regressions on the features of a frozen backbone score each photo without having seen it. Improbable
+annotations are listed, the most improbable first. The page shows the photos, takes decisions by keys and saves them as
+a file, which every command reads by --corrections. The data set itself is never changed.
 """
 
 import collections
@@ -45,25 +45,33 @@ class CheckLabelsConfig:
 
     split: str = option("train", "split whose labels to check")
     model: str = option(
-        "", "model.keras whose backbone sees the photos, best one that was frozen; empty: --backbone", path="input"
+        "",
+        "model.keras whose backbone computes the features, preferably one that was frozen in training; empty: "
+        "--backbone",
+        path="input",
     )
-    backbone: str = option("mobilenet_v2", "backbone that sees the photos (a wrong name lists all)")
+    backbone: str = option("mobilenet_v2", "backbone that computes the features (a wrong name lists all)")
     backbone_weights: str = option("imagenet", "its weights: imagenet (downloads), or a file", path="input")
     image_size: int = option(288, "height and width in pixels that images are warped to, for --backbone", low=32)
-    folds: int = option(5, "parts of a label's photos, each scored by what was trained on the others", low=2, high=100)
-    l2: float = option(0.1, "weight decay of the heads", low=1e-6)
-    seed: int = option(0, "of the folds", low=0)
-    batch_size: int = option(32, "images at a time", low=1)
+    folds: int = option(
+        5,
+        "number of parts that the photos are divided into; each is scored by what was trained on the others",
+        low=2,
+        high=100,
+    )
+    l2: float = option(0.1, "weight decay of the logistic regressions", low=1e-6)
+    seed: int = option(0, "seed of the folds", low=0)
+    batch_size: int = option(32, "images in a batch", low=1)
     cache_features: str = option(
-        "", "folder to keep feature maps in, or where msrn_tf.train kept those of the same split", path="folder"
+        "", "folder for feature maps, or the one where msrn_tf.train stored those of the same split", path="folder"
     )
     augment: str = option(
-        "none", "--augment of the training whose feature maps are there", choices=CACHED_AUGMENTATIONS
+        "none", "--augment of the training that stored these feature maps", choices=CACHED_AUGMENTATIONS
     )
-    most: int = option(0, "how many to list; 0: as many as are estimated to be wrong", low=0)
+    most: int = option(0, "largest number of annotations to list; 0: as many as are estimated to be wrong", low=0)
     output: str = option("", "file for the list (.csv)", path="file")
     page: str = option("", "file for the page (.html)", path="file")
-    page_questions: int = option(300, "labels of photos that the page asks about, the first of the list", low=1)
+    page_questions: int = option(300, "number of questions on the page, from the start of the list", low=1)
 
 
 def main(data: DataConfig, config: CheckLabelsConfig) -> None:
@@ -102,7 +110,9 @@ def _model(config, labels) -> MultiLabelClassifier:
         with argument("model"):
             return load_model(config.model)
     if not config.backbone_weights:
-        raise UserError("--backbone_weights is missing: with random weights a backbone sees nothing; give a file")
+        raise UserError(
+            "--backbone_weights is missing: with random weights a backbone has learned nothing; give a file"
+        )
     chosen = ModelConfig(
         model="gap", backbone=config.backbone, backbone_weights=config.backbone_weights, freeze_backbone=True
     )
@@ -167,7 +177,7 @@ def write_page(
     )
     write_beside(config.page, page)
     say(f"page in {config.page}: {len(questions)} questions, {len(page) / 1e6:.1f} MB, opens without a network")
-    say("next       decide there, save, and give the file to any command by --corrections=FILE")
+    say("next       decide there, save, and give the file to any command with --corrections=FILE")
 
 
 def print_suspects(questions: Sequence[Question], labels: Sequence[str], targets: np.ndarray, estimated: int) -> None:

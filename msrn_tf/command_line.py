@@ -131,8 +131,8 @@ def _parsed(argv, usage, subjects, positional):
         _fail(error)
     if arguments and positional is None:
         _fail(
-            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value "
-            "(in a flagfile too, one a line)"
+            f"{arguments[0]!r}: stray word on the command line or in a flagfile; write --flag=value (also in a "
+            "flagfile, one on each line)"
         )
     return arguments
 
@@ -215,8 +215,8 @@ def memory_error(error: BaseException, instances: Sequence[Any]) -> str:
     helps = [text for text in helps if text]
     what = f"{', '.join(helps[:-1])} or {helps[-1]}" if len(helps) > 1 else "".join(helps) or "more memory"
     goes_on = (
-        "; the last checkpoint is whole, and the same command goes on from it, also with another --accumulation_steps "
-        "or --recompute_backbone (other changes need a --workdir of their own)"
+        "; the last checkpoint is intact, and the same command continues from it, also with another "
+        "--accumulation_steps or --recompute_backbone (other changes need a --workdir of their own)"
         if "workdir" in named and "epochs" in named
         else ""
     )

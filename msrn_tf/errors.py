@@ -74,7 +74,7 @@ def file_error(error: BaseException) -> str | None:
 
 
 def _file_sentence(name, reason):
-    return f"{name or 'a file'}: cannot be read or written ({reason}); mend that, or give another place"
+    return f"{name or 'a file'}: cannot be read or written ({reason}); fix that, or choose another place"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,7 @@
-"""`python -m msrn_tf.evaluate`: measures a trained model on a labelled split; every metric of docs/evaluation.md."""
+"""`python -m msrn_tf.evaluate`: measures a trained model on a labelled split.
+
+docs/evaluation.md explains the figures.
+"""
 
 import contextlib
 import dataclasses
@@ -32,23 +35,27 @@ class EvaluationConfig:
 
     model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
     split: str = option("test", "split to measure on")
-    baseline: str = option("", "another model.keras, to compare with on the same photos", path="input")
+    baseline: str = option("", "another model.keras to compare with on the same photos", path="input")
     thresholds: str = option(
-        "model", "the model's own (0.5 until calibrated), 0.5, or best F1 on --calibration_split", choices=THRESHOLDS
+        "model",
+        "model: the model's own (0.5 until calibrated); fixed: 0.5; calibrated: best F1 on --calibration_split",
+        choices=THRESHOLDS,
     )
-    calibration_split: str = option("", "split for --thresholds=calibrated; never the one that is measured on")
-    i_know_this_is_optimistic: bool = option(False, "allow thresholds that were fitted to the photos measured on")
-    image_sizes: tuple[int, ...] = option((), "sizes in pixels to warp photos to and average over; empty: the model's")
+    calibration_split: str = option("", "split for --thresholds=calibrated; must not be the one that is measured")
+    i_know_this_is_optimistic: bool = option(False, "allow thresholds that were fitted to the measured photos")
+    image_sizes: tuple[int, ...] = option(
+        (), "sizes in pixels to warp photos to; logits are averaged over them; empty: the model's size"
+    )
     flip: bool = option(False, "average over photos and their mirror images")
     bootstrap: int = option(1000, "resamples for 95 % intervals; 0: none", low=0)
-    seed: int = option(0, "of the resamples", low=0)
-    batch_size: int = option(32, "images at a time, over all devices", low=1)
-    strategy: str = option("mirrored", "all devices of this machine, or one", choices=("mirrored", "one"))
-    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, without GPUs; 1: off", low=1)
+    seed: int = option(0, "seed of the resamples", low=0)
+    batch_size: int = option(32, "images in a batch, over all devices", low=1)
+    strategy: str = option("mirrored", "all devices of this machine (mirrored), or one", choices=("mirrored", "one"))
+    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, to try this without GPUs; 1: off", low=1)
     output: str = option("", "file for the metrics (.json)", path="file")
-    report: str = option("", "file for a page about the model (.html)", path="file")
+    report: str = option("", "file for the report (.html)", path="file")
     report_photos: int = option(2, "photos of each kind and label in the report", low=1)
-    report_maps: int = option(24, "photos that the report checks heat-maps on; 0: none", low=0)
+    report_maps: int = option(24, "photos on which the report checks heat-maps; 0: none", low=0)
 
 
 def main(data: DataConfig, config: EvaluationConfig) -> None:
@@ -87,7 +94,7 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     if config.baseline:
         if metrics["mAP"] is None:
             raise UserError(
-                f"--split={config.split}: no image of it shows a label, so that --baseline has nothing to compare"
+                f"--split={config.split}: no image in it shows a label, so --baseline has nothing to compare"
             )
         other = measured("baseline", config.baseline)
         unknown = [label for label in found.model.labels if label not in other.model.labels]
@@ -180,12 +187,12 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 def print_comparison(comparison: dict[str, Any]) -> None:
     """The difference to the baseline and which labels are surely better or worse."""
     low, high = comparison["interval"]
-    verdict = "no sure difference" if low <= 0 <= high else "better" if low > 0 else "worse"
+    verdict = "no significant difference" if low <= 0 <= high else "better" if low > 0 else "worse"
     say(f"baseline      mAP {comparison['baseline']:.2f}; model − baseline {comparison['mAP_difference']:+.2f} "
         f"(95 % interval {low:+.2f} to {high:+.2f}, paired bootstrap): {verdict}")  # fmt: skip
     for name in ("gained", "lost"):
         labels = [f"{label} {comparison['AP_difference'][label][0]:+.1f}" for label in comparison[name]]
-        say(f"{name:14}{', '.join(labels) or 'no label surely'}")
+        say(f"{name:14}{', '.join(labels) or 'no label significantly'}")
 
 
 if __name__ == "__main__":

@@ -57,15 +57,15 @@ def check_output(name: str, path: str, folder: bool = False) -> None:
     try:
         os.stat(where)
         if not os.path.isdir(where):
-            raise UserError(f"{subject}: {where} is no folder; give another place")
+            raise UserError(f"{subject}: {where} is not a folder; choose another place")
         with contextlib.suppress(FileNotFoundError):
             os.lstat(f"{path}.tmp")  # a name too long, or below a file
         with tempfile.TemporaryFile(dir=where) as file:
             file.write(b"a disk may be full")
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{subject}: its folder does not exist; make it, or give another place") from None
+        raise UserError(f"{subject}: its folder does not exist; create it, or choose another place") from None
     except OSError as error:
-        raise UserError(f"{subject}: cannot be written ({error.strerror}); give another place") from error
+        raise UserError(f"{subject}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def _is_device(path):

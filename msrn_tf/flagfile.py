@@ -47,7 +47,7 @@ def _lines(path, around):
     if os.path.realpath(path) in map(os.path.realpath, around):
         raise UserError(f"--flagfile={path}: names itself; take that line out")
     try:
-        lines = lines_of(read_text(path, "give a text file with a flag a line", only_regular=False))
+        lines = lines_of(read_text(path, "give a text file with one flag a line", only_regular=False))
     except UserError as error:
         raise UserError(f"--flagfile={error}") from error
     return _expanded([line for line in lines if not line.startswith(("#", "//"))], (*around, path))

@@ -51,7 +51,7 @@ def why_no_gpu(gpus: Sequence[Any]) -> str | None:
 
     return (
         "this machine has an NVIDIA GPU and TensorFlow finds none: everything is computed on CPUs, many times more "
-        f"slowly; TensorFlow says: {reason_in(words_of_tensorflow())}; install what it needs by pip install "
+        f"slowly; TensorFlow says: {reason_in(words_of_tensorflow())}; install what it needs with pip install "
         f"'tensorflow[and-cuda]=={tf.__version__}', or set CUDA_VISIBLE_DEVICES=-1 where CPUs are meant"
     )
 

@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.import_checkpoint`: a published MSRN checkpoint → `model.keras`; with --to_torch the way back.
+"""`python -m msrn_tf.import_checkpoint`: converts a published MSRN checkpoint to `model.keras`, and back (--to_torch).
 
 python -m msrn_tf.import_checkpoint --checkpoint=voc_checkpoint.pth.tar --label_graph=voc.npz --output=model.keras
 python -m msrn_tf.import_checkpoint --model=model.keras --to_torch=model.safetensors
@@ -37,17 +37,21 @@ COUNTER = ".num_batches_tracked"
 class ImportConfig:
     """Import"""
 
-    checkpoint: str = option("", "published checkpoint: .pth.tar (needs PyTorch), .safetensors or .npz", path="input")
+    checkpoint: str = option("", "published checkpoint: .pth.tar, .safetensors or .npz", path="input")
     output: str = option("", "model.keras to write", path="file")
     label_graph: str = option(
-        "", "label graph (.npz) of the checkpoint's labels in its order, ours or the published form", path="input"
+        "",
+        "label graph (.npz) with the checkpoint's labels in its order, of this project or in the published form",
+        path="input",
     )
-    labels: str = option("", "text file, a label a line in the checkpoint's order; for --graph_pickle", path="input")
+    labels: str = option(
+        "", "text file with one label a line in the checkpoint's order; for --graph_pickle", path="input"
+    )
     graph_pickle: str = option("", "published graph (voc_adj.pkl …) in place of --label_graph", path="input")
     word_vector_pickle: str = option("", "published word vectors, in place of those of the label graph", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which labels are neighbours", low=0.0, high=1.0)
-    head: str = option("mlp", "which of the file's two heads was trained", choices=tuple(HEAD_PARAMETERS))
-    image_size: int = option(448, "height and width in pixels of the photos it was trained on", low=32)
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "labels are neighbours from this P(j|i) on", low=0.0, high=1.0)
+    head: str = option("mlp", "which of the checkpoint's two heads was trained", choices=tuple(HEAD_PARAMETERS))
+    image_size: int = option(448, "height and width in pixels of the photos that it was trained on", low=32)
     model: str = option("", "model.keras to write under the published names, with --to_torch", path="input")
     to_torch: str = option("", "file (.safetensors) to write --model to", path="file")
 
@@ -100,7 +104,7 @@ def write_published(config: ImportConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     if not isinstance(model, MSRN):
-        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN alone")
+        raise UserError(f"--model={config.model}: is a {model.name} baseline; the published code has MSRN only")
     try:
         state = published_state(model)
     except UserError as error:
@@ -137,15 +141,17 @@ def read_label_graph(config: ImportConfig) -> LabelGraph:
         source = (
             f"--label_graph={config.label_graph}" if config.label_graph else f"--graph_pickle={config.graph_pickle}"
         )
-        raise UserError(f"{source}: has no word vectors; give those of the training by --word_vector_pickle")
+        raise UserError(f"{source}: has no word vectors; give those of the training with --word_vector_pickle")
     return graph
 
 
 def read_labels(path: str) -> tuple[str, ...]:
     """The lines of a text file."""
     if not path:
-        raise UserError("--labels is missing: a pickled graph does not name its labels; give a file with one a line")
-    lines = read_lines(path, "give --labels a file with a label a line")
+        raise UserError(
+            "--labels is missing: a pickled graph does not name its labels; give a file with one label a line"
+        )
+    lines = read_lines(path, "give --labels a file with one label a line")
     return label_names(np.array(lines, np.str_), f"--labels={path}:")
 
 

@@ -1,4 +1,4 @@
-"""`python -m msrn_tf.predict`: names what is in photos, and shows where the model looked."""
+"""`python -m msrn_tf.predict`: prints the labels of photos, and draws where the model looked."""
 
 import dataclasses
 import os
@@ -34,21 +34,21 @@ class PredictionConfig:
     """Prediction"""
 
     model: str = option(
-        "", "model.keras, as msrn_tf.train writes it; empty: the one of this project, of VOC's 20 labels", path="input"
+        "", "model.keras, as msrn_tf.train writes it; empty: the bundled model of VOC's 20 labels", path="input"
     )
     top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line a photo instead of a table")
-    csv: bool = option(False, "print CSV, a line a photo with the score of every label, instead of a table")
+    json: bool = option(False, "print a JSON line for each photo in place of a table")
+    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
     heatmaps_by: str = option(
-        "label", "a picture for each label, its scales side by side, or for groups", choices=KINDS
+        "label", "a picture for each label; the scales side by side; or a picture for each group", choices=KINDS
     )
     sheet: str = option(
         "", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file"
     )
-    batch_size: int = option(16, "photos at a time", low=1)
+    batch_size: int = option(16, "photos in a batch", low=1)
 
 
 def main(arguments: Sequence[str], config: PredictionConfig) -> None:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     with argument("model"):
         model = load_model(model_path)
     if not config.model:
-        say(f"no --model: {model_path} looks for {', '.join(model.labels)}", error=True)
+        say(f"no --model: using {model_path}, which knows {', '.join(model.labels)}", error=True)
     if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {model_path} is a {model.name} baseline, which has no attention")
     if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
@@ -80,14 +80,14 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     done = {prediction.photo for prediction in predictions}
     bad = [path for path in paths if path not in done]
     for path in bad:
-        say(f"error: {path}: is no photo that can be decoded ({why_unreadable(path)})", error=True)
+        say(f"error: {path}: is not a photo that can be decoded ({why_unreadable(path)})", error=True)
     if bad:
         sys.exit(UNREADABLE_STATUS)
 
 
 def _check_flags(config):
     if config.json and config.csv:
-        raise UserError("--csv: does not go with --json; leave one of them out")
+        raise UserError("--csv: cannot be combined with --json; leave one of them out")
     if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
         raise UserError(f"--sheet={config.sheet}: its folder does not exist")
 

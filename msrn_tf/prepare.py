@@ -1,6 +1,7 @@
-"""`python -m msrn_tf.prepare`: checks a data set, and writes it as TFRecords with its label graph and an audit.
+"""`python -m msrn_tf.prepare`: checks a data set and writes it as TFRecords, with its label graph and an audit.
 
-`--dataset=prepared --data_dir=OUTPUT` then trains on it. A run that was interrupted goes on when it is given again.
+Train on the result with `--dataset=prepared --data_dir=OUTPUT`. If the command was interrupted, give it again to
+continue.
 """
 
 import dataclasses
@@ -39,15 +40,17 @@ class PreparationConfig:
     )
     leave_out: str = option(
         "",
-        "list of photos of --train_split to leave out, one a line, as near_duplicates.txt of an earlier run",
+        "list of photos of --train_split to leave out, one a line, such as near_duplicates.txt of an earlier run",
         path="input",
     )
-    max_side: int = option(0, "shrink photos whose longer side is above this many pixels; 0: keep the bytes", low=0)
-    shard_megabytes: int = option(128, "about the size of a shard", low=1)
-    bad_images: str = option("skip", "photos that cannot be decoded: leave out, or stop", choices=("skip", "fail"))
-    num_threads: int = option(0, "threads that read, decode and shrink; 0: one a core", low=0)
-    word_vectors: str = option("", "GloVe text file; empty: the label graph carries no word vectors", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "P(j|i) from which the audit draws an edge", low=0.0, high=1.0)
+    max_side: int = option(0, "shrink photos whose longer side has more pixels than this; 0: keep the bytes", low=0)
+    shard_megabytes: int = option(128, "approximate size of a shard in MB", low=1)
+    bad_images: str = option(
+        "skip", "photos that cannot be decoded: leave them out (skip), or stop (fail)", choices=("skip", "fail")
+    )
+    num_threads: int = option(0, "threads that read, decode and shrink; 0: one for each core", low=0)
+    word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "the audit draws an edge from this P(j|i) on", low=0.0, high=1.0)
 
 
 def main(data: DataConfig, config: PreparationConfig) -> None:
@@ -99,7 +102,7 @@ def _chosen_splits(reader, config):
     if unknown:
         raise UserError(f"--splits={config.splits}: the data set has {', '.join(reader.splits)}")
     if config.train_split not in names:
-        raise UserError(f"--train_split={config.train_split}: is none of the splits to write, {', '.join(names)}")
+        raise UserError(f"--train_split={config.train_split}: is not one of the splits to write, {', '.join(names)}")
     return names
 
 

@@ -51,7 +51,7 @@ class TensorFile(collections.abc.Mapping):
         elif self.path.endswith(TORCH_SUFFIXES):
             tensors = self._open_torch()
         else:
-            raise self.error(f"is no file of tensors by its name; {', '.join(SUFFIXES)} are read")
+            raise self.error(f"is not a file of tensors by its name; {', '.join(SUFFIXES)} are read")
         try:
             check_unpacked_size(sum(tensor.size for tensor in tensors.values()), os.path.getsize(self.path))
         except ValueError as error:
@@ -105,24 +105,24 @@ class TensorFile(collections.abc.Mapping):
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
                 return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
         except Exception as error:  # an untrusted ZIP: cut, encrypted, compressed in another way …
-            raise self.error(f"is no whole .npz file ({_first_line(error)})") from error
+            raise self.error(f"is not a complete .npz file ({_first_line(error)})") from error
 
     def _open_safetensors(self):
         try:
             with safetensors.safe_open(self.path, framework="np") as file:
                 return {name: _SafetensorsTensor(self.path, file, name) for name in list(file.keys())}
         except Exception as error:  # an untrusted header
-            raise self.error(f"is no whole .safetensors file ({_first_line(error)})") from error
+            raise self.error(f"is not a complete .safetensors file ({_first_line(error)})") from error
 
     def _open_torch(self):
         try:
             file = TorchFile(self.path)
         except NotTensorsError as error:
             raise self.error(
-                f"holds {error.name}, which is no tensor and is not loaded: it could run commands"
+                f"holds {error.name}, which is not a tensor and is not loaded: it could run commands"
             ) from error
         except Exception as error:  # an untrusted program: cut, with operands that are missing or of other kinds …
-            raise self.error(f"is no whole PyTorch file ({_first_line(error)})") from error
+            raise self.error(f"is not a complete PyTorch file ({_first_line(error)})") from error
         if not isinstance(file.content, dict):
             raise self.error(f"holds a {type(file.content).__name__}, not named tensors")
         self.notes = {name: value for name, value in file.content.items() if isinstance(value, str | int | float)}

@@ -50,7 +50,7 @@ def read_bytes(path: str, advice: str, only_regular: bool = True) -> bytes:
     """
     try:
         if only_regular and not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f"{path}: is no regular file; {advice}")
+            raise UserError(f"{path}: is not a regular file; {advice}")
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
@@ -69,7 +69,7 @@ def read_text(path: str, advice: str = "save it as UTF-8", only_regular: bool = 
     try:
         return text_of(content)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text file in UTF-8 ({where_no_text(content, error)}); {advice}") from error
+        raise UserError(f"{path}: is not a text file in UTF-8 ({where_no_text(content, error)}); {advice}") from error
 
 
 def where_no_text(content: bytes, error: UnicodeDecodeError) -> str:

@@ -145,14 +145,14 @@ class TorchFile:
                         member.filename, 0, member.file_size
                     )  # fmt: skip
             if archive.getinfo(pickled).file_size > LARGEST_PICKLE:
-                raise ValueError("its pickle is larger than that of any model")
+                raise ValueError("its pickle is too large for any model")
             with archive.open(pickled) as stream:
                 return self._load(stream)
 
     def _open_older(self):
         with open(self._path, "rb") as stream:
             if self._load(stream) != MAGIC:
-                raise ValueError("it starts as no file of PyTorch does")
+                raise ValueError("it does not start like a PyTorch file")
             _, system = self._load(stream), self._load(stream)
             if not isinstance(system, dict) or system.get("little_endian") is not True:
                 raise ValueError("its numbers are big-endian; save it on another machine")

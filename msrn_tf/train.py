@@ -1,6 +1,7 @@
-"""`python -m msrn_tf.train`: trains a model on a labelled data set; README says what it writes.
+"""`python -m msrn_tf.train`: trains a model on a labelled data set and writes it to `--workdir`.
 
-A run that was interrupted or killed goes on when the same command is given again.
+If a run was interrupted or killed, give the same command again to continue. Flagfiles are in `configs/`; README.md
+says what the run writes.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ def main(data: TrainingDataConfig, model_config: ModelConfig, optimization: Opti
             _train(data, model_config, optimization, run, stop)
         except Interrupted as interrupted:
             who = stop.received or "another worker"
-            say(f"{interrupted} by {who}; the same command goes on from there")
+            say(f"{interrupted} by {who}; the same command continues from there")
 
 
 def _train(data, model_config, optimization, run, stop):
@@ -109,7 +110,7 @@ def _train_on(strategy, configs, stop):
         say_each("transfer   ", transferred)
         say_each("warning: ", [command_line.with_flags(warning, *configs) for warning in [*warnings, *damaged]])
         if path:
-            say(f"goes on    in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
+            say(f"continues  in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")
     trainer = Trainer(train_step, checkpoints, run_log, optimization, run, data.bad_images == "skip", stop)
     best = trainer.fit(training, validation)
     if is_chief:

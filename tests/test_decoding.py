@@ -206,11 +206,11 @@ REFUSED = {
     "cut webp": (READABLE["webp"][:500], "cannot be decoded"),
     "cut tiff": (READABLE["tiff, tiff_lzw"][:900], "cannot be decoded"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
-    "eps": (encoded(PHOTO, "EPS"), "none of JPEG"),  # Pillow would start another program for it
+    "eps": (encoded(PHOTO, "EPS"), "not one of JPEG"),  # Pillow would start another program for it
     "cut jpeg": (READABLE["baseline"][:900], "Invalid JPEG"),
     "cut png": (READABLE["png"][:300], "Invalid PNG"),
-    "nothing": (b"", "none of JPEG"),
-    "text": (b"a text file called .jpg", "none of JPEG"),
+    "nothing": (b"", "not one of JPEG"),
+    "text": (b"a text file called .jpg", "not one of JPEG"),
     "50000 x 50000": (BOMB, "too many pixels"),
     "larger than allowed": (encoded(Image.new("RGB", (400, 300)), "JPEG"), "too many pixels: 120000"),
 }

@@ -44,8 +44,8 @@ def test_when_one_of_two_workers_is_killed_the_other_says_so_and_both_go_on_from
 
     again = ends_of(start_workers(flags))
     assert [status for status, _ in again] == [0, 0], again
-    assert "goes on    in epoch" in again[0][1]
-    assert "goes on" not in again[1][1]  # the chief alone speaks
+    assert "continues  in epoch" in again[0][1]
+    assert "continues" not in again[1][1]  # the chief alone speaks
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2]
     assert not list(run.glob(".checkpoints-worker-*"))

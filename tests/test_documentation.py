@@ -8,13 +8,20 @@ import tomllib
 
 import pytest
 import test_published_numbers
+from PIL import Image
 from running import ROOT, command
 
+import msrn_tf
 from msrn_tf.__main__ import COMMANDS
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.taps import tap_shapes
 
-PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "BUILD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("tutorials/*.md")),
+]
 
 
 def text(name):
@@ -68,6 +75,30 @@ def test_figures_of_voc_2007_are_those_of_the_study():
         f"MSRN has {frozen} mAP frozen and {tuned} fine-tuned, average pooling with the same training {frozen_gap} and "
         f"{tuned_gap}"
     ) in text("README.md")
+    table = {row[0]: row[2:4] for row in rows("README.md")}
+    assert table["MobileNetV2, fine-tuned, 288 pixels"] == [f"**{tuned}**", tuned_gap]
+    assert table["MobileNetV2, frozen, 288 pixels"] == [f"**{frozen}**", frozen_gap]
+
+
+def test_figures_of_the_bundled_model_are_those_of_its_card_and_of_the_benchmark():
+    model, tflite = re.findall(r"mAP ([\d.]+), CF1", text("models/README.md"))
+    table = {row[0]: row[1:] for row in rows("README.md")}
+    assert table["EfficientNet-Lite0, frozen, 288 pixels: the bundled model"][1] == f"{float(model):.1f}"
+    assert table["the bundled model as an int8 `.tflite`"][1] == f"{float(tflite):.1f}"
+    int8 = next(row for row in rows("docs/ondevice.md") if row[0] == "`--quantize=int8`" and len(row) == 6)
+    rounded = ["–".join(f"{float(end):.0f}" for end in cell.split("–")) for cell in int8[3:5]]
+    assert [table["one photo, LiteRT, two x86-64 cores"][0]] == [f"{rounded[0]} ms"]
+    assert table["one photo, in headless Chromium on the same cores"][0] == f"{rounded[1]} ms"
+
+
+def test_the_short_table_of_parts_is_an_excerpt_of_the_appendix():
+    """Each row of docs/results.md that names a variant has the mAP and the difference of the full table."""
+    full = {tuple(row[2:4]) for row in rows("docs/results_appendix.md") if len(row) in (7, 8)}
+    short = [row for row in rows("docs/results.md") if len(row) == 4 and "±" in row[1] + row[2]]
+    assert len(short) > 12
+    for row in short:
+        mean, difference = row[1:3] if "±" in row[1] else row[2:4]
+        assert (mean, difference.replace("−", "-")) in full, row
 
 
 def test_sizes_and_accuracy_of_devices_are_those_of_the_tables():
@@ -112,6 +143,26 @@ def test_the_first_python_that_is_named_is_the_one_that_installs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == ">=3.11" and project["tool"]["ruff"]["target-version"] == "py311"
     assert "Python 3.11 on Linux" in text("BUILD.md")
+
+
+@pytest.mark.slow
+def test_the_python_of_readme_predicts_and_trains(tmp_path, monkeypatch, capsys):
+    predicts, trains = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(ROOT)
+    exec(predicts, {})
+    scores = {label: float(score) for label, score in map(str.split, capsys.readouterr().out.splitlines())}
+    assert len(scores) == 20 and max(scores, key=lambda label: scores[label]) == "cat"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PHOTOS").mkdir()
+    rows = ["image,labels"]
+    for number in range(30):
+        name = ("sea", "sky", "sea|sky")[number % 3]
+        Image.new("RGB", (40, 30), (number, 40 * len(name) % 256, 90)).save(tmp_path / "PHOTOS" / f"{number}.png")
+        rows.append(f"{number}.png,{name}")
+    (tmp_path / "PHOTOS" / "list.csv").write_text("\n".join(rows) + "\n")
+    assert "epochs=10" in trains
+    exec(trains.replace("epochs=10", "epochs=1"), {})
+    assert msrn_tf.load_model("model.keras").labels == ("sea", "sky")
 
 
 @pytest.mark.slow

@@ -69,7 +69,13 @@ def test_evaluation_states_its_protocol_and_compares_with_a_baseline(path, tmp_p
     assert metrics["comparison"]["mAP_difference"] == 0 and metrics["comparison"]["gained"] == []
     assert "mirrored" in metrics["protocol"]["images"] and "0.5" in metrics["protocol"]["thresholds"]
     said = capsys.readouterr().out
-    for words in ("95 % interval", "demo, split test", "mirrored", "no sure difference", "no label surely"):
+    for words in (
+        "95 % interval",
+        "demo, split test",
+        "mirrored",
+        "no significant difference",
+        "no label significantly",
+    ):
         assert words in said
     assert "Against the baseline" in report.read_text()
 
@@ -187,7 +193,7 @@ def test_a_split_that_shows_no_label_is_measured_but_neither_compared_nor_calibr
     monkeypatch.setattr(demo, "draw_example", lambda *which: dataclasses.replace(draw(*which), target=nothing))
     run_evaluate(path)
     assert "no positive" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--split=test: no image of it shows a label"):
+    with pytest.raises(UserError, match="--split=test: no image in it shows a label"):
         run_evaluate(path, baseline=path)
     with pytest.raises(UserError, match=r"--split=val: .* known to be present"):
         calibrate.main(DATA, calibrate.CalibrationConfig(model=path))
@@ -206,7 +212,7 @@ def test_photos_that_cannot_be_decoded_are_counted_where_that_is_asked_for(evalu
     assert bad.keys() == {0, 9, 19} and all("nothing" not in reason for reason in bad.values())
     others = [n for n in range(20) if n not in bad]
     np.testing.assert_allclose(rows[others], evaluator.logits(source(()))[others], atol=1e-5)
-    with pytest.raises(UserError, match=f"{sound[0].image_id}.* is no photo"):
+    with pytest.raises(UserError, match=f"{sound[0].image_id}.* is not a photo"):
         evaluator.logits(broken)
     with pytest.raises(UserError, match="none of the photos"):
         evaluator.logits(source(range(20)), bad={})

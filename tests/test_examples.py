@@ -145,13 +145,13 @@ def test_an_index_of_the_older_form_is_read(rng, tmp_path):
 
 
 COMPRESSED_FAULTS = {
-    "a row that ends before it begins": ("target_indptr", lambda values: values[::-1], "no compressed rows"),
-    "a label beyond the last": ("target_indices", lambda values: values + 300, "no compressed rows"),
-    "fewer values than labels": ("target_data", lambda values: values[:-1], "no compressed rows"),
+    "a row that ends before it begins": ("target_indptr", lambda values: values[::-1], "not compressed rows"),
+    "a label beyond the last": ("target_indices", lambda values: values + 300, "not compressed rows"),
+    "fewer values than labels": ("target_data", lambda values: values[:-1], "not compressed rows"),
     "target 9": ("target_data", lambda values: values + np.int8(9), "targets other than"),
     "another default": ("target_default", lambda values: np.int8(3), "default target"),
     "a row too few": ("target_indptr", lambda values: np.append(values[:-2], values[-1]), "not whole numbers of shape"),
-    "numbers that are not whole": ("target_data", lambda values: values * 1.0, "no compressed rows"),
+    "numbers that are not whole": ("target_data", lambda values: values * 1.0, "not compressed rows"),
 }
 
 

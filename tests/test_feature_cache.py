@@ -148,7 +148,7 @@ def test_a_photo_that_cannot_be_decoded_is_stood_in_for_in_training_and_named_in
     assert np.isfinite(best["loss"])
     assert "val_mAP" not in best  # nothing to validate on: the last epoch's model is kept
     assert (tmp_path / "model.keras").exists()
-    with pytest.raises(UserError, match=r"train_00005: is no photo that can be decoded"):
+    with pytest.raises(UserError, match=r"train_00005: is not a photo that can be decoded"):
         trainer.evaluator.scores(evaluation)
 
 

@@ -185,7 +185,7 @@ def test_weights_of_a_backbone_are_not_unpacked_to_far_more_than_they_are(saved,
 @pytest.mark.parametrize("std", [[0.2, 0.0, 0.2], [0.2], ["a", "b", "c"], [float("nan")] * 3], ids=str)
 def test_a_normalisation_of_timm_that_cannot_be_is_refused(tmp_path, std):
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": std}}))
-    with pytest.raises(UserError, match=r"config\.json beside it does not say mean and std"):
+    with pytest.raises(UserError, match=r"config\.json beside it has no mean and std"):
         _timm_normalization(str(tmp_path / "model.safetensors"))
 
 
@@ -281,5 +281,5 @@ def test_lists_of_lists_of_one_list_are_no_array(tmp_path):
     assert len(value) == 2
     with (tmp_path / "y.pkl").open("wb") as file:
         file.write(b"".join(steps) + b"q\xf0" + b"0}(X\x03\x00\x00\x00adjh\xf0X\x04\x00\x00\x00numsh\xf0u.")
-    with megabytes_at_most(10), pytest.raises(UserError, match="adj is no array of numbers"):
+    with megabytes_at_most(10), pytest.raises(UserError, match="adj is not an array of numbers"):
         read_graph_pickle(str(tmp_path / "y.pkl"), ["a", "b"])

@@ -281,9 +281,9 @@ def test_bad_checkpoints_are_refused_in_a_sentence(small_state, label_graph, tmp
     attempt(damaged, "fc1.bias holds <U1", "real numbers", name="c.npz")
     short = {"ProjectM.1.bias": small_state["ProjectM.1.bias"][1:]}
     attempt(small_state | short, "ProjectM.1.bias has shape [7]", "needs [8]")
-    attempt(small_state, "is no whole .safetensors file", cut=100)
-    attempt(small_state, "is no whole .npz file", cut=100, name="c.npz")
-    attempt({"a": np.zeros(3, np.float32)}, "is no published checkpoint")
+    attempt(small_state, "is not a complete .safetensors file", cut=100)
+    attempt(small_state, "is not a complete .npz file", cut=100, name="c.npz")
+    attempt({"a": np.zeros(3, np.float32)}, "is not a published checkpoint")
     graph = str(tmp_path / "other.npz")
     LabelGraph.from_targets(["a", "b"], np.eye(2)).save(graph)
     attempt(small_state, "has no word vectors", graph=graph)
@@ -380,7 +380,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(label_graph, tmp_path):
     for content in (Malice(trace), {"adj": Malice(trace), "nums": np.ones(5)}, [np.ones(3), eval]):
         with open(evil, "wb") as file:
             pickle.dump(content, file)
-        with pytest.raises(UserError, match=r"is no pickle of NumPy arrays alone \(it names"):
+        with pytest.raises(UserError, match=r"is not a pickle of NumPy arrays only \(it names"):
             read_array_pickle(evil, "graph_pickle")
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(LABELS))
@@ -421,7 +421,7 @@ def test_torch_files_of_older_forms_and_cut_ones(tmp_path):
             content = file.read()
         with open(path, "wb") as file:
             file.write(content[: len(content) // 2])
-        with pytest.raises(UserError, match="is no whole PyTorch file"):
+        with pytest.raises(UserError, match="is not a complete PyTorch file"):
             TensorFile(path, "checkpoint")
 
 
@@ -467,7 +467,7 @@ def test_torch_files_are_read_without_torch_as_torch_reads_them(tmp_path, monkey
 def test_damaged_programs_in_torch_files_are_refused(tmp_path, program):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", program)
-    with pytest.raises(UserError, match=r"is no whole PyTorch file|holds a list|which is no tensor"):
+    with pytest.raises(UserError, match=r"is not a complete PyTorch file|holds a list|which is not a tensor"):
         TensorFile(str(tmp_path / "a.pth"), "checkpoint")
 
 
@@ -518,9 +518,9 @@ def test_pickles_written_by_python_2_are_read(tmp_path):
     [
         ({"adj": np.zeros((4, 4)), "nums": np.ones(5)}, "adj has shape"),
         ({"adj": np.zeros((5, 5)), "nums": np.full(5, np.nan)}, "nums holds NaN"),
-        ({"adj": np.zeros((5, 5)), "nums": ["a", "b"]}, "nums is no array of numbers"),
-        (np.zeros(5), "is no published graph"),
-        ({"adj": np.full((5, 5), -1), "nums": np.ones(5)}, "those are no counts"),
+        ({"adj": np.zeros((5, 5)), "nums": ["a", "b"]}, "nums is not an array of numbers"),
+        (np.zeros(5), "is not a published graph"),
+        ({"adj": np.full((5, 5), -1), "nums": np.ones(5)}, "those are not counts"),
     ],
 )
 def test_graphs_that_do_not_fit_are_refused(tmp_path, content, words):

@@ -74,10 +74,10 @@ def test_a_label_with_a_line_break_or_a_control_character_is_refused_by_every_re
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ("Cat|cat", "differ by case, blanks or hyphens alone .*'Cat' and 'cat'"),
+        ("Cat|cat", "differ only by case, blanks or hyphens .*'Cat' and 'cat'"),
         ("ice cream|ice_cream|x", "'ice cream' and 'ice_cream'"),
         ("T-shirt|t shirt", "'T-shirt' and 't shirt'"),
-        ("Ａ|a", "differ by case"),
+        ("Ａ|a", "differ only by case"),
         ("cat|dog|cat;dog", "made of other labels .*'cat;dog'"),
         ("cat|dog;bird", "are one label each: 'dog;bird'"),
         ("cat|dog/bird", "are one label each: 'dog/bird'"),
@@ -109,7 +109,7 @@ def test_named_labels_are_read_in_their_order_and_others_left_out(table, tmp_pat
     ("dataset", "labels", "words"),
     [
         ("demo", "grass,boot", "has no label boot; did you mean boat"),
-        ("demo", "nosuch.txt", "`labels`=nosuch.txt: is no file, and the data set has no label nosuch.txt"),
+        ("demo", "nosuch.txt", "`labels`=nosuch.txt: is not a file, and the data set has no label nosuch.txt"),
         ("demo", "sky,grass,sky", "names sky twice"),
         ("demo", ",", "names no label"),
         ("csv", "yak,emu", "has no label yak, emu"),
@@ -143,7 +143,9 @@ def test_a_split_is_read_in_a_models_order_with_a_word_about_what_does_not_fit(t
     examples = read_split(reader, "train", labels=("yak", "dog", "ca\u200bt"))
     assert examples.targets.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 1]]  # a table names all that its photos show
     said = capsys.readouterr().err
-    assert "does not name are absent in all of its photos: yak" in said and "the model lacks are left out: ox" in said
+    assert (
+        "does not name count as absent in all of its photos: yak" in said and "the model lacks are left out: ox" in said
+    )
     demo = open_dataset("demo", "")
     targets = read_split(demo, "val", labels=("yak", "sky")).targets.tolist()
     assert {row[0] for row in targets} == {-1} and {row[1] for row in targets} == {0, 1}

@@ -214,7 +214,7 @@ def test_a_loaded_model_behaves_as_a_built_keras_model(tmp_path, rng, choices):
     assert np.abs(np.asarray(other(images)) - expected).max() > 1e-3
     other.load_weights(str(tmp_path / "model.weights.h5"))
     np.testing.assert_array_equal(other(images), expected)
-    with pytest.raises(ValueError, match=r"save a `\.keras` file, or the weights"):
+    with pytest.raises(ValueError, match=r"save a `\.keras` file, or only the weights"):
         loaded().save(str(tmp_path / "model.h5"))
 
     loaded().export(str(tmp_path / "exported"), verbose=False)

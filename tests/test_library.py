@@ -94,7 +94,7 @@ def test_photos_that_cannot_be_decoded_are_named_and_left_out_or_refused(photos,
         (tmp_path / f"val{number}.png").write_bytes(b"no photo")
     (_, unknown), (_, last) = read(tmp_path).val  # a batch of which nothing is left
     assert unknown.numpy().tolist() == [[-1, -1, -1]] and len(last) == 1
-    with pytest.raises(tf.errors.OpError, match=r"val0\.png.*mend it"):
+    with pytest.raises(tf.errors.OpError, match=r"val0\.png.*fix it"):
         list(read(tmp_path, bad_images="fail").val)
 
 

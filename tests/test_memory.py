@@ -99,7 +99,7 @@ def test_memory_that_runs_out_is_one_sentence_with_the_flags_that_help():
         sentence = memory_error(error, training)
         for words in ("--batch_size than 16", "--accumulation_steps", "--recompute_backbone", "--head=elementwise"):
             assert words in sentence
-        assert "the last checkpoint is whole, and the same command goes on" in sentence and "\n" not in sentence
+        assert "the last checkpoint is intact, and the same command continues" in sentence and "\n" not in sentence
         spent = dataclasses.replace(training[0], head="elementwise", recompute_backbone=True)
         assert "--head" not in memory_error(error, (spent, *training[1:]))
     assert not is_out_of_memory(ValueError("OOM"))

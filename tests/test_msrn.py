@@ -58,4 +58,4 @@ def test_a_command_runs_as_its_module_does_and_calls_itself_by_its_name():
 
 
 def test_what_a_command_does_is_its_docstrings_first_sentence():
-    assert what_it_does("msrn_tf.predict") == "names what is in photos, and shows where the model looked"
+    assert what_it_does("msrn_tf.predict") == "prints the labels of photos, and draws where the model looked"

@@ -78,7 +78,7 @@ def test_what_can_be_written_is_accepted_and_nothing_is_left_of_the_try(tmp_path
         ("", False, "is a folder"),
         ("missing/x.json", False, "its folder does not exist"),
         ("n" * 300, False, "name too long"),
-        ("text", True, "no folder"),
+        ("text", True, "is not a folder"),
         ("loop/x", False, "symbolic links"),
     ],
 )

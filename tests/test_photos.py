@@ -55,10 +55,10 @@ def test_what_is_no_regular_file_is_no_photo_and_is_never_opened(tmp_path, capsy
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(tmp_path / "socket.jpg"))
         assert found(tmp_path) == ["a.jpg"]
-        assert "left out   4 files that are no photos by their names (no regular file 4)" in capsys.readouterr().err
+        assert "left out   4 files that are not photos by their names (not a regular file 4)" in capsys.readouterr().err
         assert found(tmp_path, "*.jpg") == ["a.jpg"]
         for name, kind in (("pipe.jpg", "a named pipe"), ("zero.jpg", "a device"), ("socket.jpg", "a socket")):
-            with pytest.raises(UserError, match=f"{name}: cannot be read as a photo .{kind}, no regular file"):
+            with pytest.raises(UserError, match=f"{name}: cannot be read as a photo .{kind}, not a regular file"):
                 found(tmp_path, name)
             assert kind in why_unreadable(str(tmp_path / name))
     names = ["pipe.jpg", "a.jpg", "zero.jpg", "folder.jpg", "broken.jpg"]
@@ -69,7 +69,7 @@ def test_what_is_no_regular_file_is_no_photo_and_is_never_opened(tmp_path, capsy
     assert list(decoded_batches(paths[2:], 8, 2)) == []
     assert read_photo(paths[0]) == read_photo(paths[2]) == read_photo(paths[3]) == read_photo(paths[4]) == b""
     for path in paths[:1] + paths[2:]:
-        with pytest.raises(ValueError, match="no photo that can be read"):
+        with pytest.raises(ValueError, match="not a photo that can be read"):
             device(8).pixels(path)
 
 
@@ -107,7 +107,7 @@ def test_files_of_other_kinds_are_counted(tmp_path, capsys):
     write(tmp_path, "a.jfif", "b.tif", "c.HEIC", "d.avif", "e.jpe", "f.psd", "g.psd", "h.cr2", "notes")
     assert found(tmp_path) == ["a.jfif", "b.tif", "c.HEIC", "d.avif", "e.jpe"]
     said = capsys.readouterr().err
-    assert said == "left out   4 files that are no photos by their names (.psd 2, .cr2 1, without a suffix 1)\n"
+    assert said == "left out   4 files that are not photos by their names (.psd 2, .cr2 1, without a suffix 1)\n"
     assert photos_in(str(tmp_path))[1][f"{tmp_path}/h.cr2"] == ".cr2"
 
 
@@ -169,5 +169,5 @@ def test_the_device_takes_the_upper_8_of_16_bits_and_opens_no_format_that_starts
     content = encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")
     expected = Image.fromarray(grey).convert("RGB").resize((16, 16), 2)
     np.testing.assert_array_equal(device(16).pixels(io.BytesIO(content)), np.asarray(expected))
-    with pytest.raises(ValueError, match="no photo that can be read"):
+    with pytest.raises(ValueError, match="not a photo that can be read"):
         device(16).pixels(io.BytesIO(encoded(PHOTO, "EPS")))

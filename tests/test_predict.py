@@ -58,7 +58,7 @@ def test_photos_that_cannot_be_decoded_leave_their_neighbours_in_order(folder):
     batches = list(decoded_batches(paths, 32, 2))
     assert [indices.tolist() for indices, _ in batches] == [[0, 2], [4]]
     assert [images.shape for _, images in batches] == [(2, 32, 32, 3), (1, 32, 32, 3)]
-    assert "none of" in why_unreadable(paths[1]) and why_unreadable(paths[3]) == "no such file"
+    assert "not one of" in why_unreadable(paths[1]) and why_unreadable(paths[3]) == "no such file"
 
 
 def run_predict(arguments, path, **choices):
@@ -73,7 +73,7 @@ def test_json_lines_come_for_all_photos_and_unreadable_ones_end_with_status_1(fo
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert names([row["photo"] for row in rows], folder) == ["a.jpg", "b.jpg", "deep/a.jpg", "deep/c.jpeg"]
     assert all(len(row["labels"]) == 2 for row in rows)
-    assert said.err.count("error: ") == 1 and "b.txt: is no photo that can be decoded" in said.err
+    assert said.err.count("error: ") == 1 and "b.txt: is not a photo that can be decoded" in said.err
 
 
 def test_csv_has_the_score_of_every_label(folder, path, capsys):

@@ -77,7 +77,9 @@ def prepared(photos, tmp_path_factory):
 def test_the_audit_names_what_is_wrong(photos, prepared):
     output, said = prepared
     assert (
-        "bad.jpg: is none of JPEG" in said and "gone.jpg: cannot be read" in said and "1 of them across splits" in said
+        "bad.jpg: is not one of JPEG" in said
+        and "gone.jpg: cannot be read" in said
+        and "1 of them across splits" in said
     )
     report = json.loads((output / "audit.json").read_text())
     assert report["splits"]["train"]["images"] == 90 and report["splits"]["train"]["rejected"] == 2
@@ -306,7 +308,9 @@ def test_a_file_whose_name_is_no_text_is_prepared_and_trained_on(tmp_path):
 def test_what_cannot_be_written_and_photos_that_are_all_missing_are_one_sentence(photos, tmp_path):
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert_refused(command("msrn_tf.prepare", *arguments(photos, output)), f"--output={output}: ", "is no folder")
+        assert_refused(
+            command("msrn_tf.prepare", *arguments(photos, output)), f"--output={output}: ", "is not a folder"
+        )
     (tmp_path / "list.csv").write_text("image,labels,split\na.jpg,cat,train\nb.jpg,,val\n")
     flags = arguments(tmp_path, tmp_path / "records")
     assert_refused(command("msrn_tf.prepare", *flags), "split 'train'", "none of its 1 photos", "a.jpg: cannot be read")
@@ -333,7 +337,7 @@ def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos,
     run = command("msrn_tf.train", f"--data_dir={folder}", *from_files)
     assert run.returncode == 0, run.stderr
     assert sum(line.startswith("skipped ") for line in run.stdout.splitlines()) == 1
-    assert "bad.jpg: is none of JPEG" in run.stdout
+    assert "bad.jpg: is not one of JPEG" in run.stdout
     records = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
     assert [line.count(" 1 photos skipped") for line in run.stdout.splitlines() if " val mAP " in line] == [1, 1]
     assert [record["bad_images"] for record in records] == [1, 1] and records[0]["step"] == 9
@@ -352,7 +356,7 @@ def test_prepare_again_is_refused_when_a_photo_or_a_label_was_edited_since(tmp_p
     flags = arguments(tmp_path, tmp_path / "records")
     run = command("msrn_tf.prepare", *flags)
     assert run.returncode == 0, run.stderr
-    assert "pipe.jpg: cannot be read (a named pipe, no regular file)" in run.stdout
+    assert "pipe.jpg: cannot be read (a named pipe, not a regular file)" in run.stdout
     before = contents(tmp_path / "records")
     assert "nothing to do" in command("msrn_tf.prepare", *flags).stdout
     Image.new("RGB", (9, 9), (1, 2, 3)).save(tmp_path / "2.bmp")  # as large as before
@@ -413,24 +417,24 @@ def with_description(change):
 FAULTS = {
     "a shard of a thousand million": (with_array("shard", with_value(0, 10**9)), "it has shards 0 to 1000000000"),
     "shard -1": (with_array("shard", with_value(0, -1)), "it has shards -1 to"),
-    "shards that are no whole numbers": (with_array("shard", lambda values: values + 0.5), "its shard is float64"),
+    "shards that are not whole numbers": (with_array("shard", lambda values: values + 0.5), "its shard is float64"),
     "offsets of a table": (with_array("offset", lambda values: values[None]), r"offset is int64 of shape \(1, 31\)"),
     "an offset below zero": (with_array("offset", with_value(3, -5)), "a record beyond the"),
     "an offset beyond the end": (with_array("offset", with_value(3, 1 << 40)), "a record beyond the"),
     "target 7": (with_array("target", with_value((2, 0), 7)), "targets other than 1, 0 and -1"),
-    "targets that are no whole numbers": (with_array("target", lambda values: values * 1.0), "its target is float64"),
+    "targets that are not whole numbers": (with_array("target", lambda values: values * 1.0), "its target is float64"),
     "a column too few": (with_array("target", lambda values: values[:, 1:]), r"of shape \(31, 1\)"),
-    "names that are numbers": (with_array("image_id", lambda values: np.arange(31)), "no column of names"),
-    "names in a table": (with_array("image_id", lambda values: values[None]), "no column of names"),
+    "names that are numbers": (with_array("image_id", lambda values: np.arange(31)), "not a column of names"),
+    "names in a table": (with_array("image_id", lambda values: values[None]), "not a column of names"),
     "deep json": (with_description(lambda text: "[" * 100_000), r"dataset\.json: cannot be used"),
     "a list": (with_description(lambda text: "[]"), r"dataset\.json: cannot be used"),
     "a label for all": (
-        with_description(lambda text: json.dumps(json.loads(text) | {"labels": "red"})), "no list of names"
+        with_description(lambda text: json.dumps(json.loads(text) | {"labels": "red"})), "not a list of names"
     ),
     "a label twice": (
         with_description(lambda text: json.dumps(json.loads(text) | {"labels": ["red", "red"]})), "a label twice"
     ),
-    "a split elsewhere": (with_description(lambda text: text.replace('"val"', '"../val"')), "no names of files"),
+    "a split elsewhere": (with_description(lambda text: text.replace('"val"', '"../val"')), "no file names"),
     "a thousand million shards": (
         with_description(lambda text: text.replace('"num_shards": 1', '"num_shards": 1000000000')), "number of shards"
     ),
@@ -502,7 +506,7 @@ def test_a_record_with_one_flipped_bit_is_counted_and_named_like_a_bad_photo(pre
     evaluator = Evaluator(small_model(32, model="gap"), 31)
     with pytest.raises(
         UserError,
-        match=f"{shard.name}, photo {examples[5].image_id}: is no photo that can be decoded .is a damaged record",
+        match=f"{shard.name}, photo {examples[5].image_id}: is not a photo that can be decoded .is a damaged record",
     ):
         evaluator.logits(source)
     kept = list(in_memory(examples))

@@ -186,7 +186,7 @@ def test_any_file_in_cocos_format_is_read(tmp_path, layout):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "not a JSON"),
         ("[]", "no list 'images'"),
         (coco_file(images={}), "no list 'images'"),
         (coco_file(images=[]), "names no image"),
@@ -281,10 +281,10 @@ def test_folders_of_photos_are_split_by_folder_by_list_or_by_content(tmp_path):
     listed = LabelFolders(str(tmp_path / "whole"))
     assert listed.splits == ["train"] and listed.read("train").targets.tolist() == [[0, 0, 1]]
     (tmp_path / "whole" / "train.txt").write_text("0.png\n")
-    with pytest.raises(UserError, match=r"0\.png: lies in no folder named by labels"):
+    with pytest.raises(UserError, match=r"0\.png: is not in a folder named by labels"):
         LabelFolders(str(tmp_path / "whole")).read("train")
     (tmp_path / "whole" / "train.txt").write_bytes(b"dog/\xff.png\n")
-    with pytest.raises(UserError, match=r"train\.txt: is no text file in UTF-8 \(line 1, in Windows.*'dog/ÿ.png'"):
+    with pytest.raises(UserError, match=r"train\.txt: is not a text file in UTF-8 \(line 1, in Windows.*'dog/ÿ.png'"):
         LabelFolders(str(tmp_path / "whole")).read("train")
     write_photo(tmp_path / "parts" / "train" / "cat_hat" / "1.png")
     write_photo(tmp_path / "parts" / "val" / "hat" / "1.png")
@@ -403,13 +403,13 @@ def test_labels_with_blanks_are_refused_where_their_words_are_labels_and_named_e
         ("image,labels,labels\na.jpg,cat,dog\n", "two columns labels"),
         ("image,Image,labels\na.jpg,b.jpg,dog\n", "two columns image"),
         ("image,labels,split\np1.jpg,red,blue\np2.jpg,blue,train\n", "has 'blue' as a split, which is a label"),
-        ("image,labels,split\np1.jpg,red,train\np2.jpg,blue,Train\n", "differ by case alone, Train and train"),
+        ("image,labels,split\np1.jpg,red,train\np2.jpg,blue,Train\n", "differ only by case, Train and train"),
         ("image,labels,split\np0.jpg,red,train\n./p0.jpg,red,test\n", "names p0.jpg twice"),
         ("image,labels,split\na\\p0.jpg,red,train\na//p0.jpg,red,test\n", "names a/p0.jpg twice"),
         ("image,labels,split\nx/../e\u0301.jpg,red,train\n\u00e9.jpg,red,test\n", "twice"),
-        ('image,labels\na.jpg,"[cat, dog]"\n', "is no list of names in quotes"),
-        ("image,labels\na.jpg,['cat' 'dog']\n", "is no list of names in quotes"),
-        ('image,labels\na.jpg,"[0, 1]"\n', "is no list of names in quotes"),
+        ('image,labels\na.jpg,"[cat, dog]"\n', "is not a list of names in quotes"),
+        ("image,labels\na.jpg,['cat' 'dog']\n", "is not a list of names in quotes"),
+        ('image,labels\na.jpg,"[0, 1]"\n', "is not a list of names in quotes"),
         ('image,labels\na.jpg,"0,1,1"\nb.jpg,"1,0,0"\n', "write the names"),
         ("image,labels\na.jpg,0 1 1\nb.jpg,1 0 0\n", "write the names"),
         ('image,labels\na.jpg,"cat\nb.jpg,dog\n', "cannot be read as a table .a quotation mark is not closed"),
@@ -565,11 +565,11 @@ def test_other_json_files_beside_annotations_are_left_out_and_named(tmp_path, ca
     said = capsys.readouterr().err
     for words in (
         "captions.json (no list 'categories')",
-        "predictions.json (no object)",
+        "predictions.json (not an object)",
         "package.json (no list",
         "keypoints_train2017.json (another task",
         "panoptic.json (panoptic)",
-        "binary.json (no text)",
+        "binary.json (not a text)",
     ):
         assert words in said
 
@@ -760,7 +760,7 @@ def test_a_class_of_minus_one_is_no_label_of_tensorflow_datasets(tfds_reader):
     )
     assert several.read("train").targets.tolist() == [[1, 1], [0, 0], [0, 1]]
     beyond = tfds_reader("x", lambda f: {"label": f.ClassLabel(names=["cat", "dog"])}, [{"label": np.int64(2)}])
-    with pytest.raises(UserError, match=r"label = \[2\], which is none of its classes"):
+    with pytest.raises(UserError, match=r"label = \[2\], which is not one of its classes"):
         beyond.read("train")
 
 
@@ -868,5 +868,5 @@ def test_a_thousand_mutations_of_an_annotation_are_each_read_or_refused(tmp_path
 def test_a_list_that_is_code_is_not_run(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("filepath,label,split_name\na.jpg,\"__import__('os').abort()\",train\n")
-    with pytest.raises(UserError, match="no list of labels"):
+    with pytest.raises(UserError, match="not a list of labels"):
         NusWideTable(str(tmp_path), str(path))

@@ -88,7 +88,7 @@ def test_a_run_killed_inside_the_writing_of_a_checkpoint_goes_on_to_the_same_bit
     assert unfinished(workdir)
     run = command("msrn_tf.train", *flags)
     assert run.returncode == 0, run.stderr
-    assert "goes on" in run.stdout and not unfinished(workdir)
+    assert "continues" in run.stdout and not unfinished(workdir)
     assert_identical(final_state(workdir), final_state(undisturbed))
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     expected = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
@@ -153,7 +153,7 @@ def test_a_run_of_two_replicas_that_is_killed_goes_on_to_the_same_bits(small_voc
         kill(Running("msrn_tf.train", *arguments(small_voc, workdir, *flags)), workdir, random_moment.uniform(0, 0.3))
     run = command("msrn_tf.train", *arguments(small_voc, workdir, *flags))
     assert run.returncode == 0, run.stderr
-    assert "devices    2 × CPU" in run.stdout and "goes on" in run.stdout
+    assert "devices    2 × CPU" in run.stdout and "continues" in run.stdout
     assert_same_run(workdir, undisturbed)
 
 
@@ -166,7 +166,7 @@ def test_a_stop_signal_saves_and_ends_with_status_0_and_a_damaged_checkpoint_is_
     process.wait_for(lambda: newest_number(workdir))
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0, process.stderr()
-    assert "by SIGTERM; the same command goes on from there" in process.stdout()
+    assert "by SIGTERM; the same command continues from there" in process.stdout()
     assert len(index_files(workdir)) == 2
 
     newest = index_files(workdir)[-1].with_suffix(".data-00000-of-00001")
@@ -200,13 +200,13 @@ def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_
     assert not index_files(workdir)
     run = command("msrn_tf.train", *flags)
     assert run.returncode == 0, run.stderr
-    assert "transfer " in run.stdout and "goes on" not in run.stdout
+    assert "transfer " in run.stdout and "continues" not in run.stdout
 
 
 def test_a_folder_that_holds_a_model_of_no_known_run_is_refused(undisturbed, tmp_path):
     shutil.copy(undisturbed / "model.keras", tmp_path)
     assert run_directory.is_started(undisturbed) and not run_directory.is_started(tmp_path / "new")
-    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, and no flags.cfg"):
+    with pytest.raises(UserError, match=f"`workdir`={tmp_path}: holds a model, but no flags.cfg"):
         run_directory.is_started(tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_a_second_command_in_the_folder_of_a_run_is_refused_until_the_first_is_g
     first = Running("msrn_tf.train", *flags)
     first.wait_for(lambda: newest_number(workdir))
     second = command("msrn_tf.train", *flags)
-    assert_refused(second, f"--workdir={workdir}", "another command trains in it")
+    assert_refused(second, f"--workdir={workdir}", "another command is training in it")
     first.kill()
     with run_directory.held(str(workdir)):  # the lock died with its process
         pass
@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_whole(small_vo
         pytest.skip("no right to mount a small file system")
     try:
         flags = arguments(small_voc, disk / "run", "--checkpoint_steps=3")
-        assert_refused(command("msrn_tf.train", *flags), "cannot be written", "goes on from there")
+        assert_refused(command("msrn_tf.train", *flags), "cannot be written", "continues from there")
         assert [file.stem for file in index_files(disk / "run")] == ["ckpt-1"]
         assert not list((disk / "run" / "checkpoints").glob("*_temp"))
         subprocess.run(["mount", "-o", f"remount,size={4 * size}", disk], check=True)

@@ -628,14 +628,14 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"`port`={port}: .* is another server there"):
+        with pytest.raises(UserError, match=f"`port`={port}: .* is another server running there"):
             Server(ServeConfig(rest_port=0, port=port, model_base_path=str(doubles))).start()
     nonsense = tmp_path / "x.config"
     nonsense.write_text("nonsense {")
     for flags, words in (
         ({}, "one of the two"),
-        ({"model_config_file": str(nonsense)}, "is no ModelServerConfig"),
-        ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is no SSLConfig"),
+        ({"model_config_file": str(nonsense)}, "is not a ModelServerConfig"),
+        ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is not an SSLConfig"),
     ):
         with pytest.raises(UserError, match=words):
             Server(ServeConfig(port=0, rest_port=0, **flags)).start()

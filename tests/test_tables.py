@@ -53,8 +53,8 @@ def test_chexperts_columns_are_labels_of_1_0_and_minus_1_and_blanks_are_unknown(
     }
     said = capsys.readouterr().err
     assert (
-        "read as    a column a label, image in 'Path', −1 = unknown, blank = unknown: 3 labels (No Finding, Edema, "
-        "Pneumonia)" in said
+        "read as    a column for each label, image in 'Path', −1 = unknown, blank = unknown: 3 labels (No Finding, "
+        "Edema, Pneumonia)" in said
     )
     assert "columns that are not read: Sex, Age, Frontal/Lateral, AP/PA" in said
 
@@ -80,7 +80,7 @@ def test_minus_1_without_a_0_is_absent_and_beside_blanks_nobody_can_tell(tmp_pat
     assert targets_of(opened(tmp_path)) == {"1.jpg": {"Smiling": 0, "Young": 1}, "2.jpg": {"Smiling": 1, "Young": 1}}
     assert "−1 = absent" in capsys.readouterr().err
     write_csv(tmp_path / "list.csv", [("image_id", "Smiling", "Young"), ("1.jpg", -1, ""), ("2.jpg", 1, 1)])
-    with pytest.raises(UserError, match="has 1, -1 and blanks, and no 0: say what -1 is by `uncertain`=unknown"):
+    with pytest.raises(UserError, match="has 1, -1 and blanks, and no 0: say what -1 means with `uncertain`=unknown"):
         opened(tmp_path)
     assert targets_of(opened(tmp_path, uncertain="absent"))["1.jpg"] == {"Smiling": 0, "Young": -1}
 
@@ -167,7 +167,7 @@ def test_a_split_of_another_name_is_read_for_val_and_that_is_said(tmp_path, caps
     write_photo(tmp_path / "a.jpg")
     write_csv(tmp_path / "valid.csv", [("image", "labels", "split"), ("a.jpg", "x", "validation")])
     assert len(read_split(opened(tmp_path), "val")) == 1
-    assert "split      'validation' is read for 'val'" in capsys.readouterr().err
+    assert "split      'validation' is read as 'val'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_split_of_another_name_is_read_for_val_and_that_is_said(tmp_path, caps
         (("image", "filename", "labels"), [("1.jpg", "2.jpg", "x")], "'image' and 'filename' both name photos"),
         (("image", "cat", "genre", "dog"), [("1.jpg", 1, "cat|dog", 0)], "labels in 'genre', and columns for cat, dog"),
         (("image", "weight"), [("1.jpg", 3.5)], "no column holds labels .* `label_columns`"),
-        (("x", "labels"), [("1", "cat")], "none of x, labels names photos; say which by `image_column`"),
+        (("x", "labels"), [("1", "cat")], "none of x, labels names photos; say which with `image_column`"),
     ],
 )
 def test_a_table_that_can_be_read_in_two_ways_is_refused_with_the_flag_that_decides(tmp_path, header, rows, words):
@@ -201,16 +201,14 @@ def test_flags_name_the_columns(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             opened(tmp_path, **{"image_column": "a", option: "z"})
-    with pytest.raises(UserError, match="column 'part' of `label_columns` holds 'left', 'right', which is no state"):
+    with pytest.raises(UserError, match="column 'part' of `label_columns` holds 'left', 'right', which is not a state"):
         opened(tmp_path, image_column="a", label_columns="one,part")
 
 
 @pytest.mark.parametrize("option", ["image_column", "table", "uncertain"])
 def test_flags_of_tables_are_refused_by_forms_that_are_none(tmp_path, option):
     value = "absent" if option == "uncertain" else "x"
-    with pytest.raises(
-        UserError, match=f"`{option}`={value}: is for data sets of tables, and `dataset`=folder reads none"
-    ):
+    with pytest.raises(UserError, match=f"`{option}`={value}: applies to tables, and `dataset`=folder reads no table"):
         opened(tmp_path, "folder", **{option: value})
 
 
@@ -321,10 +319,10 @@ def test_a_parquet_file_that_would_unpack_to_gigabytes_is_refused(tmp_path):
 def test_several_tables_that_are_no_splits_are_refused_until_a_flag_names_one(tmp_path):
     for name in ("train.csv", "sample_submission.csv"):
         write_csv(tmp_path / name, [("image", "labels"), ("a.jpg", name)])
-    with pytest.raises(UserError, match=r"has 2: sample_submission.csv, train.csv; say which by `table`"):
+    with pytest.raises(UserError, match=r"has 2: sample_submission.csv, train.csv; say which with `table`"):
         opened(tmp_path)
     assert opened(tmp_path, table="train.csv").labels == ("train.csv",)
-    with pytest.raises(UserError, match=r"`table`=x.csv: .*x.csv is no file"):
+    with pytest.raises(UserError, match=r"`table`=x.csv: .*x.csv is not a file"):
         opened(tmp_path, table="x.csv")
 
 
@@ -434,15 +432,15 @@ def test_what_is_read_and_where_photos_are_is_said(tmp_path, capsys):
 
 def test_a_form_that_is_not_there_or_not_alone_is_named(tmp_path):
     with pytest.raises(
-        UserError, match="holds labels in no form that is known; say which by `dataset`, one of apparel"
+        UserError, match="holds labels in no known format; name the format with `dataset`, one of apparel"
     ):
         opened(tmp_path, "auto")
     write_photo(tmp_path / "images" / "a.jpg")  # one folder is no label
-    with pytest.raises(UserError, match="in no form that is known"):
+    with pytest.raises(UserError, match="in no known format"):
         opened(tmp_path, "auto")
     (tmp_path / "train.manifest").write_text(json.dumps({"source-ref": "s3://b/a.jpg"}))
     (tmp_path / "annotations.xml").write_text("<annotations></annotations>")
     with pytest.raises(
-        UserError, match=r"several forms of labels, cvat .annotations.xml. and rekognition .train.manifest"
+        UserError, match=r"several formats of labels, cvat .annotations.xml. and rekognition .train.manifest"
     ):
         opened(tmp_path, "auto")

@@ -278,7 +278,7 @@ def test_ondevice_names_labels_and_bad_photos_and_writes_heatmaps(model, files, 
     with pytest.raises(SystemExit) as exit_:
         ondevice.main([str(jpegs)], config)
     printed = capsys.readouterr()
-    assert exit_.value.code == 2 and "text.jpg: is no photo" in printed.err
+    assert exit_.value.code == 2 and "text.jpg: is not a photo" in printed.err
     rows = [json.loads(line) for line in printed.out.splitlines()]
     assert [os.path.basename(row["photo"]) for row in rows] == ["photo0.jpg", "photo1.jpg"]
     for index, row in enumerate(rows):
@@ -341,7 +341,7 @@ def bad_files(good, model, folder):
         archive.writestr("labels.txt", "one\ntwo\n")
         archive.writestr("thresholds.txt", "0.5\n0.5\n")
     wanted = {
-        "is no .tflite": b"no model at all",
+        "is not a .tflite": b"no model at all",
         "cut short": content[: len(content) // 2],
         "no metadata": convert(model, "none"),
         "5 scores and 2 labels": stream.getvalue(),
@@ -418,7 +418,7 @@ def damaged(packed):
 def test_every_fault_of_the_files_in_a_tflite_is_one_kind_of_error(files, tmp_path, choices):
     path = with_labels(files["none"], tmp_path, **choices)
     with pytest.raises(
-        ValueError, match=r"changed\.tflite: (holds no readable labels|has a label twice).*export it anew"
+        ValueError, match=r"changed\.tflite: (holds no readable labels|has a label twice).*export it again"
     ):
         DeviceClassifier(path)
     with pytest.raises(UserError, match=f"^{path}: "):
@@ -530,7 +530,7 @@ def test_calibration_on_noise_is_refused(rng, tmp_path):
 def test_calibration_names_a_photo_that_cannot_be_decoded(jpegs):
     (jpegs / "text.jpg").write_text("no photo")
     examples = calibration_photos.calibration_examples(str(jpegs), DataConfig(), "val", LABELS, 200, 0)
-    with pytest.raises(UserError, match=r"text\.jpg: is no photo"):
+    with pytest.raises(UserError, match=r"text\.jpg: is not a photo"):
         calibration_photos.calibration_photos(examples, SIZE, 10**7)
 
 

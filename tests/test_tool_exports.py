@@ -164,14 +164,14 @@ def test_a_split_of_yolo_without_any_file_of_boxes_is_left_out_and_lists_of_phot
     (tmp_path / "test.txt").write_text("/elsewhere/images/c.jpg\n")
     (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: train.txt\ntest: test.txt\n")
     assert targets_of(tmp_path, "yolo") == {"images/a.jpg": {"cat": 1}, "images/b.jpg": {"cat": 0}}
-    assert "test, of which no photo has a file of boxes" in capsys.readouterr().err
+    assert "test, in which no photo has a file of boxes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("boxes", "description", "words"),
     [
         ("7 0.5 0.5 0.1 0.1", "names: [cat]", "has class '7', and there are 1"),
-        ("cat 0.5 0.5 0.1 0.1", "names: [cat]", "is no class and box of YOLO"),
+        ("cat 0.5 0.5 0.1 0.1", "names: [cat]", "is not a class and box of YOLO"),
         ("0 0.5 0.5 0.1 0.1", "names: {1: cat}", "names are not numbered from 0"),
         ("0 0.5 0.5 0.1 0.1", "names: !!python/object/apply:os.abort []", "holds no data.yaml"),
         ("0 0.5 0.5 0.1 0.1", "names: [cat]\ntrain: nowhere", "train is 'nowhere', in which there is no photo"),
@@ -265,7 +265,7 @@ def test_celebas_tables_are_read_as_its_lists_are(tmp_path):
     assert targets_of(tmp_path) == {"1.jpg": {"Smiling": 0, "Young": 1}, "2.jpg": {"Smiling": 1, "Young": 0}}
     (tmp_path / "list_attr_celeba.csv").unlink()
     (tmp_path / "list_attr_celeba.txt").write_text("3\nSmiling\n1.jpg 1\n2.jpg -1\n")
-    with pytest.raises(UserError, match="says that it has 3 photos, and has 2"):
+    with pytest.raises(UserError, match="declares 3 photos and has 2"):
         targets_of(tmp_path)
 
 
@@ -310,7 +310,7 @@ def test_members_of_tar_files_name_labels_in_several_ways(tmp_path, suffix, cont
     [
         ({"a.jpg": b"x", "b.json": b"[]"}, "a.jpg has no .json, .txt, .cls beside it"),
         ({"a.jpg": b"x", "a.png": b"x", "a.json": b"[]"}, "holds two photos a"),
-        ({"a.jpg": b"x", "a.json": b"[" * 100_000}, "its .json is none"),
+        ({"a.jpg": b"x", "a.json": b"[" * 100_000}, "its .json is not valid JSON"),
         ({"a.jpg": b"x", "a.json": b" " * (2 << 20)}, "a.json has 2 MB, too many for labels"),
         ({"a.jpg": b"x", "a.json": b'{"caption": "a cat"}'}, "its .json has none of labels"),
         ({"a.json": b"[]"}, "names no photo"),

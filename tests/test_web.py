@@ -558,7 +558,7 @@ def test_what_is_no_photo_is_said_and_the_others_are_looked_at(colours, tmp_path
     (tmp_path / "vector.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
     drop(colours, tmp_path / "letter.pdf", photos[0], tmp_path / "vector.svg")
     found = sentences(colours)
-    assert len(found) == 2 and all("is no photo that this browser can read" in one for one in found)
+    assert len(found) == 2 and all("is not a photo that this browser can read" in one for one in found)
     assert [one["photo"] for one in results(colours)] == [photos[0].name]
 
 
@@ -588,10 +588,10 @@ def packed_anew(content, change):
 
 
 FAULTS = {
-    "no.tflite": (lambda whole: b"no model at all", "is no .tflite"),
+    "no.tflite": (lambda whole: b"no model at all", "is not a .tflite"),
     "bare.tflite": (lambda whole: whole[: whole.index(b"PK\3\4")], "it ends with no ZIP"),
-    "cut.tflite": (lambda whole: whole[:-30], "is cut short or damaged; export it anew"),
-    "cut in two.tflite": (lambda whole: whole[: len(whole) // 2], "is cut short or damaged; export it anew"),
+    "cut.tflite": (lambda whole: whole[:-30], "is cut short or damaged; export it again"),
+    "cut in two.tflite": (lambda whole: whole[: len(whole) // 2], "is cut short or damaged; export it again"),
     "no thresholds.tflite": (
         lambda whole: packed_anew(whole, lambda name, text: text if name == "labels.txt" else None),
         "there is no thresholds.txt in it",
@@ -602,7 +602,7 @@ FAULTS = {
     ),
     "words.tflite": (
         lambda whole: packed_anew(whole, lambda name, text: text if name == "labels.txt" else b"a\nb\nc\n"),
-        "a threshold that is no number",
+        "a threshold that is not a number",
     ),
     "bits.tflite": (lambda whole: whole[:8] + bytes(300) + whole[308:], "cannot be run"),
 }
@@ -638,6 +638,6 @@ def test_a_model_that_the_host_lacks_is_said_in_a_sentence(browser, site, tmp_pa
         browser.open(f"{server.address}/page/", 1000)
         browser.until("crossOriginIsolated && document.getElementById('fault')?.hidden === false")
         assert sentences(browser) == [
-            "model.tflite could not be loaded (status 404); see that it lies in the page’s folder, and load the page "
+            "model.tflite could not be loaded (status 404); check that it is in the page’s folder, and load the page "
             "again."
         ]

@@ -6,7 +6,7 @@ prepare_environment() {
   if [ ! -x .venv/bin/python ]; then
     "${PYTHON:-python3}" -m venv .venv
   fi
-  if [ ! -e "$stamp" ] || [ -n "$(find requirements.txt "$requirements" -newer "$stamp")" ]; then
+  if [ ! -e "$stamp" ] || [ -n "$(find requirements*.txt -newer "$stamp")" ]; then
     echo "installing $requirements into .venv (a few minutes the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
     touch "$stamp"

@@ -202,7 +202,7 @@ GROUPS = {
 def select(group, only=()):
     """The variants of a group; where names are given, those alone."""
     if group not in GROUPS:
-        raise UserError(f"--group={group}: is none of {', '.join(GROUPS)}")
+        raise UserError(f"--group={group}: is not one of {', '.join(GROUPS)}")
     names = [variant.name for variant in GROUPS[group]]
     for name in only:
         if name not in names:

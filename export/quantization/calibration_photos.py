@@ -65,12 +65,12 @@ def calibration_photos(examples: Examples, image_size: int, max_pixels: int) -> 
         reasons = ((example, why_not_decoded(example, max_pixels)) for example in examples)
         example, reason = next((example, reason) for example, reason in reasons if reason)
         raise UserError(
-            f"{name_of(example)}: is no photo that can be decoded ({reason}); take it out of the calibration"
+            f"{name_of(example)}: is not a photo that can be decoded ({reason}); take it out of the calibration"
         ) from None
     if np.median([neighbour_correlation(photo[0]) for photo in photos]) < SMALLEST_CORRELATION:
         raise UserError(
-            "`calibration`: most of its images are noise or of one colour; ranges measured on them would be wrong for "
-            "photos: give photos like those that the device will see"
+            "`calibration`: most of its images are noise or of one colour; ranges measured on them would be wrong; "
+            "give photos like those that the device will see"
         )
     return photos
 
@@ -95,7 +95,7 @@ def _of_the_same_labels(examples, reader, labels):
     """Photos of another data set than the model's, such as the default one, would be no calibration."""
     if set(reader.labels) != set(labels):
         raise UserError(
-            f"`model`: its labels are not those of the data set; the model knows {shown(labels)}, the data "
+            f"`model`: its labels are not those of the data set; the model has {shown(labels)}, the data "
             f"{shown(reader.labels)}"
         )
     return for_labels(examples, reader, labels)

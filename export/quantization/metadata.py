@@ -31,7 +31,7 @@ SCORES_DESCRIPTION = (
     "a probability for each label, independent of the others: they do not add up to 1; a label is present from its own "
     f"threshold on, a line of {THRESHOLDS_FILE}"
 )
-ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: a map a label"
+ATTENTION_DESCRIPTION = "what in the photo spoke for each label, in [0, 1]: one map for each label"
 
 
 def with_metadata(content: bytes, model: MultiLabelClassifier, description: str, with_attention: bool = False) -> bytes:
@@ -50,7 +50,9 @@ def with_metadata(content: bytes, model: MultiLabelClassifier, description: str,
         ValueError: a label has a line break: the file of labels has a label a line.
     """
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
-        raise ValueError(f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has a label a line")
+        raise ValueError(
+            f"the label {broken[0]!r} has a line break, and a .tflite's {LABELS_FILE} has one label a line"
+        )
     content_object = read_model(content)
     add_old_codes(content_object)
     buffer = schema.BufferT()

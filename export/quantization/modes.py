@@ -20,13 +20,13 @@ class Mode:
 
 MODES = {
     "none": Mode("float32"),
-    "dynamic": Mode("int8 weights; activations are quantized as they come"),
+    "dynamic": Mode("int8 weights; activations are quantized on the fly"),
     "float16": Mode("float16 weights, float32 computation: half the size, for GPU delegates"),
     "int8": Mode("int8 backbone and dense layers, float attention", calibrated=True),
     "int8_full": Mode(
-        "int8 everywhere, for accelerators that take nothing else",
+        "int8 everywhere, for accelerators that accept nothing else",
         calibrated=True,
-        warning="int8_full computes attention in steps of 1/256 of its range; look at the loss printed below",
+        warning="int8_full computes attention in steps of 1/256 of its range; check the loss that is printed below",
     ),
     "int16x8": Mode(
         "int8 weights, int16 activations, float attention",

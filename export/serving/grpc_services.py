@@ -121,7 +121,7 @@ class GrpcServices:
         except asyncio.CancelledError:
             if not reading.cancelled() or context.cancelled():
                 raise
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests have not arrived whole")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests have not arrived completely")
         finally:
             self._arrivals.leave(number)
         if content is grpc.aio.EOF:

@@ -13,7 +13,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
 from export.serving.batching import Batcher, BatchingOptions
-from export.serving.tflite_functions import tflite_functions
 
 State = get_model_status_pb2.ModelVersionStatus.State
 logger = logging.getLogger("export.serve")
@@ -63,6 +62,8 @@ class ServedVersion:
             self._model = tf.saved_model.load(self.folder)
             functions = {key: self._function(key) for key in self.signature_defs}
             if self._prefer_tflite:
+                from export.serving.tflite_functions import tflite_functions
+
                 functions |= tflite_functions(self.folder)
             self._batchers = {
                 key: Batcher(function, self._options, self._observe_batch) for key, function in functions.items()

@@ -108,7 +108,7 @@ class Server:
                 context = server_context(ssl_config)
             except (OSError, ValueError) as error:
                 raise UserError(
-                    f"`ssl_config`={config.ssl_config}: holds a key or certificate that is none ({first_line(error)})"
+                    f"`ssl_config`={config.ssl_config}: its key or certificate is invalid ({first_line(error)})"
                 ) from error
         self._grpc = grpc.aio.server(options=self._grpc_options())
         self._health = health.aio.HealthServicer()
@@ -155,7 +155,7 @@ class Server:
                 return self._grpc.add_secure_port(address, credentials)
             return self._grpc.add_insecure_port(address)
         except RuntimeError as error:
-            raise UserError(f"`port`={port}: {address} cannot be opened; is another server there?") from error
+            raise UserError(f"`port`={port}: {address} cannot be opened; is another server running there?") from error
 
     def _bind_http(self, server, name, port):
         try:
@@ -163,7 +163,7 @@ class Server:
         except OSError as error:
             raise UserError(
                 f"`{name}`={port}: {self._config.host}:{port} cannot be opened ({error.strerror}); is another server "
-                "there?"
+                "running there?"
             ) from error
         self._http.append(server)
 
@@ -209,7 +209,7 @@ def _model_server_config(config):
             raise UserError(f"`model_config_file`={config.model_config_file}: {error.strerror}") from error
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise UserError(
-                f"`model_config_file`={config.model_config_file}: is no ModelServerConfig text proto "
+                f"`model_config_file`={config.model_config_file}: is not a ModelServerConfig text proto "
                 f"({first_line(error)})"
             ) from error
     if not os.path.isdir(config.model_base_path):

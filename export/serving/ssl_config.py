@@ -32,7 +32,7 @@ def read_ssl_config(path: str) -> Any:
     except OSError as error:
         raise UserError(f"`ssl_config`={path}: cannot be read ({error.strerror})") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"`ssl_config`={path}: is no SSLConfig text proto ({first_line(error)})") from error
+        raise UserError(f"`ssl_config`={path}: is not an SSLConfig text proto ({first_line(error)})") from error
     if not config.server_key or not config.server_cert:
         raise UserError(f"`ssl_config`={path}: needs server_key and server_cert, as PEM texts")
     if config.client_verify and not config.custom_ca:

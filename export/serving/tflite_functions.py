@@ -10,16 +10,13 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from export.device_classifier import DeviceClassifier
 from export.signatures import decode_photos
-from msrn_tf.extras import needs
-
-if TYPE_CHECKING:
-    pass
 
 TFLITE_NAME = "model.tflite"
 CARD_NAME = os.path.join("assets", "model_card.json")
@@ -76,8 +73,6 @@ class ClassifierPool:
     """
 
     def __init__(self, path: str, cores: int):
-        with needs("tflite"):
-            from export.device_classifier import DeviceClassifier
         with open(path, "rb") as file:
             content = file.read()
         self._wide = DeviceClassifier(path, cores, content)

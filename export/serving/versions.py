@@ -186,13 +186,13 @@ def _models_of(config):
             "Only ModelConfigList is currently supported"
         )
     if not config.model_config_list.config:
-        raise invalid("the configuration names no model; what is served goes on")
+        raise invalid("the configuration names no model; the models in service stay")
     models = {}
     for model in config.model_config_list.config:
         if not model.name or not model.base_path:
             raise invalid("a model's configuration lacks its name or base_path")
         if "\0" in model.base_path:
-            raise invalid(f"base_path of {model.name} is no path")
+            raise invalid(f"base_path of {model.name} is not a path")
         if model.name in models:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         if model.model_platform not in ("", "tensorflow"):
@@ -214,7 +214,8 @@ def _check_folders(models, folders):
         path = os.path.realpath(model.base_path)
         if not any(os.path.commonpath([path, folder]) == folder for folder in allowed):
             raise ServingError(
-                grpc.StatusCode.PERMISSION_DENIED, f"{model.name}: its base_path is in no folder that clients may name"
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{model.name}: its base_path is not in a folder that clients may name",
             )
 
 

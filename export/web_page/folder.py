@@ -79,4 +79,4 @@ def write_folder(output: str, files: dict[str, bytes]) -> None:
             os.rename(new, output)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"`output`={output}: cannot be written ({error.strerror}); give another place") from error
+        raise UserError(f"`output`={output}: cannot be written ({error.strerror}); choose another place") from error

@@ -72,7 +72,7 @@ def fetched(package: Package) -> bytes:
     if not npm:
         raise UserError(
             f"npm is missing: the page takes LiteRT.js from the npm package {package.name} {package.version}; "
-            "install Node.js, which brings npm"
+            "install Node.js, which includes npm"
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", "--silent", "--ignore-scripts", "--prefer-offline", f"{package.name}@{package.version}"]
@@ -84,7 +84,7 @@ def fetched(package: Package) -> bytes:
         archives = [name for name in os.listdir(folder) if name.endswith(".tgz")]
         if run is None or run.returncode or len(archives) != 1:
             raise UserError(
-                f"npm could not get {package.name} {package.version} ({reason}); see that npm reaches its registry"
+                f"npm could not get {package.name} {package.version} ({reason}); check that npm reaches its registry"
             )
         with open(os.path.join(folder, archives[0]), "rb") as file:
             return file.read()
@@ -96,7 +96,7 @@ def unpacked(package: Package, archive: bytes) -> dict[str, bytes]:
     if found != package.sha512:
         raise UserError(
             f"npm got another {package.name} {package.version} than the one pinned here (SHA-512 {found[:12]}…, not "
-            f"{package.sha512[:12]}…), and nothing of it was used; clear npm's cache, or see which registry it asks"
+            f"{package.sha512[:12]}…), and it was not used; clear npm's cache, or check which registry it uses"
         )
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         return {name: _content(members, path) for path, name in package.files.items()}
@@ -106,5 +106,5 @@ def _content(members, path):
     member = members.getmember(path)
     file = members.extractfile(member) if member.isfile() and member.size <= LARGEST_FILE else None
     if file is None:
-        raise UserError(f"{path} in the npm package is no file of a sane size")
+        raise UserError(f"{path} in the npm package is not a file of a plausible size")
     return file.read()

@@ -169,15 +169,19 @@ def _findings(report: dict[str, Any], train_split: str, image_size: int) -> list
         )
     if names["alike"]:
         groups = shown(" and ".join(map(repr, group)) for group in names["alike"])
-        note(f"labels differ by case, blanks or hyphens alone: {groups}", "write them alike in the list")
+        note(f"labels differ only by case, blanks or hyphens: {groups}", "write them the same way in the list")
     if names["always_together"]:
         pairs = shown(f"{one} with {other}" for one, other in names["always_together"])
-        note(f"labels are never without another: {pairs}", "right for kinds of a thing; else --labels=… without one")
+        note(
+            f"labels never occur without another: {pairs}",
+            "right where one is a kind of the other; else leave one out with --labels=…",
+        )
     if names["never_together"]:
         pairs = shown(f"{one} and {other}" for one, other in names["never_together"])
         note(
-            f"frequent labels never meet in a photo: {pairs}",
-            "right where one excludes the other; else photos are labelled in part: a column a label can say unknown",
+            f"frequent labels never occur in one photo: {pairs}",
+            "right where one excludes the other; else photos are labelled incompletely: a table with a column for "
+            "each label can say unknown",
         )
     if names["fewer_than_10_photos"]:
         rare = shown(names["fewer_than_10_photos"])
@@ -186,13 +190,16 @@ def _findings(report: dict[str, Any], train_split: str, image_size: int) -> list
         )
     if report["labels"] and report["labels"]["most_for_one_of_the_rarest"] >= GREAT_IMBALANCE:
         ratio = report["labels"]["most_for_one_of_the_rarest"]
-        note(f"the commonest label has {ratio:g} photos for one of the rarest", "python -m msrn_tf.train --loss=asl")
+        note(
+            f"the most frequent label has {ratio:g} photos for each one of the rarest",
+            "python -m msrn_tf.train --loss=asl",
+        )
     small = {split: item["smaller_than_image_size"] for split, item in report["splits"].items()}
     if any(small.values()):
         counts = ", ".join(f"{count} in {split}" for split, count in small.items() if count)
         note(
             f"photos are smaller than --image_size={image_size}: {counts}",
-            f"python -m msrn_tf.train --image_size={_fitting(report)} needs no enlarging, and less time",
+            f"python -m msrn_tf.train --image_size={_fitting(report)} enlarges no photo and takes less time",
         )
     return found
 

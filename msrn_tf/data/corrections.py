@@ -116,7 +116,7 @@ class Corrections:
             first = next(decision for decision in self.decisions if decision.photo in self._not_found)
             raise UserError(
                 f"{self.path}, line {first.line}: no split of the data set has the photo {first.photo} "
-                f"({len(self._not_found)} such of {len(self._of_photo)}); {ADVICE} for this data set"
+                f"({len(self._not_found)} of {len(self._of_photo)}); {ADVICE} for this data set"
             )
 
     def _fits(self, decision, annotated):

@@ -159,7 +159,7 @@ def _refused(is_bmp):
     reason = tf.where(
         is_bmp,
         "is a BMP with a palette, compression or other than 24 or 32 bits a pixel",
-        f"is none of {', '.join(SERVED_FORMATS)}",
+        f"is not one of {', '.join(SERVED_FORMATS)}",
     )
     with _after(tf.debugging.Assert(False, [reason])):
         return tf.zeros([1, 1, 3], tf.uint8)

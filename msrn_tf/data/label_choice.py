@@ -103,13 +103,13 @@ def _doubtful(labels):
         alike[look_alike(label)].append(label)
     pairs = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
     if pairs:
-        yield f"labels that differ by case, blanks or hyphens alone are labels of their own here: {shown(pairs)}"
+        yield f"labels that differ only by case, blanks or hyphens are read as different labels: {shown(pairs)}"
     listed = [label for label in labels if re.search(r"[|;,]", label)]
     if listed:
         yield f"labels with | ; or , in them are one label each: {shown(map(repr, listed))}"
     joined = [label for label in labels if len(parts := parts_of(label)) > 1 and all(map(alike.__contains__, parts))]
     if joined:
-        yield f"labels made of other labels are labels of their own here, not several: {shown(map(repr, joined))}"
+        yield f"labels made of other labels are read as one label each: {shown(map(repr, joined))}"
 
 
 def parts_of(label: str) -> list[str]:
@@ -151,7 +151,7 @@ def with_named_labels(reader: Reader, text: str) -> Reader:
     if unknown and (not shows or len(unknown) == len(wanted)):
         close = difflib.get_close_matches(unknown[0], reader.labels, 1)
         hint = f"did you mean {close[0]}?" if close else f"it has {shown(reader.labels)}"
-        raise UserError(f"`labels`={text}: is no file, and the data set has no label {shown(unknown)}; {hint}")
+        raise UserError(f"`labels`={text}: is not a file, and the data set has no label {shown(unknown)}; {hint}")
     if unknown:
         say(f"warning: --labels: no photo of the data set shows {shown(unknown)}", error=True)
     columns = {label: [reader.labels.index(label)] if label in reader.labels else [] for label in wanted}
@@ -202,7 +202,7 @@ def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Exa
     shows = getattr(reader, "names_what_is_shown", False)
     left_out = [label for label, column in places.items() if column not in wanted]
     if missing:
-        meaning = "are absent in all of its photos" if shows else "are not measured"
+        meaning = "count as absent in all of its photos" if shows else "are not measured"
         say(f"warning: labels of the model that the data set does not name {meaning}: {shown(missing)}", error=True)
     if left_out:
         say(f"warning: labels of the data set that the model lacks are left out: {shown(left_out)}", error=True)

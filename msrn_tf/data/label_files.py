@@ -81,7 +81,8 @@ def one_a_split(paths: Sequence[str], data_dir: str, what: str) -> dict[str, str
     if len(set(splits.values())) < len(paths) or "" in splits.values():
         names = shown(os.path.relpath(path, data_dir) for path in paths)
         raise UserError(
-            f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each by its split"
+            f"`data_dir`={data_dir}: holds {len(paths)} files of labels, {names}; leave one, or name each after its "
+            "split"
         )
     return splits
 
@@ -98,7 +99,7 @@ def read_json_lines(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             where = f"{path}, line {number}"
             entry = _json(line, where)
             if not isinstance(entry, dict):
-                raise UserError(f"{where}: is no JSON object, such as {{…}}")
+                raise UserError(f"{where}: is not a JSON object, such as {{…}}")
             yield where, entry
 
 
@@ -106,7 +107,7 @@ def _json(text, where):
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: is no JSON file ({str(error)[:100]})") from error
+        raise UserError(f"{where}: is not a JSON file ({str(error)[:100]})") from error
 
 
 def member(entry: Any, name: str, kind: type, where: str) -> Any:
@@ -118,17 +119,17 @@ def member(entry: Any, name: str, kind: type, where: str) -> Any:
 def checked(value: Any, name: str, kind: type, where: str) -> Any:
     """The value, of some type; text is whole characters. Raises `UserError` where it is another; `name`: what it is."""
     if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and not is_whole_text(value)):
-        raise UserError(f"{where}: has {name} = {str(value)[:60]!r}, which is no {_KINDS[kind]}; mend the file")
+        raise UserError(f"{where}: has {name} = {str(value)[:60]!r}, which is not {_KINDS[kind]}; fix the file")
     return value
 
 
-_KINDS = {str: "text", int: "whole number", list: "list", dict: "object"}
+_KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 
 
 def class_of(index: Any, classes: Sequence[str], where: str) -> str:
     """The class with a number. Raises `UserError` where there is none."""
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(classes):
-        raise UserError(f"{where}: has class {str(index)[:60]!r}, and there are {len(classes)}, from 0; mend the file")
+        raise UserError(f"{where}: has class {str(index)[:60]!r}, and there are {len(classes)}, from 0; fix the file")
     return classes[index]
 
 

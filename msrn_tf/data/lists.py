@@ -25,7 +25,7 @@ def paths_listed(content: bytes) -> list[str]:
     try:
         lines = text_of(content, "surrogateescape").split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"the list of photos: is no whole text ({error}); save it as UTF-8") from error
+        raise UserError(f"the list of photos: is not a complete text ({error}); save it as UTF-8") from error
     return [path_on_disk(line) for line in (line.rstrip("\r") for line in lines) if line.strip()]
 
 

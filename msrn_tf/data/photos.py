@@ -22,7 +22,7 @@ IGNORED_NAMES = frozenset(
     ("__MACOSX", "@eaDir", "@__thumb", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found",
      "System Volume Information", "Thumbs.db", "desktop.ini")
 )  # fmt: skip
-_NOT_REGULAR = "no regular file"
+_NOT_REGULAR = "not a regular file"
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -94,7 +94,7 @@ def photos_in(folder: str) -> tuple[list[str], dict[str, str]]:
 def left_out_sentence(left_out: dict[str, str]) -> str:
     """What a person is told of what `photos_in` left out."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in collections.Counter(left_out.values()).most_common(8))
-    return f"left out   {len(left_out)} files that are no photos by their names ({kinds})"
+    return f"left out   {len(left_out)} files that are not photos by their names ({kinds})"
 
 
 def find_photos(arguments: Sequence[str], listed: BinaryIO | None = None) -> list[str]:
@@ -144,7 +144,7 @@ def _matches(argument):
         return [path]
     matches = _matching(path) if glob.has_magic(path) else []
     if not matches:
-        raise UserError(f"{argument}: no such file or folder, and no pattern that matches one")
+        raise UserError(f"{argument}: no such file or folder, and no file matches it as a pattern")
     return matches
 
 

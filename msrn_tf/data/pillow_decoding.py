@@ -55,7 +55,7 @@ def _upright_rgb(image):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits a pixel, whose range nobody knows")
+        raise ValueError("it has 32 bits a pixel, whose range is not known")
     return np.array(image.convert("RGB"))
 
 
@@ -76,7 +76,7 @@ def _why_unknown(encoded):
     starts = {b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
     starts |= {encoded[:12]: name for name, known in (("HEIC", _HEIC_BRANDS), ("AVIF", _AVIF_BRANDS)) if brand in known}
     name = next((name for start, name in starts.items() if encoded.startswith(start)), None)
-    return f"cannot be decoded as {name}" if name else f"is none of JPEG, PNG, GIF, BMP, {', '.join(BY_PILLOW)}"
+    return f"cannot be decoded as {name}" if name else f"is not one of JPEG, PNG, GIF, BMP, {', '.join(BY_PILLOW)}"
 
 
 @functools.cache

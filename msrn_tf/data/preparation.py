@@ -75,7 +75,7 @@ def writing(output: str) -> Iterator[None]:
         yield
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"`output`={output}: cannot be written ({error}); make room there or give another folder"
+            f"`output`={output}: cannot be written ({error}); free some space there or choose another folder"
         ) from error
 
 
@@ -111,14 +111,16 @@ def start(
         # A command that was not to skip bad photos has skipped none: one that is may go on.
         is_same = before in (description, description | {"skip_bad_images": False})
         if not is_same or (is_complete(output) and flags_before != last_flags):
-            raise UserError(f"`output`={output}: was begun with other data or flags; give another folder, or delete it")
+            raise UserError(
+                f"`output`={output}: was begun with other data or flags; choose another folder, or delete it"
+            )
         if is_complete(output) and photos_before != photos:
             raise UserError(
-                f"`output`={output}: photos were edited, added or taken away since it was written (the newest is "
-                f"{_newest(splits)}); give another folder, or delete it to prepare them again"
+                f"`output`={output}: photos were edited, added or removed since it was written (the newest is "
+                f"{_newest(splits)}); choose another folder, or delete it to prepare them again"
             )
     elif os.path.isdir(output) and os.listdir(output):
-        raise UserError(f"`output`={output}: is not empty and not of this command; give another folder")
+        raise UserError(f"`output`={output}: is not empty and was not written by this command; choose another folder")
     os.makedirs(output, exist_ok=True)
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
@@ -182,8 +184,8 @@ def write_split(
             os.remove(_note_path(shard_path(output, split, number)))
         number, reason = notes[0]["rejected"][0]
         raise UserError(
-            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: {reason}); "
-            "complete the data, or leave the split out by `splits`"
+            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: "
+            f"{reason}); complete the data, or leave the split out with `splits`"
         )
     return notes
 
@@ -275,7 +277,7 @@ def _content(example):
 def _reject(example, photo, plan):
     if not plan.skip_bad_images:
         raise UserError(
-            f"{name_of(example)}: is no photo that can be used ({photo.reason}); mend it, or use `bad_images`=skip"
+            f"{name_of(example)}: is not a photo that can be used ({photo.reason}); fix it, or use `bad_images`=skip"
         )
 
 

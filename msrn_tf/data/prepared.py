@@ -109,7 +109,7 @@ class Prepared:
 def _labels_of(content):
     labels = content["labels"]
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError("its labels are no list of names")
+        raise ValueError("its labels are not a list of names")
     if len(set(labels)) < len(labels):
         raise ValueError("it has a label twice")
     return tuple(labels)
@@ -119,10 +119,10 @@ def _num_shards_of(content):
     """Dict of split → number of shards."""
     splits = content["splits"]
     if not isinstance(splits, dict) or any(os.path.basename(split) != split for split in splits):
-        raise ValueError("its splits have no names of files")
+        raise ValueError("its splits have no file names")
     numbers = {split: description["num_shards"] for split, description in splits.items()}
     if not all(type(number) is int and 0 <= number <= MOST_SHARDS for number in numbers.values()):
-        raise ValueError("a number of shards is none")
+        raise ValueError("a number of shards is not a number")
     return numbers
 
 
@@ -138,17 +138,17 @@ def _targets_of(columns, num_labels):
     if default.shape != () or default not in (ABSENT, UNKNOWN):
         raise ValueError("its default target is neither 0 nor -1")
     if any(array.ndim != 1 or array.dtype.kind != "i" for array in (starts, places, values)) or not starts.size:
-        raise ValueError("its targets are no compressed rows")
+        raise ValueError("its targets are not compressed rows")
     are_rows = starts[0] == 0 and starts[-1] == len(values) == len(places) and (starts[1:] >= starts[:-1]).all()
     if not are_rows or (places.size and (places.min() < 0 or places.max() >= num_labels)):
-        raise ValueError("its targets are no compressed rows of so many labels")
+        raise ValueError("its targets are not compressed rows of so many labels")
     return CompressedTargets(starts, places, values, num_labels, int(default))
 
 
 def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
     """What in an index does not fit its data set, in a few words; None for a sound one."""
     if ids.ndim != 1 or ids.dtype.kind not in "US":
-        return "its image_id is no column of names"
+        return "its image_id is not a column of names"
     values = targets.values if isinstance(targets, CompressedTargets) else targets
     for name, kind, shape, wanted in (
         ("target", values.dtype, targets.shape, (ids.size, num_labels)),

@@ -96,7 +96,7 @@ def check_split_names(counts: dict[str, int], labels: Sequence[str], where: str)
     cases = collections.Counter(name.casefold() for name in counts)
     if twice := [name for name in counts if cases[name.casefold()] > 1]:
         raise UserError(
-            f"{where}: has splits that differ by case alone, {' and '.join(sorted(twice))}; write one of them"
+            f"{where}: has splits that differ only by case, {' and '.join(sorted(twice))}; write one of them"
         )
     if len(unusual) < len(counts):
         for name in unusual:
@@ -125,7 +125,7 @@ def split_meant(name: str, splits: Sequence[str]) -> str:
     others = [split for split in splits if split.casefold() in words]
     if name in splits or len(others) != 1:
         return name
-    say(f"split      {others[0]!r} is read for {name!r}", error=True)
+    say(f"split      {others[0]!r} is read as {name!r}", error=True)
     return others[0]
 
 

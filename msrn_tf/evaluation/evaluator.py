@@ -90,7 +90,7 @@ class Evaluator:
         forward = self._forward(source.feature_maps(self.model))
         while done < count:
             if bad and len(bad) == count:
-                raise UserError("none of the photos to measure on can be decoded; mend them, or choose another split")
+                raise UserError("none of the photos to measure on can be decoded; fix them, or choose another split")
             wanted = stand_ins(count, bad or ())[done:]
             try:
                 for inputs, _ in self._batches(source, wanted):
@@ -112,8 +112,8 @@ class Evaluator:
                 found[row] = reason
                 if bad is None:
                     raise UserError(
-                        f"{name_of(source.examples[row])}: is no photo that can be decoded ({reason}); mend it, or let "
-                        "msrn_tf.prepare leave it out"
+                        f"{name_of(source.examples[row])}: is not a photo that can be decoded ({reason}); fix it, or "
+                        "let msrn_tf.prepare leave it out"
                     )
         is_new = bad is not None and not found.keys() <= bad.keys()
         if is_new:

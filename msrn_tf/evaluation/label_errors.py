@@ -67,7 +67,7 @@ def fold_numbers(labels: Sequence[str], targets: np.ndarray, folds: int, seed: i
             more = f" and {len(few) - 10} more" if len(few) > 10 else ""
             raise UserError(
                 f"`folds`={folds}: labels that are known to be {word} in fewer photos cannot be checked: "
-                f"{', '.join(few[:10])}{more}; give fewer folds, or leave such labels out by `min_photos`={folds}"
+                f"{', '.join(few[:10])}{more}; give fewer folds, or leave such labels out with `min_photos`={folds}"
                 + (" or `labels`" if state == ABSENT else "")
             )
     rng = np.random.default_rng(seed)

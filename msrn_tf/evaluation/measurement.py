@@ -149,6 +149,6 @@ def _refuse_shared_photos(examples, others, protocol, subject):
     shared = len(set(examples.ids) & set(others.ids))
     if shared and not protocol.i_know_this_is_optimistic:
         raise UserError(
-            f"{subject} holds {shared} of the {len(examples)} photos of `split`={protocol.split}: the figures would be "
-            "better than the model is; use another split, or `i_know_this_is_optimistic`"
+            f"{subject} holds {shared} of the {len(examples)} photos of `split`={protocol.split}: the figures would "
+            "look better than the model is; use another split, or `i_know_this_is_optimistic`"
         )

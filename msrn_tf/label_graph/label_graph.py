@@ -91,14 +91,14 @@ class LabelGraph:
         except FileNotFoundError as error:
             raise UserError(f"`label_graph`={path}: no such file") from error
         except ValueError as error:
-            raise UserError(f"`label_graph`={path}: is no label graph (.npz) file ({first_line(error)})") from error
+            raise UserError(f"`label_graph`={path}: is not a label graph (.npz) file ({first_line(error)})") from error
         names = {"counts": "nums", "cooccurrence": "adj", "word_vectors": "glove"}
         arrays = {ours: arrays.get(ours, arrays.get(published)) for ours, published in names.items()} | {
             key: arrays.get(key) for key in ("labels", "num_images")
         }
         missing = [key for key in ("labels", "counts", "cooccurrence") if arrays[key] is None]
         if missing:
-            raise UserError(f"`label_graph`={path}: lacks {', '.join(missing)}; it is no label graph file")
+            raise UserError(f"`label_graph`={path}: lacks {', '.join(missing)}; it is not a label graph file")
         what, vectors = f"`label_graph`={path}:", arrays["word_vectors"]
         labels = label_names(arrays["labels"], what)
         size = len(labels)

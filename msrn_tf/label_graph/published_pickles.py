@@ -57,7 +57,7 @@ def read_array_pickle(path: str, argument: str) -> Any:
     except OSError as error:
         raise UserError(f"`{argument}`={path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # untrusted bytes: unpickling raises nearly anything
-        raise UserError(f"`{argument}`={path}: is no pickle of NumPy arrays alone ({first_line(error)})") from error
+        raise UserError(f"`{argument}`={path}: is not a pickle of NumPy arrays only ({first_line(error)})") from error
 
 
 def read_graph_pickle(path: str, labels: Sequence[str]) -> LabelGraph:
@@ -68,7 +68,7 @@ def read_graph_pickle(path: str, labels: Sequence[str]) -> LabelGraph:
     """
     content = read_array_pickle(path, "graph_pickle")
     if not isinstance(content, dict) or not {"adj", "nums"} <= content.keys():
-        raise UserError(f"`graph_pickle`={path}: is no published graph; a dict with `adj` and `nums` is needed")
+        raise UserError(f"`graph_pickle`={path}: is not a published graph; a dict with `adj` and `nums` is needed")
     size = len(labels)
     cooccurrence, nums = (
         counts(_array(content[name], f"`graph_pickle`={path}: {name}"), shape, f"`graph_pickle`={path}: {name}")
@@ -94,7 +94,7 @@ def _check_places(content):
 def _array(value, what):
     """`value`, where it is an array: lists within lists may stand for more numbers than there is memory."""
     if not isinstance(value, np.ndarray):
-        raise UserError(f"{what} is no array of numbers")
+        raise UserError(f"{what} is not an array of numbers")
     return value
 
 

@@ -18,7 +18,7 @@ def label_names(array: np.ndarray, what: str) -> tuple[str, ...]:
             `what`.
     """
     if array.ndim != 1 or array.dtype.kind not in "US":
-        raise UserError(f"{what} labels are no list of names")
+        raise UserError(f"{what} labels are not a list of names")
     labels = tuple(clean_label(name.decode(errors="replace") if isinstance(name, bytes) else name) for name in array)
     if len(set(labels)) < len(labels) or not labels:
         raise UserError(f"{what} names no label, or one twice")
@@ -41,7 +41,7 @@ def numbers(value: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:
         )
         array = array if wrong else np.asarray(array, np.float64)  # a wrong one may be large
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what} is no array of numbers") from error
+        raise UserError(f"{what} is not an array of numbers") from error
     if wrong:
         wanted = " × ".join("any" if size is None else str(size) for size in shape) or "one number"
         raise UserError(f"{what} has shape {list(array.shape)}; {wanted} is needed")
@@ -54,5 +54,5 @@ def counts(value: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:
     """`value` as int64 counts; as `numbers`."""
     array = numbers(value, shape, what)
     if array.size and (array.min() < 0 or array.max() > 2**53):
-        raise UserError(f"{what} holds {array.min():g} to {array.max():g}; those are no counts")
+        raise UserError(f"{what} holds {array.min():g} to {array.max():g}; those are not counts")
     return array.astype(np.int64)

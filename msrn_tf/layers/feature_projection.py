@@ -43,7 +43,7 @@ class FeatureProjection(keras.layers.Layer):
             raise ValueError(f"`strides` must be one or more, each larger than the last. Received: {strides}")
         self.pooled = (True,) * len(self.strides) if pooled is None else tuple(map(bool, pooled))
         if len(self.pooled) != len(self.strides):
-            raise ValueError(f"`pooled` must have {len(self.strides)} entries, one a stride. Received: {pooled}")
+            raise ValueError(f"`pooled` must have {len(self.strides)} entries, one for each stride. Received: {pooled}")
 
     def build(self, maps_shape: Sequence[Shape]) -> None:
         widths = [shape[-1] for shape in maps_shape]

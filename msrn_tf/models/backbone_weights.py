@@ -68,7 +68,7 @@ def _fetch_resnet(name):
     file = TORCHVISION_FILES.get(name)
     if file is None:
         raise UserError(f"`backbone_weights`=imagenet: there are none for `backbone`={name}; leave it out")
-    advice = f"fetch https://download.pytorch.org/models/{file} elsewhere and give it by `backbone_weights`=FILE"
+    advice = f"fetch https://download.pytorch.org/models/{file} elsewhere and give it with `backbone_weights`=FILE"
     if name not in RESNET_PRESETS:
         raise UserError(f"`backbone_weights`=imagenet: KerasHub has none for {name}; {advice}")
     try:
@@ -86,8 +86,8 @@ def _fetch_application(application):
         address = re.search(r"https://\S+?\.h5", str(error))
         advice = f"fetch {address[0]} elsewhere and give it" if address else "give a file"
         raise UserError(
-            f"`backbone_weights`=imagenet: weights of {application.__name__} cannot be downloaded; "
-            f"{advice} by `backbone_weights`=FILE"
+            f"`backbone_weights`=imagenet: weights of {application.__name__} cannot be downloaded; {advice} with "
+            "`backbone_weights`=FILE"
         ) from error
 
 
@@ -95,7 +95,7 @@ def _assign_torchvision(network, name, tensors):
     named = {torchvision_name(*variable.path.split("/")[-2:]): variable for variable in network.variables}
     missing = [key for key in named if key not in tensors]
     if missing:
-        raise tensors.error(f"lacks {len(missing)} of the {len(named)} parameters of {name}, {missing[0]} for one")
+        raise tensors.error(f"lacks {len(missing)} of the {len(named)} parameters of {name}, such as {missing[0]}")
     for key, variable in named.items():
         assign(variable, key, tensors)
 
@@ -113,8 +113,8 @@ def _timm_normalization(path):
         return PixelNormalization.of_unit_range(mean, std)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"`backbone_weights`={path}: config.json beside it does not say mean and std as timm's does "
-            "(pretrained_cfg); mend it or move it away"
+            f"`backbone_weights`={path}: config.json beside it has no mean and std as timm's does (pretrained_cfg); "
+            "fix it or move it away"
         ) from error
 
 

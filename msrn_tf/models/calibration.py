@@ -29,7 +29,8 @@ class Calibration:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if len(self.slopes) != len(self.intercepts):
             raise ValueError(
-                f"`slopes` and `intercepts` must be of one length. Received: {len(self.slopes)}, {len(self.intercepts)}"
+                f"`slopes` and `intercepts` must have the same length. Received: {len(self.slopes)}, "
+                f"{len(self.intercepts)}"
             )
         if not all(0 < slope < math.inf for slope in self.slopes):
             raise ValueError(f"`slopes` must be above 0 and finite. Received: slopes={self.slopes}")

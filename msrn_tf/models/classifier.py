@@ -70,8 +70,8 @@ class MultiLabelClassifier(keras.Model):
         self.calibration = calibration or Calibration.identity(len(self.labels))
         if len(self.calibration.slopes) != len(self.labels):
             raise ValueError(
-                f"`calibration` must have {len(self.labels)} entries, one a label. "
-                f"Received: {len(self.calibration.slopes)}"
+                f"`calibration` must have {len(self.labels)} entries, one for each label. Received: "
+                f"{len(self.calibration.slopes)}"
             )
         scale = 1.0 / np.asarray(self.std)
         self._recomputed_maps: Callable[..., list[Tensor]] | None = None
@@ -99,8 +99,8 @@ class MultiLabelClassifier(keras.Model):
         """See `keras.Model.save`; `.keras` alone."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
-                "Keras' older HDF5 form does not find registered classes again: save a `.keras` file, or the weights "
-                f"alone by `save_weights('model.weights.h5')`. Received: filepath={filepath}"
+                "Keras' older HDF5 form does not find registered classes again: save a `.keras` file, or only the "
+                f"weights with `save_weights('model.weights.h5')`. Received: filepath={filepath}"
             )
         return super().save(filepath, *arguments, **options)
 

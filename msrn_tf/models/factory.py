@@ -138,8 +138,8 @@ def save_model(model: MultiLabelClassifier, path: str) -> None:
     except (OSError, RuntimeError) as error:  # h5py raises both
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
-            f"{path}: the model cannot be written ({reason}); what had this name before is whole: make room, or choose "
-            "another place"
+            f"{path}: the model cannot be written ({reason}); the earlier file of this name is intact: free some "
+            "space, or choose another place"
         ) from error
 
 

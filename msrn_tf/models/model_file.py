@@ -32,7 +32,7 @@ def count_weights(path: str) -> int:
         if missing := {CONFIGURATION, WEIGHTS} - set(archive.namelist()):
             raise ValueError(f"it lacks {' and '.join(sorted(missing))}")
         if archive.getinfo(CONFIGURATION).file_size > LARGEST_CONFIGURATION:
-            raise ValueError(f"its {CONFIGURATION} is larger than that of any model")
+            raise ValueError(f"its {CONFIGURATION} is too large for any model")
         # Packed or not, a member is read whole: to step back in one is to read it from its start.
         content = archive.read(WEIGHTS)
     return count_numbers(io.BytesIO(content), len(content))

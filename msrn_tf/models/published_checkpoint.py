@@ -165,7 +165,7 @@ def _why_unpublishable(model):
     if not model.semantics.num_groups:
         return "the published code has groups of labels, and this model has none (`pool_ratio`=0)"
     if not all(model.projection.pooled):
-        return "the published code pools every feature map, and this model not; train it with `tap_pooling`=published"
+        return "the published code pools every feature map, but this model does not; train with `tap_pooling`=published"
     if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
         return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"
     return None
@@ -182,12 +182,14 @@ def _backbone_name(tensors):
     for name, layout in RESNET_BLOCKS.items():
         if layout == (kind, tuple(blocks)):
             return name
-    raise tensors.error(f"is no published checkpoint: no ResNet has {blocks} blocks under {BACKBONE_PREFIX}layer1 to 4")
+    raise tensors.error(
+        f"is not a published checkpoint: no ResNet has {blocks} blocks under {BACKBONE_PREFIX}layer1 to 4"
+    )
 
 
 def _shape(tensors, name):
     if name not in tensors:
-        raise tensors.error(f"is no published checkpoint: lacks {name}")
+        raise tensors.error(f"is not a published checkpoint: lacks {name}")
     return tuple(tensors[name].shape)
 
 

@@ -73,7 +73,7 @@ def comparison(metrics: dict[str, Any]) -> str:
     rows += [row(label, *values) for label, values in ordered]
     return (
         f"<p>Average precision, this model minus the baseline (mAP {found['baseline']:.2f}), on the same photos; the "
-        "bands are 95&thinsp;% intervals of a paired bootstrap. Coloured where the sign is sure.</p>"
+        "bands are 95&thinsp;% intervals of a paired bootstrap. Coloured where the difference is significant.</p>"
         f'<div class="bars">{"".join(rows)}</div>'
     )
 
@@ -255,7 +255,7 @@ def disagreements(
             parts.append(f'<h3>{title}</h3><div class="cards">{"".join(map(card, found))}</div>')
     return (
         "<p>The model is sure and the annotation says otherwise. Look here first for wrong annotations; what is not "
-        "one is the model's plainest failure.</p>" + "".join(parts)
+        "one is the model's clearest failure.</p>" + "".join(parts)
     )
 
 
@@ -266,7 +266,7 @@ def heatmap_checks(curves: FaithfulnessCurves, pointing: dict[str, tuple[int, in
     figures = []
     for title, by_order, x_title in (
         ("Deletion: lower is better", curves.deletion, "share of the pixels blurred"),
-        ("Insertion: higher is better", curves.insertion, "share of the pixels put right"),
+        ("Insertion: higher is better", curves.insertion, "share of the pixels restored"),
     ):
         series = [(curves.fractions, curve, css[order]) for order, curve in by_order.items()]
         chart = charts.line_chart(series, x_title, "score left", title)
@@ -287,8 +287,8 @@ def heatmap_checks(curves: FaithfulnessCurves, pointing: dict[str, tuple[int, in
             f"<b>{ratio(hits, count):.1%}</b> of {count} cases ({by_label}).</p>"
         )
     return (
-        "<p>Pixels of the photo are blurred, or those of a blurred one put right, in the order of the heat-map; the "
-        "label's score must fall and rise faster than in orders that know nothing of the photo: the same map with its "
+        "<p>Pixels of the photo are blurred, or those of a blurred one restored, in the order of the heat-map; the "
+        "label's score must fall and rise faster than in orders that do not depend on the photo: the same map with its "
         f"places shuffled, and single pixels at random. Mean over {curves.num_pairs} labels found in photos.</p>"
         f'<div class="pair">{"".join(figures)}</div><ul class="legend">{legend}</ul>{text}'
     )
@@ -304,7 +304,7 @@ def all_metrics(metrics: dict[str, Any]) -> str:
         ("OR", "recall over all decisions"), ("OF1", "harmonic mean of OP and OR"),
         ("CF1_top3", "CF1 where only a photo's three best labels may be named"),
         ("OF1_top3", "OF1 where only a photo's three best labels may be named"),
-        ("coverage_error", "how far down a photo's ranking one must go to cover its labels"),
+        ("coverage_error", "how far down a photo's ranking its labels reach"),
         ("label_ranking_average_precision", "of labels ranked as high as a present one, the share that is present"),
         ("label_ranking_loss", "share of present and absent labels that are ranked the wrong way"),
         ("hamming_loss", "share of wrong decisions"),

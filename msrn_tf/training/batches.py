@@ -31,7 +31,7 @@ def check_photos(examples: Examples, max_pixels: int) -> None:
 
 
 def _refusal(example, reason):
-    return f"{name_of(example)}: is no photo that can be decoded ({reason}); mend it, or use `bad_images`=skip"
+    return f"{name_of(example)}: is not a photo that can be decoded ({reason}); fix it, or use `bad_images`=skip"
 
 
 class TrainingBatches:

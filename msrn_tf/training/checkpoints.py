@@ -80,8 +80,8 @@ class RunCheckpoints:
             for leftover in _unfinished(self._own_folder):
                 shutil.rmtree(leftover, ignore_errors=True)
             raise UserError(
-                f"{self.folder}: a checkpoint cannot be written ({reason_of(error)}); the one before it is whole: "
-                "make room, and the same command goes on from there"
+                f"{self.folder}: a checkpoint cannot be written ({reason_of(error)}); the previous one is intact: "
+                "free some space, and the same command continues from there"
             ) from error
         finally:
             if not self._is_chief:
@@ -103,8 +103,8 @@ class RunCheckpoints:
                 return path, warnings
             except AssertionError as error:
                 raise UserError(
-                    f"{path}: holds other variables than this run's model ({reason_of(error)}); it is of another "
-                    "version of this program: go on with that one, or give another `workdir`"
+                    f"{path}: holds other variables than this run's model ({reason_of(error)}); it was written by "
+                    "another version of this program: continue with that version, or give another `workdir`"
                 ) from error
             except (tf.errors.OpError, ValueError, TypeError, OSError, LookupError, RuntimeError) as error:
                 # What a cut file gives is of many kinds, IndexError among them.
@@ -132,8 +132,8 @@ def check_readable(path: str) -> None:
             continue
         except OSError as error:
             raise UserError(
-                f"{name}: cannot be read ({error.strerror}): it need not be damaged; when the file system answers "
-                "again, the same command goes on from there"
+                f"{name}: cannot be read ({error.strerror}): it may be undamaged; when the file system answers "
+                "again, the same command continues from there"
             ) from error
 
 

@@ -180,8 +180,8 @@ class FeatureCache:
             except OSError as error:
                 shutil.rmtree(f"{path}.unfinished", ignore_errors=True)
                 raise UserError(
-                    f"`cache_features`={self.folder}: cannot be written ({error.strerror}); make room, or choose "
-                    "another folder"
+                    f"`cache_features`={self.folder}: cannot be written ({error.strerror}); free some space, or "
+                    "choose another folder"
                 ) from error
         maps, undecodable = self._read(path, shapes)
         return CachedFeatureMaps(examples, maps, undecodable, augment, self.model.image_size, self.max_pixels), sentence
@@ -193,12 +193,12 @@ class FeatureCache:
             with open(os.path.join(path, DESCRIPTION), encoding="utf-8") as file:
                 undecodable = frozenset(map(int, json.load(file)["undecodable"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete it, and it is computed anew") from error
+            raise UserError(f"{path}: cannot be read ({error}); delete it, and it is computed again") from error
         for stored, shape in zip(maps, shapes, strict=True):
             if stored.dtype != np.float32 or stored.shape != shape:
                 raise UserError(
                     f"{path}: has maps of {stored.dtype} {list(stored.shape)}, not float32 {list(shape)}; delete it, "
-                    "and they are computed anew"
+                    "and they are computed again"
                 )
         return maps, undecodable
 

@@ -31,11 +31,9 @@ def held(workdir: str) -> Iterator[None]:
         os.makedirs(workdir, exist_ok=True)
         lock = _lock(os.path.join(workdir, LOCK))
     except OSError as error:
-        raise UserError(f"`workdir`={workdir}: cannot be written ({error.strerror}); give another folder") from error
+        raise UserError(f"`workdir`={workdir}: cannot be written ({error.strerror}); choose another folder") from error
     if lock is None:
-        raise UserError(
-            f"`workdir`={workdir}: another command trains in it at this moment; wait, or give another folder"
-        )
+        raise UserError(f"`workdir`={workdir}: another command is training in it; wait, or choose another folder")
     with lock:
         try:
             yield
@@ -79,7 +77,7 @@ def is_started(workdir: str) -> bool:
         return True
     if os.path.exists(os.path.join(workdir, MODEL)) or checkpoint_paths(workdir):
         raise UserError(
-            f"`workdir`={workdir}: holds a model, and no {FLAGS} that says of which run; give another folder"
+            f"`workdir`={workdir}: holds a model, but no {FLAGS} that says which run it is of; choose another folder"
         )
     return False
 
@@ -99,8 +97,8 @@ def check_same_flags(workdir: str, configs: Sequence[Any]) -> None:
     if changed:
         differences = ", ".join(f"--{name}={now} (was {before})" for name, before, now in changed)
         raise UserError(
-            f"`workdir`={workdir}: holds a run with other flags: {differences}; give another folder, or the flags of "
-            f"{os.path.join(workdir, FLAGS)}"
+            f"`workdir`={workdir}: holds a run with other flags: {differences}; choose another folder, or the flags "
+            f"of {os.path.join(workdir, FLAGS)}"
         )
 
 
@@ -112,14 +110,14 @@ def check_same_data(workdir: str, train_examples: Examples, labels: Sequence[str
             before = dict(json.load(file))
     except (ValueError, TypeError, OSError) as error:
         raise UserError(
-            f"{path}: says on which data the run was trained, and cannot be read ({error}); give another `workdir`"
+            f"{path}: records which data the run was trained on, and cannot be read ({error}); give another `workdir`"
         ) from error
     now = _fingerprint(train_examples, labels)
     for name in now:
         if before.get(name) != now[name]:
             raise UserError(
-                f"`workdir`={workdir}: was trained on data with other {name.replace('_', ' ')}; give another folder, "
-                "or the data as they were"
+                f"`workdir`={workdir}: was trained on data with other {name.replace('_', ' ')}; choose another "
+                "folder, or the data as they were"
             )
 
 

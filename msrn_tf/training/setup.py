@@ -25,8 +25,8 @@ def check_positives(labels: Sequence[str], examples: Examples, split: str) -> No
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if missing:
         raise UserError(
-            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels by `min_photos`=1, or "
-            "name those to train by `labels`"
+            f"`train_split`={split}: no image shows {', '.join(missing)}; leave out such labels with `min_photos`=1, "
+            "or name those to train with `labels`"
         )
 
 
@@ -42,7 +42,7 @@ def check_validation(labels: Sequence[str], examples: Examples, split: str) -> l
     missing = [label for label, seen in zip(labels, examples.counts(), strict=True) if not seen]
     if len(missing) == len(labels):
         raise UserError(
-            f"`val_split`={split}: no image shows any label, so that nothing can choose the best model; choose another "
+            f"`val_split`={split}: no image shows any label, so nothing can choose the best model; choose another "
             "split, or `val_split`= for none"
         )
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""

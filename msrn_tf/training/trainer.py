@@ -89,8 +89,8 @@ class Trainer:
             return self._fit(training, validation)
         except LOST_WORKER as error:
             raise LostWorkerError(
-                f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it goes "
-                "on from the last checkpoint"
+                f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it "
+                "continues from the last checkpoint"
             ) from error
         finally:
             self._end_profile()

@@ -48,7 +48,7 @@ def audit_page(name: str, report: dict[str, Any], graph: LabelGraph, threshold: 
     shared = [[" and ".join(overlap["splits"]), overlap["images"]] for overlap in report["overlaps"]]
     parts = [
         f"<h1>{escape(name)}</h1>", f"<div>{summary}</div>",
-        "<h2>What needs a person</h2>" if findings else "",
+        "<h2>What a person should look at</h2>" if findings else "",
         _listed(["what", "what mends it"], findings, len(findings)),
         f"<h2>Rejected: {len(rejected)}</h2>",
         _listed(["split", "image", "reason"], rejected, len(rejected)) or "<p>No file was rejected.</p>",
@@ -59,7 +59,7 @@ def audit_page(name: str, report: dict[str, Any], graph: LabelGraph, threshold: 
         _listed(["images"], alike, report["num_near_duplicates"]) or "<p>No two photos look alike.</p>",
         f"<h2>Splits that share photos: {len(shared)}</h2>" if shared else "",
         _listed(["splits", "photos"], shared, len(shared)),
-        "<h2>Labels</h2><p>Images that show a label; in brackets those where nobody knows.</p>",
+        "<h2>Labels</h2><p>Number of images that show each label; unknown ones in brackets.</p>",
         f"<div>{''.join(_table(['label', *splits], part, mark_zeros=True) for part in _parts(counts))}</div>",
         "<h2>Which labels occur together</h2><p>P(column | row), from the training split.</p>",
         _picture(_draw_cooccurrence, "co-occurrence of labels", graph),

@@ -26,7 +26,7 @@ SIDE = 448
 FOLDER = pathlib.Path(__file__).parent
 BODY = """
 <header><h1 id="title"></h1><p id="progress"></p><progress id="bar" value="0"></progress></header>
-<noscript><p>This page takes decisions by a script of its own; allow it to run.</p></noscript>
+<noscript><p>This page needs its own script to take decisions; allow it to run.</p></noscript>
 <main>
 <figure><img id="photo" alt=""><figcaption id="name"></figcaption></figure>
 <section aria-labelledby="label">

@@ -30,7 +30,7 @@ export async function readModelFile(bytes) {
     throw new ModelFault("labelsDoNotFit", `has ${lines.length} labels and ${thresholds.length} thresholds`);
   }
   if (new Set(lines).size < lines.length || !thresholds.every(Number.isFinite)) {
-    throw new ModelFault("labelsDoNotFit", "has a label twice, or a threshold that is no number");
+    throw new ModelFault("labelsDoNotFit", "has a label twice, or a threshold that is not a number");
   }
   const { input, scores, attention } = tensorsOf(bytes);
   if (scores?.shape[1] !== lines.length) {

@@ -3,7 +3,7 @@
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 export const strings = {
-  promise: "Photos are read by your browser and by nothing else. They never leave this page.",
+  promise: "Photos are read by your browser and nothing else. They never leave this page.",
   loading: (done, total) => `Loading the model: ${megabytes(done)} of ${megabytes(total)} MB`,
   preparing: "Preparing the model …",
 
@@ -22,7 +22,7 @@ export const strings = {
   clear: "Clear",
 
   waiting: "waiting …",
-  working: "looking …",
+  working: "running …",
   remove: (name) => `Remove ${name}`,
   labelsOf: (name) => `Labels of ${name}`,
   present: "present",
@@ -52,7 +52,7 @@ export const strings = {
   wasm: (simd, threads) => `the processor (WebAssembly${simd ? ", SIMD" : ""}, ${threads} ${threads === 1 ? "thread" : "threads"})`,
   webgpu: "the graphics card (WebGPU)",
   whyNot: {
-    "no adapter": "WebGPU: not in this browser, or without a graphics card",
+    "no adapter": "WebGPU: not available in this browser, or no graphics card",
     operations: "WebGPU: lacks operations of this model",
     differs: (difference) => `WebGPU: not used, since its scores differ by ${difference.toFixed(2)}`,
     failed: "WebGPU: not used, since it failed",
@@ -64,14 +64,14 @@ export const strings = {
   noHeatMaps: "none: the model was exported without --with_attention",
   otherModel: "Try another model (.tflite)",
 
-  notAPhoto: (name) => `${name} is no photo that this browser can read; choose a JPEG, PNG, WebP, AVIF, GIF or BMP file.`,
+  notAPhoto: (name) => `${name} is not a photo that this browser can read; choose a JPEG, PNG, WebP, AVIF, GIF or BMP file.`,
   tooLarge: (name, megapixels, most) => `${name} has ${megapixels} megapixels, more than the ${most} that are read; make it smaller.`,
   notDecoded: (name, megapixels) => `${name} has ${megapixels} megapixels, more than this browser has memory for; make it smaller.`,
-  notRun: (name, reason) => `${name} could not be looked at (${reason}); load the page again.`,
+  notRun: (name, reason) => `${name} could not be processed (${reason}); load the page again.`,
 
-  notFetched: (name, reason) => `${name} could not be loaded (${reason}); see that it lies in the page’s folder, and load the page again.`,
-  notATflite: (name) => `${name} is no .tflite (its bytes 4 to 8 are not TFL3).`,
-  noMetadata: (name, reason) => `${name} holds no readable labels.txt and thresholds.txt (${reason}): it has no metadata, is cut short or damaged; export it anew.`,
-  labelsDoNotFit: (name, reason) => `${name} ${reason}; export it anew.`,
+  notFetched: (name, reason) => `${name} could not be loaded (${reason}); check that it is in the page’s folder, and load the page again.`,
+  notATflite: (name) => `${name} is not a .tflite (its bytes 4 to 8 are not TFL3).`,
+  noMetadata: (name, reason) => `${name} holds no readable labels.txt and thresholds.txt (${reason}): it has no metadata, is cut short or damaged; export it again.`,
+  labelsDoNotFit: (name, reason) => `${name} ${reason}; export it again.`,
   notRunnable: (name, reason) => `${name} cannot be run (${reason}); export it with export.tflite.`,
 };

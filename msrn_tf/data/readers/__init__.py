@@ -140,8 +140,10 @@ def find_form(data_dir: str) -> str:
     names = {name: paths for name, paths in found.items() if READERS[name].rank == highest}
     if len(names) != 1:
         seen = " and ".join(f"{name} ({os.path.relpath(paths[0], data_dir)})" for name, paths in names.items())
-        what = f"several forms of labels, {seen}" if seen else "labels in no form that is known"
-        raise UserError(f"`data_dir`={data_dir}: holds {what}; say which by `dataset`, one of {', '.join(READERS)}")
+        what = f"several formats of labels, {seen}" if seen else "labels in no known format"
+        raise UserError(
+            f"`data_dir`={data_dir}: holds {what}; name the format with `dataset`, one of {', '.join(READERS)}"
+        )
     name, paths = next(iter(names.items()))
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     say(f"found      --dataset={name} in {os.path.relpath(paths[0], data_dir)}{more}", error=True)
@@ -153,7 +155,7 @@ def _open(name, data_dir, form):
         name = "table" if form.given() else find_form(data_dir)
     heeded = READERS[name].options if name in READERS else ()
     if idle := [f"`{option}`={value}" for option, value in form.given().items() if option not in heeded]:
-        raise UserError(f"{idle[0]}: is for data sets of tables, and `dataset`={name} reads none; leave it out")
+        raise UserError(f"{idle[0]}: applies to tables, and `dataset`={name} reads no table; leave it out")
     if name.startswith(TFDS):
         return TFDSReader(name.removeprefix(TFDS), data_dir)
     if name not in (AUTO, *READERS):
@@ -202,7 +204,7 @@ def read_split(
     missing = sorted(path for path in examples.files() if not os.path.isfile(path))
     if missing:
         raise UserError(
-            f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} such of {len(examples)}); "
-            "complete the data or mend the list, or let msrn_tf.prepare leave them out"
+            f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} of {len(examples)} are "
+            "missing); complete the data or fix the list, or let msrn_tf.prepare leave them out"
         )
     return examples if labels is None else for_labels(examples, reader, labels)

@@ -34,7 +34,9 @@ def open_celeba(data_dir: str, _options: FormOptions) -> ListedPhotos:
     names = [name for name, *_ in rows]
     states = np.array([values for _, *values in rows])
     if not np.isin(states, ("1", "-1")).all():
-        raise UserError(f"{found[0]}: has {sorted(set(states.flat) - {'1', '-1'})[0]!r} where 1 or -1 is; {ADVICE}")
+        raise UserError(
+            f"{found[0]}: has {sorted(set(states.flat) - {'1', '-1'})[0]!r} where 1 or -1 is expected; {ADVICE}"
+        )
     targets = np.where(states == "1", np.int8(PRESENT), np.int8(ABSENT))
     splits = _splits(data_dir)
     missing = [name for name in names if splits and name not in splits]
@@ -50,7 +52,7 @@ def _attributes(path):
     if lines and len(lines[0]) == 1 and lines[0][0].isdecimal():
         count = int(lines.pop(0)[0])
         if count != len(lines) - 1:
-            raise UserError(f"{path}: says that it has {count} photos, and has {len(lines) - 1}; {ADVICE}")
+            raise UserError(f"{path}: declares {count} photos and has {len(lines) - 1}; {ADVICE}")
     if len(lines) < 2:
         raise UserError(f"{path}: names no photo; {ADVICE}")
     header, rows = lines[0], lines[1:]
@@ -74,5 +76,5 @@ def _splits(data_dir):
     rows = [_fields(line) for line in read_lines(paths[0], ADVICE)]
     rows = rows[1:] if rows and rows[0][0].lower() == "image_id" else rows
     if wrong := next((row for row in rows if len(row) != 2 or row[1] not in SPLITS), None):
-        raise UserError(f"{paths[0]}: {' '.join(wrong)[:60]!r} is no photo and 0, 1 or 2; {ADVICE}")
+        raise UserError(f"{paths[0]}: {' '.join(wrong)[:60]!r} is not a photo followed by 0, 1 or 2; {ADVICE}")
     return {name: SPLITS[number] for name, number in rows}

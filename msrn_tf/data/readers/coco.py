@@ -68,7 +68,7 @@ def open_coco_json(data_dir: str) -> "Coco":
             raise UserError(f"{same[0]}: is of split {split!r}, and so is {same[1]}; leave one of them out")
     if others:
         reasons = (f"{os.path.basename(path)} ({reason})" for path, reason in others.items())
-        say(f"left out   JSON files that are no object annotations: {shown(reasons)}", error=True)
+        say(f"left out   JSON files that are not object annotations: {shown(reasons)}", error=True)
     return Coco(data_dir, {split: same[0] for split, same in found.items()}, {split: split for split in found})
 
 
@@ -87,9 +87,9 @@ def _why_no_instances(path):
     try:
         text = read_text(path)
     except UserError:
-        return "no text"
+        return "not a text"
     if not text.lstrip().startswith("{"):
-        return "no object"
+        return "not an object"
     missing = [name for name in LISTS if f'"{name}"' not in text]
     if missing:
         return f"no list {missing[0]!r}"
@@ -125,7 +125,7 @@ class Coco:
         content = _parse(path)
         categories = _categories(content["categories"], _annotated_in(content), path)
         if set(categories.values()) != self._listed[split]:
-            raise UserError(f"{path}: has two lists of categories; mend the file")
+            raise UserError(f"{path}: has two lists of categories; fix the file")
         columns = {key: self.labels.index(name) for key, name in categories.items()}
         blank = np.array([0 if label in self._listed[split] else UNKNOWN for label in self.labels], np.int8)
         listed = content["images"]
@@ -134,14 +134,14 @@ class Coco:
             raise UserError(f"{path}: names no image")
         names = {key: photo_name(name) for key, name in images.items()}
         if not len(listed) == len(images) == len(set(names.values())):
-            raise UserError(f"{path}: lists two images of one id or file_name; mend the file")
+            raise UserError(f"{path}: lists two images with the same id or file_name; fix the file")
         targets = {key: blank.copy() for key in images}
         for item in content["annotations"]:
             image, category = _field(item, "image_id", path), _field(item, "category_id", path)
             if image not in targets:
-                raise UserError(f"{path}: an annotation is of image {image!r}, which is not listed; mend the file")
+                raise UserError(f"{path}: an annotation is of image {image!r}, which is not listed; fix the file")
             if category not in columns:
-                raise UserError(f"{path}: an annotation has category {category!r}, which is not listed; mend the file")
+                raise UserError(f"{path}: an annotation has category {category!r}, which is not listed; fix the file")
             targets[image][columns[category]] = PRESENT
         folder = self._image_folder(split, path, next(iter(images.values())))
         rows = (
@@ -194,7 +194,7 @@ def _categories(entries, is_annotated, path):
     repeated = len(names) < len(entries)
     names = {key: name for key, name in names.items() if key not in _roots(entries) or is_annotated(key)}
     if repeated or len(set(names.values())) < len(names) or not names:
-        raise UserError(f"{path}: has no categories, or two of one name or id; mend the file")
+        raise UserError(f"{path}: has no categories, or two with the same name or id; fix the file")
     return names
 
 

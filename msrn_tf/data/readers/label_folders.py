@@ -124,7 +124,7 @@ class LabelFolders:
                     with open(path, "rb") as file:
                         digests.append(hashlib.file_digest(file, "sha256").digest())
                 except OSError as error:
-                    raise UserError(f"{path}: cannot be read ({error.strerror}); mend it or take it away") from error
+                    raise UserError(f"{path}: cannot be read ({error.strerror}); fix it or take it away") from error
                 bar.update(len(digests))
         labels = [self._labels_of(os.path.basename(os.path.dirname(name))) for name in names]
         return dict(zip(names, stratified_splits(digests, labels, self._fractions), strict=True))
@@ -133,7 +133,7 @@ class LabelFolders:
         target = np.zeros(len(self.labels), np.int8)
         labels = self._labels_of(os.path.basename(os.path.dirname(name)))
         if not labels:
-            raise UserError(f"{name}: lies in no folder named by labels, such as black_dress")
+            raise UserError(f"{name}: is not in a folder named by labels, such as black_dress")
         for label in labels:
             if label not in self.labels:
                 raise UserError(f"{name}: folder names label {label!r}; known are {', '.join(self.labels)}")

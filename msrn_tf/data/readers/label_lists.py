@@ -63,7 +63,7 @@ def parsed(field: str, separator: str, where: str) -> dict[str, int]:
     marks = labels_in_list(field)
     if marks is None:
         if re.fullmatch(r"\s*[\[({].*['\",].*[\])}]\s*", field, re.DOTALL):
-            raise UserError(f"{where}: {field[:60]!r} is no list of names in quotes; separate labels by |")
+            raise UserError(f"{where}: {field[:60]!r} is not a list of names in quotes; separate labels by |")
         marks = {BLANK: field.split(), ONE_LABEL: [field]}.get(separator) or field.split(separator)
     labels = {}
     for mark in filter(None, map(clean_label, marks)):

@@ -128,7 +128,7 @@ class NusWideTable:
         image, field, split_name = row
         labels, split = labels_in_list(field), clean_label(split_name)
         if labels is None:
-            raise UserError(f"{self.path}, line {line}: {field[:60]!r} is no list of labels")
+            raise UserError(f"{self.path}, line {line}: {field[:60]!r} is not a list of labels")
         if not image or not split:
             raise UserError(f"{self.path}, line {line}: has no filepath or no split_name")
         return image, list(map(clean_label, labels)), split

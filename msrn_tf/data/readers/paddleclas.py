@@ -45,7 +45,7 @@ def open_paddleclas(data_dir: str, _options: FormOptions) -> ListedPhotos:
         names = [f"label {number}" for number in range(needed)]
         say(f"warning: {data_dir}: no {LABEL_FILES[0]} names the labels; they are called label 0, …", error=True)
     if len(names) < needed or (are_states and len(names) != needed):
-        raise UserError(f"{rows[0][0]}: has {needed} labels, and the file of their names {len(names)}; mend one")
+        raise UserError(f"{rows[0][0]}: has {needed} labels, and the file of their names {len(names)}; fix one")
     marked = []
     for path, line, image, value in rows:
         where = f"{path}, line {line}"
@@ -58,7 +58,7 @@ def open_paddleclas(data_dir: str, _options: FormOptions) -> ListedPhotos:
 def _parsed(text, path, line):
     row = ROW.fullmatch(text)
     if not row:
-        raise UserError(f"{path}, line {line}: {text[:60]!r} is no photo, a tab and a 0 or 1 for each label")
+        raise UserError(f"{path}, line {line}: {text[:60]!r} is not a photo, a tab and a 0 or 1 for each label")
     return row[1].strip(), row[2]
 
 
@@ -67,7 +67,7 @@ def _names(data_dir):
     path = _names_file(Folder(data_dir))
     if path is None:
         return None
-    lines = read_lines(path, "give a label a line")
+    lines = read_lines(path, "give one label a line")
     numbered = [re.fullmatch(r"(\d+)\s+(.+)", line) for line in lines]
     if all(row and int(row[1]) == number for number, row in enumerate(numbered)):
         lines = [row[2] for row in numbered if row]

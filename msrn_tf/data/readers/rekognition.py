@@ -50,7 +50,5 @@ def _labels(entry: dict[str, Any], job: str, where: str) -> list[str]:
         value = [member(box, "class_id", int, where) for box in member(value, "annotations", list, where)]
     numbers = checked(value, f"{job!r}", list, where)
     if missing := [number for number in numbers if str(number) not in classes]:
-        raise UserError(
-            f"{where}: has class {str(missing[0])[:60]!r}, which its class-map does not name; mend the file"
-        )
+        raise UserError(f"{where}: has class {str(missing[0])[:60]!r}, which its class-map does not name; fix the file")
     return [clean_label(member(classes, str(number), str, where)) for number in numbers]

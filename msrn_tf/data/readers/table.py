@@ -81,7 +81,7 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
         names = [name.strip() for name in options.table.split(",") if name.strip()]
         paths = [name if os.path.exists(name) else os.path.join(data_dir, name) for name in names]
         if missing := [path for path in paths if not os.path.isfile(path)]:
-            raise UserError(f"`table`={options.table}: {missing[0]} is no file")
+            raise UserError(f"`table`={options.table}: {missing[0]} is not a file")
     else:
         paths = tables_in(Folder(data_dir))
     if len(paths) == 1 and (options.table or os.path.dirname(paths[0]) == data_dir.rstrip("/")):
@@ -92,11 +92,11 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
         return found
     if not paths:
         raise UserError(
-            f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]) or one a split; it has 0"
+            f"`data_dir`={data_dir}: must hold one .csv file (image,labels[,split]), or one for each split; it has 0"
         )
     raise UserError(
-        f"`data_dir`={data_dir}: must hold one table or one a split, and has {len(paths)}: "
-        f"{shown(os.path.relpath(path, data_dir) for path in paths)}; say which by `table`"
+        f"`data_dir`={data_dir}: must hold one table, or one for each split, and has {len(paths)}: "
+        f"{shown(os.path.relpath(path, data_dir) for path in paths)}; say which with `table`"
     )
 
 
@@ -146,7 +146,7 @@ def _listed(table, columns, options, path):
         try:
             fields = text_column(table, name)
         except ValueError as error:
-            raise UserError(f"{path}: {error}; say which column holds labels by `label_columns`") from error
+            raise UserError(f"{path}: {error}; say which column holds labels with `label_columns`") from error
         separator = options.label_separator or separator_of(fields, path, name)
         kinds = {field: n for n, field in reversed(list(enumerate(fields)))}
         read = {field: parsed(field, separator, f"{path}, line {n + 2}") for field, n in kinds.items()}
@@ -180,7 +180,11 @@ def _in_columns(table, columns, options, path):
     states, blanks = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
     targets, policy = with_policies(states, blanks, options, path)
     listing = Listing(tuple(columns.labels), names, [], [], targets)
-    said = f"a column a label, image in {columns.image!r}" + _split_words(columns) + (f", {policy}" if policy else "")
+    said = (
+        f"a column for each label, image in {columns.image!r}"
+        + _split_words(columns)
+        + (f", {policy}" if policy else "")
+    )
     return listing, said
 
 
@@ -208,8 +212,8 @@ def _splits(table, column, of_file, path):
         return ["val" if value.casefold() in ("1", "true") else "train" for value in values]
     if of_file and {value.casefold() for value in values} - {of_file.casefold()}:
         raise UserError(
-            f"{path}: is of split {of_file!r} by its name, and its column {column!r} has others; rename the file, or "
-            "leave the column out"
+            f"{path}: is of split {of_file!r} by its name, but its column {column!r} names others; rename the file, "
+            "or leave the column out"
         )
     return values
 
@@ -229,7 +233,7 @@ def _joined(parts: Sequence[Listing], labels: tuple[str, ...], shows: bool) -> L
     has_groups = any(part.groups for part in parts)
     contents = [part.contents for part in parts if part.contents is not None]
     if contents and len(contents) < len(parts):
-        raise UserError("some tables hold photos and others name files; say which are meant by `table`")
+        raise UserError("some tables hold photos and others name files; name the ones to read with `table`")
     return Listing(
         labels,
         targets=np.concatenate(targets),

@@ -77,8 +77,8 @@ def find_columns(table: pyarrow.Table, options: FormOptions, where: str) -> Colu
         wrong = [name for name in chosen if not are_lists and not is_states(table, name)]
         if wrong:
             raise UserError(
-                f"{where}: column {wrong[0]!r} of `label_columns` holds {_sample(table, wrong[0])}, which is no state "
-                "of a label; name one column of lists, or columns of 1, 0 and -1"
+                f"{where}: column {wrong[0]!r} of `label_columns` holds {_sample(table, wrong[0])}, which is not a "
+                "state of a label; name one column of lists, or columns of 1, 0 and -1"
             )
         return Columns(image, chosen, are_lists, split, group)
     others = [name for name in others if name.casefold() not in OTHER_COLUMNS]
@@ -92,8 +92,8 @@ def find_columns(table: pyarrow.Table, options: FormOptions, where: str) -> Colu
             _refuse_nearly_states(table, name, where)
         return Columns(image, tuple(states), False, split, group)
     raise UserError(
-        f"{where}: no column holds labels ({shown(table.column_names)}); its first line must name the columns, such as "
-        "image,labels; or say which by `label_columns`"
+        f"{where}: no column holds labels ({shown(table.column_names)}); its first line must name the columns, such "
+        "as image,labels; or say which with `label_columns`"
     )
 
 
@@ -117,8 +117,8 @@ def _refuse_nearly_states(table, name, where):
     total = sum(count for word, count in counts.items() if WORDS.get(word, 0) is not None)
     if strange is not None and known > NEARLY_ALL * total:
         raise UserError(
-            f"{where}: column {name!r} has {strange[:60]!r} where others are 1, 0 or -1; mend it, or name the "
-            "columns of labels by `label_columns`"
+            f"{where}: column {name!r} has {strange[:60]!r} where others are 1, 0 or -1; fix it, or name the columns "
+            "of labels with `label_columns`"
         )
 
 
@@ -154,7 +154,7 @@ def with_policies(states: np.ndarray, blanks: np.ndarray, options: FormOptions, 
     has_blank, uncertain, blank = bool(blanks.any()), options.uncertain, options.blanks
     if has_minus and has_blank and not has_zero and uncertain == "auto":
         raise UserError(
-            f"{where}: has 1, -1 and blanks, and no 0: say what -1 is by `uncertain`=unknown, present or absent"
+            f"{where}: has 1, -1 and blanks, and no 0: say what -1 means with `uncertain`=unknown, present or absent"
         )
     if uncertain == "auto":
         uncertain = "unknown" if has_zero else "absent"
@@ -199,7 +199,7 @@ def _image_column(table, where):
     if len(both) > 1 or (not both and len(with_photos) > 1):
         several = both or with_photos
         raise UserError(
-            f"{where}: columns {' and '.join(map(repr, several))} both name photos; say which by `image_column`"
+            f"{where}: columns {' and '.join(map(repr, several))} both name photos; say which with `image_column`"
         )
     if both or with_photos:
         return (both or with_photos)[0]
@@ -207,7 +207,7 @@ def _image_column(table, where):
     if found is None:
         raise UserError(
             f"{where}: its first line must name the columns, such as image,labels, and none of "
-            f"{shown(table.column_names)} names photos; say which by `image_column`"
+            f"{shown(table.column_names)} names photos; say which with `image_column`"
         )
     return found
 
@@ -239,8 +239,8 @@ def _refuse_two_forms(table, listed, states, where):
     both = [name for name in states if any(name.casefold() in field for field in named)]
     if len(both) > 1:
         raise UserError(
-            f"{where}: has labels in {listed!r}, and columns for {shown(both)}; say which by `label_columns`={listed} "
-            f"or `label_columns`={','.join(both[:3])}…"
+            f"{where}: has labels in {listed!r}, and columns for {shown(both)}; say which with "
+            f"`label_columns`={listed} or `label_columns`={','.join(both[:3])}…"
         )
 
 

@@ -97,7 +97,7 @@ def text_column(table: pyarrow.Table, name: str) -> list[str]:
     """The values of a column as stripped text, `""` where there is none. Raises `ValueError` for lists and bytes."""
     column = table.column(name)
     if pyarrow.types.is_nested(column.type) or pyarrow.types.is_binary(column.type):
-        raise ValueError(f"column {name!r} holds {column.type}, no text")
+        raise ValueError(f"column {name!r} holds {column.type}, not text")
     if pyarrow.types.is_floating(column.type):  # numbers with gaps between them
         return [f"{value:g}" if value is not None else "" for value in column.to_pylist()]
     return ["" if value is None else str(value).strip() for value in column.to_pylist()]
@@ -111,8 +111,9 @@ def _text(path, encoding):
         raise UserError(f"`table_encoding`={encoding}: no such encoding; Python calls them utf-8, cp1252, …") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: is no text file in {encoding or 'UTF-8'} ({where_no_text(content, error)}); save the table as "
-            "CSV in UTF-8, or give `table_encoding`=cp1252 if it is Windows' of Western Europe, or another"
+            f"{path}: is not a text file in {encoding or 'UTF-8'} ({where_no_text(content, error)}); save the table "
+            "as CSV in UTF-8, or give `table_encoding`=cp1252 if it is in Windows' encoding of Western Europe, or "
+            "name another"
         ) from error
 
 
@@ -217,12 +218,12 @@ def _named(value, names, path):
         return [_named(item, names, path) for item in value]
     if value == -1:
         raise UserError(
-            f"{path}: has class -1, which stands for photos that nobody labelled; name other files by `table`"
+            f"{path}: has class -1, which stands for photos that nobody labelled; name other files with `table`"
         )
     if value is None:
         return None
     if not isinstance(value, int) or not 0 <= value < len(names):
-        raise UserError(f"{path}: has class {str(value)[:60]!r}, and there are {len(names)}, from 0; mend the file")
+        raise UserError(f"{path}: has class {str(value)[:60]!r}, and there are {len(names)}, from 0; fix the file")
     return names[value]
 
 

@@ -53,8 +53,8 @@ class TFDSReader:
             kinds = ", ".join(f"{path} is {type(feature).__name__}" for path, feature in found.items())
             seen = f" ({kinds})" if kinds else ""
             raise UserError(
-                f"`dataset`=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 or "
-                f"1 a label, or a state a label{seen}"
+                f"`dataset`=tfds:{name}: has none of {', '.join(LABEL_FEATURES)} with classes that have names, a 0 "
+                f"or 1 for each label, or a state for each label{seen}"
             )
         self._path, self._coder = path, coders[path]
         self.labels = self._coder.labels
@@ -94,7 +94,7 @@ class TFDSReader:
 class _Classes:
     """One class, or any number of them."""
 
-    what = "is none of its classes"
+    what = "is not one of its classes"
 
     def __init__(self, labels):
         self.labels = tuple(labels)

@@ -79,7 +79,7 @@ class VOC:
         target = np.full(len(self.labels), ABSENT, np.int8)
         for name, value in marks_in(path).items():
             if name not in self.labels:
-                raise UserError(f"{path}: class {name!r} is none of VOC's {len(self.labels)}; mend the annotation")
+                raise UserError(f"{path}: class {name!r} is not one of VOC's {len(self.labels)}; fix the annotation")
             target[self.labels.index(name)] = value
         return target
 
@@ -122,7 +122,7 @@ def places_in(path: str, size: int) -> dict[str, np.ndarray]:
     try:
         return _places(read_xml(path, ADVICE), size)
     except (AttributeError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(f"{path}: has no size, or an object without a name or a box ({error}); mend it") from error
+        raise UserError(f"{path}: has no size, or an object without a name or a box ({error}); fix it") from error
 
 
 def _places(annotation, size):

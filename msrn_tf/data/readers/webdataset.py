@@ -115,7 +115,7 @@ def _marks(labels, separator, classes, where):
         try:
             value = json.loads(labels[".json"])
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: its .json is none ({str(error)[:100]})") from error
+            raise UserError(f"{where}: its .json is not valid JSON ({str(error)[:100]})") from error
         return _of_json(value, classes, where)
     if ".txt" in labels:
         return parsed(labels[".txt"].strip(), separator, where)

@@ -49,7 +49,7 @@ def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
     if not labelled:
         raise UserError(f"{named[0]}: no photo below {data_dir} has a file of boxes; labels/a.txt is of images/a.jpg")
     if bare := sorted(set(splits.values()) - labelled):
-        say(f"left out   of {data_dir}: {', '.join(bare)}, of which no photo has a file of boxes", error=True)
+        say(f"left out   of {data_dir}: {', '.join(bare)}, in which no photo has a file of boxes", error=True)
     rows = [
         Marked(photo, _marks(os.path.join(data_dir, path), classes) if path else {}, splits[photo])
         for photo, path in files.items()
@@ -71,11 +71,11 @@ def _is_description(path):
 
 def _description(path):
     if os.path.getsize(path) > MOST_BYTES:
-        raise UserError(f"{path}: is larger than any description of a data set")
+        raise UserError(f"{path}: is too large to describe a data set")
     try:
         content = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, OverflowError) as error:
-        raise UserError(f"{path}: is no YAML file ({first_line(error)})") from error
+        raise UserError(f"{path}: is not a YAML file ({first_line(error)})") from error
     return checked(content, "its content", dict, path)
 
 
@@ -84,7 +84,7 @@ def _classes(description: dict, path: str) -> list[str]:
     names = description.get("names")
     if isinstance(names, dict):
         if set(names) != set(range(len(names))):
-            raise UserError(f"{path}: its names are not numbered from 0 to {len(names) - 1}; mend the file")
+            raise UserError(f"{path}: its names are not numbered from 0 to {len(names) - 1}; fix the file")
         names = [names[number] for number in range(len(names))]
     return [checked(str(name) if isinstance(name, int) else name, "a name", str, path)
             for name in checked(names, "'names'", list, path)]  # fmt: skip
@@ -151,7 +151,7 @@ def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[
                 tails = [f"/{tail}" for tail in _tails(folder)]
                 place = next((t for t in tails if _is_place(t, photos, os.path.dirname(path))), None)
                 if place is None and split != "test":
-                    raise UserError(f"{path}: {split} is {folder!r}, in which there is no photo; mend the file")
+                    raise UserError(f"{path}: {split} is {folder!r}, in which there is no photo; fix the file")
                 if place is not None:
                     found[place] = split
     if found:
@@ -174,6 +174,6 @@ def _marks(path, classes):
     for line, text in enumerate(lines_of(read_text(path)), 1):
         box = BOX.fullmatch(text)
         if not box:
-            raise UserError(f"{path}, line {line}: {text[:60]!r} is no class and box of YOLO")
+            raise UserError(f"{path}, line {line}: {text[:60]!r} is not a class and box of YOLO")
         marks[class_of(int(box[1]), classes, f"{path}, line {line}")] = PRESENT
     return marks

@@ -66,7 +66,7 @@ def freeze(taps: keras.Model, *, everything: bool = False, batch_norm: bool = Fa
     if stride and not frozen:
         raise UserError(
             f"`frozen_stride`={stride}: this backbone has no layers of feature maps at this stride or a finer one; "
-            "use 0, or freeze it whole by `freeze_backbone`"
+            "use 0, or freeze it whole with `freeze_backbone`"
         )
     if batch_norm:  # those within layers of layers too
         frozen += [layer for layer in taps._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]

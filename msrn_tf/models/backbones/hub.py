@@ -39,5 +39,6 @@ def fetch_preset(backbone: Any, preset: str, **options: Any) -> keras.Model:
         handle = backbone.presets[preset]["kaggle_handle"].removeprefix("kaggle://")
         raise UserError(
             f"`backbone_weights`=imagenet: KerasHub's {preset} cannot be downloaded; fetch "
-            f"https://www.kaggle.com/models/{handle} elsewhere and give its model.weights.h5 by `backbone_weights`=FILE"
+            f"https://www.kaggle.com/models/{handle} elsewhere and give its model.weights.h5 with "
+            "`backbone_weights`=FILE"
         ) from error
