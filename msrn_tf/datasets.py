@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from msrn_tf.config import TrainingDataConfig
-from msrn_tf.data.batch_source import PhotoSource
-from msrn_tf.data.examples import Examples, Reader, name_of
+from msrn_tf.data.batch_source import PhotoSource, stand_ins
+from msrn_tf.data.examples import UNKNOWN, Examples, Reader, name_of
 from msrn_tf.data.pipeline import UNREADABLE, InputPlan, in_memory, prefetched
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError
@@ -111,8 +111,9 @@ class LabelledPhotos:
             raise UserError(f"`batch_size`={self._batch_size}: more than the {len(examples)} training images")
         epochs = itertools.count(1)
         target_type = tf.int8 if config.mix == "none" else tf.float32
-        dataset = self._generated(lambda: batches.in_epoch(next(epochs)), self._batch_size, target_type)
-        return dataset.apply(tf.data.experimental.assert_cardinality(batches.steps))
+        return self._generated(
+            lambda: batches.in_epoch(next(epochs)), batches.steps, self._batch_size, target_type=target_type
+        )
 
     @functools.cached_property
     def val(self) -> tf.data.Dataset | None:
@@ -120,14 +121,17 @@ class LabelledPhotos:
         return self.split(self._config.val_split) if self._config.val_split else None
 
     def split(self, name: str) -> tf.data.Dataset:
-        """All photos of a split in their order, not augmented: (images, targets) as in `train`, the last batch smaller.
+        """All photos of a split in their order, not augmented: (images, targets) as in `train`.
+
+        The last batch is smaller, and so is one with photos that cannot be decoded: they are named and left out.
 
         Raises:
             UserError: no such split, or no photo in it.
         """
         examples = self._read(name)
         source = PhotoSource(examples, InputPlan(self._config.image_size, max_pixels=self._config.max_pixels))
-        return self._generated(lambda: self._in_order(source), None, tf.int8)
+        bad: dict[int, str] = {}
+        return self._generated(lambda: self._in_order(source, bad), -(-len(examples) // self._batch_size))
 
     @functools.cached_property
     def _training(self) -> Examples:
@@ -139,35 +143,44 @@ class LabelledPhotos:
         examples = read_split(self._reader, split, self._config.drop_unlabelled)
         return in_memory(examples) if self._config.cache_images else examples
 
-    def _generated(self, batches: Any, batch_size: int | None, target_type: tf.DType) -> tf.data.Dataset:
+    def _generated(
+        self, batches: Any, count: int, batch_size: int | None = None, target_type: tf.DType = tf.int8
+    ) -> tf.data.Dataset:
         size = self._config.image_size
         signature = (
             tf.TensorSpec((batch_size, size, size, 3), tf.uint8),
             tf.TensorSpec((batch_size, len(self.labels)), target_type),
         )
-        return prefetched(tf.data.Dataset.from_generator(batches, output_signature=signature))
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return prefetched(dataset.apply(tf.data.experimental.assert_cardinality(count)))
 
-    def _in_order(self, source: PhotoSource) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Batches of all rows but those that cannot be decoded."""
-        rows = np.arange(len(source.examples))
-        while len(rows):
+    def _in_order(self, source: PhotoSource, bad: dict[int, str]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Batches of all rows, without those that cannot be decoded, which are added to `bad`."""
+        done, count, size = 0, len(source.examples), self._batch_size
+        while done < count:
+            rows = stand_ins(count, bad)[done:]
             try:
-                for images, targets in source.evaluation_batches(rows, batch_size=self._batch_size):
-                    count = min(self._batch_size, len(rows))  # the last one is filled up with blank photos
-                    yield images[:count], targets[:count]
-                    rows = rows[count:]
+                for images, targets in source.evaluation_batches(rows, batch_size=size):
+                    kept = [place for place in range(min(size, count - done)) if done + place not in bad]
+                    if kept:
+                        yield tf.gather(images, kept), tf.gather(targets, kept)
+                    else:  # `fit` counts batches, and an empty one has no mean
+                        yield images[:1], tf.fill([1, len(self.labels)], tf.constant(UNKNOWN, tf.int8))
+                    done, rows = done + size, rows[size:]
             except UNREADABLE:
-                bad = self._undecodable(source, rows[: self._batch_size].tolist())
-                if not bad:
+                before = len(bad)
+                self._find_bad(source, rows[:size], bad)
+                if len(bad) == before:
                     raise
-                rows = rows[~np.isin(rows, bad)]
+                if len(bad) == count:
+                    raise UserError("none of the photos of the split can be decoded") from None
 
-    def _undecodable(self, source: PhotoSource, rows: Sequence[int]) -> list[int]:
-        """Those of some photos that cannot be decoded; says which, or refuses the first of them."""
-        reasons = {row: reason for row in rows if (reason := source.why_not_decoded(row))}
-        for row, reason in reasons.items():
-            what = f"{name_of(source.examples[row])}: {reason}"
-            if self._config.bad_images == "fail":
-                raise UserError(f"{what}; fix it, or use `bad_images`=skip")
-            say(f"skipped    {what}")
-        return list(reasons)
+    def _find_bad(self, source: PhotoSource, rows: np.ndarray, bad: dict[int, str]) -> None:
+        """Adds those of some photos that cannot be decoded, and says which; or refuses the first of them."""
+        for row in np.unique(rows).tolist():
+            if reason := source.why_not_decoded(row):
+                what = f"{name_of(source.examples[row])}: {reason}"
+                if self._config.bad_images == "fail":
+                    raise UserError(f"{what}; fix it, or use `bad_images`=skip")
+                say(f"skipped    {what}")
+                bad[row] = reason

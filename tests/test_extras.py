@@ -35,6 +35,7 @@ RUNS = [
     ("serving", "grpc", ["export.client", PHOTO]),
     ("serving", "requests", ["export.client", "--rest", PHOTO]),
     ("tflite", "litert_quantizer", CONVERT),
+    ("tflite", "ai_edge_litert", [*SERVE, "--prefer_tflite_model"]),
     ("tflite", "flatbuffers", CONVERT),
     ("tflite", "ai_edge_litert", ["export.ondevice", f"--model={TFLITE}", PHOTO]),
     ("tflite", "ai_edge_litert", ["export.compare", MODEL, f"--tflite={TFLITE}", "--dataset=demo"]),

@@ -86,11 +86,15 @@ def test_photos_that_cannot_be_decoded_are_named_and_left_out_or_refused(photos,
     for name in ("train3.png", "val1.png", "val5.png"):
         (tmp_path / name).write_bytes(b"no photo")
     data = read(tmp_path)
-    assert sum(len(targets) for _, targets in data.val) == 4
+    assert [len(targets) for _, targets in data.val] == [3, 1] == [len(targets) for _, targets in data.val]
     assert sum(len(targets) for _, targets in data.train) == 20  # five whole batches, another one in its place
     said = capsys.readouterr().out
-    assert all(name in said for name in ("train3.png", "val1.png", "val5.png"))
-    with pytest.raises(tf.errors.OpError, match=r"val1\.png.*mend it"):
+    assert all(said.count(name) == 1 for name in ("train3.png", "val1.png", "val5.png"))
+    for number in (0, 1, 2, 3):
+        (tmp_path / f"val{number}.png").write_bytes(b"no photo")
+    (_, unknown), (_, last) = read(tmp_path).val  # a batch of which nothing is left
+    assert unknown.numpy().tolist() == [[-1, -1, -1]] and len(last) == 1
+    with pytest.raises(tf.errors.OpError, match=r"val0\.png.*fix it"):
         list(read(tmp_path, bad_images="fail").val)
 
 

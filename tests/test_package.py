@@ -138,10 +138,6 @@ def test_a_wheel_of_the_source_distribution_predicts_and_finds_its_flagfiles_fro
     assert "--backbone=efficientnet_lite0" in flags
     page = run([venv / "bin" / "python", "-c", LIST_PAGE], elsewhere)
     assert set(page.split()) == {path.name for path in (ROOT / "export" / "web_page" / "static").iterdir()}
-    trained = run(
-        [msrn, "train", "--flagfile=configs/demo.cfg", "--epochs=1", "--warmup_epochs=0", "--workdir=run"], elsewhere
-    )
-    assert "epoch 1/1" in trained and (elsewhere / "run" / "model.keras").is_file()
 
 
 def run(words, where=None):
