@@ -42,7 +42,7 @@ def _forks():
     return context
 
 
-def _run(module, arguments, where, environment, outputs, absent):
+def _run(module, arguments, where, environment, outputs, absent=()):
     for path, stream in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     if missing := [name for name in PRELOADED if name not in sys.modules]:

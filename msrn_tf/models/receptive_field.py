@@ -42,7 +42,8 @@ def _layer_step(layer, tensor_index):
         return 1, -layer.padding[0][0]
     if isinstance(layer, keras.layers.UpSampling2D):  # a cell becomes several, which tile it
         return 1 / layer.size[0], (1 / layer.size[0] - 1) / 2
-    if layer._layers and len(inputs := keras.tree.flatten(layer.input)) == 1:
+    inputs = keras.tree.flatten(layer.input) if layer._layers else []  # by itself: AutoGraph warns of a walrus
+    if len(inputs) == 1:
         # of convolutions, which KerasHub pads on both sides alike
         shape = layer.compute_output_shape((None, PROBE_SIZE, PROBE_SIZE, inputs[0].shape[-1]))
         return PROBE_SIZE // shape[1], 0
