@@ -4,5 +4,5 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 prepare_environment requirements-dev.txt
-floor=70
+floor=60
 exec .venv/bin/python -m pytest -n 0 --cov=msrn_tf --cov=export --cov-report=term:skip-covered --cov-fail-under="$floor" "$@"
