@@ -195,7 +195,7 @@ def print_comparison(rows: Sequence[dict[str, Any]], config: CompareConfig) -> N
     print_table(table)
     for row in rows[1:]:
         lost = ", ".join(f"{label} {0 - round(value, 2):+.2f}" for label, value in row["lost_most"].items())
-        say(f"{os.path.basename(row['file'])}: largest changes of AP: {lost}")
+        say(f"{os.path.basename(row['file'])}: labels that lost most AP: {lost}")
 
 
 def write_json(config: CompareConfig, rows: Sequence[dict[str, Any]], num_images: int) -> None:
