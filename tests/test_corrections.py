@@ -92,7 +92,7 @@ def test_a_file_that_was_applied_when_the_data_were_prepared_may_be_given_again(
 
 
 REFUSED = {
-    "other photos": ("photo,label,decision\na.jpg,dog,absent\nz.jpg,cat,absent\n", ["line 3", "z.jpg", "1 such of 2"]),
+    "other photos": ("photo,label,decision\na.jpg,dog,absent\nz.jpg,cat,absent\n", ["line 3", "z.jpg", "1 of 2"]),
     "other labels": ("photo,label,decision\na.jpg,dogs,absent\n", ["line 2", "no label dogs", "did you mean dog?"]),
     "contradiction": (
         "photo,label,decision\na.jpg,dog,absent\nb.jpg,dog,absent\na.jpg,dog,present\n",

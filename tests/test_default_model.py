@@ -19,7 +19,7 @@ MODELS = ROOT / "models"
 def test_without_a_model_predict_uses_it_and_says_so_in_any_folder(tmp_path):
     run = command("msrn_tf.predict", "--csv", ROOT / "tools" / "photos", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert f"no --model: {MODELS / 'voc2007.keras'} looks for aeroplane, bicycle, " in run.stderr
+    assert f"no --model: using {MODELS / 'voc2007.keras'}, which knows aeroplane, bicycle, " in run.stderr
     rows = {os.path.basename(row["photo"]): row for row in csv.DictReader(io.StringIO(run.stdout))}
     assert "cat" in rows["cat.jpg"]["present"].split("|")
     assert "person" in rows["astronaut.jpg"]["present"].split("|")

@@ -425,8 +425,8 @@ def test_sigterm_while_a_model_loads_ends_the_server_at_once(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(600)
 
-    monkeypatch.setattr(serve, "Server", Loading)
-    monkeypatch.setattr(serve, "write_log", lambda *_: None)
+    monkeypatch.setattr("export.serving.server.Server", Loading)
+    monkeypatch.setattr("export.serving.log.write_log", lambda *_: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(SystemExit) as end:
