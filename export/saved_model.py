@@ -23,7 +23,7 @@ from export.signatures import CLASSIFY_METHOD, signatures
 from msrn_tf import command_line
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
-from msrn_tf.errors import UserError, argument
+from msrn_tf.errors import UserError, argument, printable
 from msrn_tf.extras import needs
 from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
@@ -143,10 +143,15 @@ def write_saved_model(model: MultiLabelClassifier, folder: str, name: str, max_p
     assets = os.path.join(folder, "assets")
     os.makedirs(assets, exist_ok=True)
     with open(os.path.join(assets, "labels.txt"), "w", encoding="utf-8") as file:
-        file.write("".join(f"{label}\n" for label in model.labels))
+        file.write(labels_text(model.labels))
     with open(os.path.join(assets, "model_card.json"), "w", encoding="utf-8") as file:
         json.dump(model_card(model, found, max_pixels), file, indent=2, ensure_ascii=False)
     write_warm_up_requests(folder, name, found, model.image_size)
+
+
+def labels_text(labels: Sequence[str]) -> str:
+    """A label a line, with line breaks and control characters in one escaped; `model_card.json` has it as it is."""
+    return "".join(f"{printable(label)}\n" for label in labels)
 
 
 def model_card(model: MultiLabelClassifier, found: dict[str, Any], max_pixels: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from test_decoding import READABLE, encoded, photo
 
 from export.folding import fold_batch_norms
 from export.inference_model import inference_model
-from export.saved_model import choose_version, find_versions
+from export.saved_model import choose_version, find_versions, labels_text
 from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps, decode_photos
@@ -262,6 +262,12 @@ def test_the_command_writes_versions_and_never_over_one(tmp_path):
     assert list(served.model_version_policy.specific.versions) == [1, 2] and served.base_path == "/models/msrn"
     assert_refused(command("export.saved_model", *arguments, "--version=2"), "--version=2", "use 3")
     assert sorted(os.listdir(output)) == ["1", "2", "config"]
+
+
+def test_the_file_of_labels_has_a_line_for_each_of_them_whatever_is_in_them():
+    labels = ["sky", "größe", "hot\nred", "a\r\nb", "c\u2028d", "\x1b[2J"]
+    text = labels_text(labels)
+    assert text.splitlines() == ["sky", "größe", r"hot\nred", r"a\r\nb", r"c\u2028d", r"\x1b[2J"]
 
 
 def message_class(messages):
