@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.compare import check_labels
 from export.example_photos import read_photos
 from export.inference_model import inference_model
 from export.ondevice import open_classifier
@@ -83,7 +84,9 @@ def main(config: SavedModelConfig) -> None:
     with tempfile.TemporaryDirectory(dir=config.output, prefix=f".writing-{version}-") as folder:
         os.chmod(folder, 0o755)
         write_saved_model(served, folder, name, config.max_pixels)
-        difference = largest_difference(model, folder, photos)
+        expected = np.stack([model.probabilities(pixels[None])[0] for _, pixels in photos])
+        found = saved_model_scores(folder, model.labels, [encoded for encoded, _ in photos])
+        difference = np.abs(found - expected).max()
         if config.serving_dtype == "float32" and difference > TOLERANCE:
             raise UserError(f"--model={config.model}: the export's scores differ by {difference:.1e}; it was discarded")
         if classifier:
@@ -102,8 +105,8 @@ def main(config: SavedModelConfig) -> None:
     )
     say(f"scores differ by at most {difference:.1e} from {config.model}'s, on {len(photos)} photos")
     if classifier:
-        differences = [np.abs(classifier.scores(one) - model.probabilities(one[None])[0]).max() for _, one in photos]
-        say(f"those of {config.tflite} by at most {max(differences):.1e}; it is {TFLITE_NAME} beside the SavedModel")
+        difference = np.abs(np.stack([classifier.scores(pixels) for _, pixels in photos]) - expected).max()
+        say(f"those of {config.tflite} by at most {difference:.1e}; it is {TFLITE_NAME} beside the SavedModel")
     say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
 
 
@@ -111,10 +114,7 @@ def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
     """The classifier of a .tflite; `UserError` where it is damaged, or of another model."""
     with argument("tflite"):
         classifier = open_classifier(path, 1)
-    if classifier.labels != list(model.labels) or classifier.image_size != model.image_size:
-        raise UserError(
-            f"--tflite={path}: has other labels or another image size than the model; export it from this model"
-        )
+    check_labels(path, classifier, model)
     return classifier
 
 
@@ -194,20 +194,15 @@ def choose_version(folder: str, wanted: int) -> int:
     return wanted or (versions[-1] + 1 if versions else 1)
 
 
-def largest_difference(model: MultiLabelClassifier, folder: str, photos: Sequence[tuple[bytes, np.ndarray]]) -> float:
-    """Largest difference of a score between the trained model and the SavedModel that was written.
-
-    `photos`: of `read_photos`.
-    """
+def saved_model_scores(folder: str, labels: Sequence[str], contents: Sequence[bytes]) -> np.ndarray:
+    """Scores of encoded photos by the SavedModel that was written, `[photos, C]` in the order of `labels`."""
     function = tf.saved_model.load(folder).signatures["serving_default"]
-    largest = 0.0
-    for encoded, pixels in photos:
+    rows = []
+    for encoded in contents:
         served = function(image_bytes=tf.constant([encoded]))
         scores = dict(zip(served["labels"][0].numpy().tolist(), served["scores"][0].numpy().tolist(), strict=True))
-        expected = model.probabilities(pixels[None])[0]
-        found = np.array([scores[label.encode()] for label in model.labels])
-        largest = max(largest, float(np.abs(found - expected).max()))
-    return largest
+        rows.append([scores[label.encode()] for label in labels])
+    return np.array(rows)
 
 
 def _megabytes(folder):

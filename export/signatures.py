@@ -32,26 +32,29 @@ def signatures(model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS) -> dic
     decode = _once(lambda encoded: decode_photos(encoded, size, max_pixels), photos)
     forward = _once(_for_any_batch(lambda images: model(images, training=False)), pixels)
 
+    def ranked(logits, valid):
+        return ranked_labels(model.labels, model.thresholds, model.calibrated(logits), valid)
+
     def serving_default(image_bytes):
         images, valid = decode(image_bytes)
-        return ranked_labels(model, forward(images), valid)[0]
+        return ranked(forward(images), valid)[0]
 
     def serving_pixels(image):
         valid = tf.ones(tf.shape(image)[:1], tf.bool)
-        return ranked_labels(model, forward(image), valid)[0]
+        return ranked(forward(image), valid)[0]
 
     def classify(inputs):
         images, valid = decode_photos(inputs, size, max_pixels, are_examples=True)
-        ranked, _ = ranked_labels(model, forward(images), valid)
-        return {"classes": ranked["labels"], "scores": ranked["scores"]}
+        answer, _ = ranked(forward(images), valid)
+        return {"classes": answer["labels"], "scores": answer["scores"]}
 
     def explain(image_bytes):
         images, valid = decode(image_bytes)
         logits, evidence = _for_any_batch(model.classify_and_explain)(images)
-        ranked, order = ranked_labels(model, logits, valid)
+        answer, order = ranked(logits, valid)
         maps = combined_maps(evidence)
         maps *= tf.cast(valid, tf.float32)[:, None, None, None]
-        return ranked | {"attention": tf.gather(maps, order, batch_dims=1)}
+        return answer | {"attention": tf.gather(maps, order, batch_dims=1)}
 
     def embed(image_bytes):
         images, valid = decode(image_bytes)
@@ -124,14 +127,15 @@ def decode_photos(
     return tf.gather(images, place), place < last
 
 
-def ranked_labels(model: MultiLabelClassifier, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """The labels of each photo, best first, and their order `[batch, C]`; calibrated scores, 0 where not valid."""
-    scores = model.calibrated(logits) * tf.cast(valid, tf.float32)[:, None]
-    scores, order = tf.math.top_k(scores, k=len(model.labels))
-    thresholds = tf.gather(tf.constant(model.thresholds, tf.float32), order)
+def ranked_labels(
+    labels: Sequence[str], thresholds: Sequence[float], scores: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The labels of each photo, best first, and their order `[batch, C]`; scores are 0 where not valid."""
+    scores, order = tf.math.top_k(scores * tf.cast(valid, tf.float32)[:, None], k=len(labels))
+    thresholds = tf.gather(tf.constant(thresholds, tf.float32), order)
     ranked = {
         "scores": scores,
-        "labels": tf.gather(tf.constant(model.labels), order),
+        "labels": tf.gather(tf.constant(labels), order),
         "thresholds": thresholds,
         "is_present": (scores >= thresholds) & valid[:, None],
         "valid": valid,

@@ -42,7 +42,7 @@ def main(config: WebConfig) -> None:
         raise UserError(f"--tflite={config.tflite}: is larger than the 1 GB that a browser has room for; quantize it")
     if unpacks_weights(read_model(model)):
         say(
-            f"warning: --tflite={config.tflite}: computes in float32 with packed weights, which takes a browser 5 to 25"
+            f"warning: --tflite={config.tflite}: computes in float32 with packed weights, which takes a browser 3 to 13"
             " times as long as the same model exported with --quantize=int8 or none",
             error=True,
         )

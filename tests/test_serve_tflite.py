@@ -14,6 +14,7 @@ from export.client import Client, ask
 from export.example_photos import read_photos
 from export.saved_model import tflite_of
 from export.serving.tflite_functions import TFLITE_NAME, ClassifierPool, tflite_functions
+from export.serving.warm_up import example_of
 from export.tflite import tflite_bytes
 from msrn_tf.errors import UserError
 from msrn_tf.models.calibration import Calibration
@@ -88,9 +89,7 @@ def test_pixels_and_examples_get_the_same(functions):
     photos = functions["serving_default"]({"image_bytes": np.array(PHOTOS, object)})
     images = np.stack([pixels_of(PHOTOS[row]) for row in (0, 2, 3)])
     pixels = functions["serving_pixels"]({"image": images})
-    feature = {"image/encoded": [tf.train.Feature(bytes_list=tf.train.BytesList(value=[photo])) for photo in PHOTOS]}
-    examples = [tf.train.Example(features=tf.train.Features(feature={"image/encoded": item})).SerializeToString()
-                for item in feature["image/encoded"]]  # fmt: skip
+    examples = [example_of(photo).SerializeToString() for photo in PHOTOS]
     classified = functions["classify"]({"inputs": np.array(examples, object)})
     np.testing.assert_allclose(pixels["scores"], photos["scores"][[0, 2, 3]], atol=1e-6)
     np.testing.assert_allclose(classified["scores"], photos["scores"], atol=1e-6)
@@ -157,10 +156,12 @@ def test_a_tflite_of_another_model_or_a_damaged_one_is_not_served(tflite, tmp_pa
 
 def test_the_export_takes_a_tflite_of_its_model_alone(tflite, other, tmp_path):
     assert tflite_of(other, str(tflite)).labels == list(other.labels)
-    for labels, size in ((("other", *LABELS[1:]), SIZE), (LABELS, 2 * SIZE)):
-        another = types.SimpleNamespace(labels=labels, image_size=size)
-        with pytest.raises(UserError, match=r"--tflite=.*has other labels or another image size than the model"):
-            tflite_of(another, str(tflite))
+    for labels, size, words in (
+        (("other", *LABELS[1:]), SIZE, r"--tflite=.*its label 0 is 'sky' and the model's 'other'"),
+        (LABELS, 2 * SIZE, r"--tflite=.*takes 64 pixels and the model 128"),
+    ):
+        with pytest.raises(UserError, match=words):
+            tflite_of(types.SimpleNamespace(labels=labels, image_size=size), str(tflite))
     with pytest.raises(UserError, match="no such file"):
         tflite_of(other, str(tmp_path / "none.tflite"))
 

@@ -1,6 +1,6 @@
 """A version's signatures computed by LiteRT, whose kernels are faster on CPUs than TensorFlow's.
 
-Photos are decoded as the SavedModel decodes them; `model.tflite` beside it gives the scores, and they are ranked here.
+Photos are decoded as the SavedModel decodes them; `model.tflite` beside it gives the scores, which are ranked as there.
 Heat-maps and features stay TensorFlow's.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.device_classifier import DeviceClassifier
-from export.signatures import decode_photos
+from export.signatures import decode_photos, ranked_labels
 
 TFLITE_NAME = "model.tflite"
 CARD_NAME = os.path.join("assets", "model_card.json")
@@ -77,8 +77,10 @@ class ClassifierPool:
             content = file.read()
         self._wide = DeviceClassifier(path, cores, content)
         self.labels, self.image_size = self._wide.labels, self._wide.image_size
-        self._names = np.array([label.encode() for label in self.labels], object)
-        self._thresholds = self._wide.thresholds
+        self._rank = tf.function(
+            lambda scores, valid: ranked_labels(self.labels, self._wide.thresholds.tolist(), scores, valid)[0],
+            autograph=False,
+        ).get_concrete_function(tf.TensorSpec((None, len(self.labels)), tf.float32), tf.TensorSpec((None,), tf.bool))
         self._wide_is_busy = threading.Lock()
         self._narrow: queue.SimpleQueue[DeviceClassifier] = queue.SimpleQueue()
         for _ in range(cores):
@@ -86,7 +88,7 @@ class ClassifierPool:
         self._threads = concurrent.futures.ThreadPoolExecutor(cores, "litert")
 
     def ranked(self, images: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
-        """As `signatures.ranked_labels`: the outputs of `serving_default`, best label first.
+        """The outputs of `serving_default`, best label first.
 
         Args:
             images: uint8 `[batch, size, size, 3]`.
@@ -96,15 +98,8 @@ class ClassifierPool:
         wanted = np.flatnonzero(valid)
         if len(wanted):
             scores[wanted] = self._scores(images[wanted])
-        order = np.argsort(-scores, axis=1, kind="stable")
-        scores, thresholds = np.take_along_axis(scores, order, 1), self._thresholds[order]
-        return {
-            "scores": scores,
-            "labels": self._names[order],
-            "thresholds": thresholds,
-            "is_present": (scores >= thresholds) & valid[:, None],
-            "valid": valid,
-        }
+        answer = self._rank(tf.constant(scores), tf.constant(valid))
+        return {name: value.numpy() for name, value in answer.items()}
 
     def _scores(self, images):
         if len(images) == 1 and self._wide_is_busy.acquire(blocking=False):
