@@ -18,6 +18,8 @@ from msrn_tf.storage import Entry, Status, scheme_of
 
 COPIED_BYTES = 1 << 26
 """At a time: an object store answers each request after a while, however much is asked for."""
+READ_AT_ONCE = 1 << 30
+"""The most bytes that are asked for at once. Larger files come in many requests, which `GFile` makes of 512 kB each."""
 BUFFERED_BYTES = 1 << 20
 APPENDING = ("ram",)
 """Schemes of file systems that append to a file that is opened to be written anew (TensorFlow 2.21)."""
@@ -113,9 +115,10 @@ def matches_of(pattern: str) -> list[str]:
 
 
 def makedirs(path: str) -> None:
-    """As `storage.makedirs`."""
-    with as_os_errors(path):
-        tf.io.gfile.makedirs(path)
+    """As `storage.makedirs`. An object store needs none: an object's name may have slashes in it."""
+    if scheme_of(path) not in MARKED_FOLDERS:
+        with as_os_errors(path):
+            tf.io.gfile.makedirs(path)
 
 
 def remove(path: str) -> None:
@@ -138,6 +141,9 @@ def read_whole(path: str) -> bytes:
 
 def copy_into(path: str, file: IO[bytes]) -> None:
     """Writes what is at an address to an open file."""
+    if status(path, missing_ok=False).size <= READ_AT_ONCE:
+        file.write(read_whole(path))
+        return
     with as_os_errors(path), tf.io.gfile.GFile(path, "rb") as source:
         while content := source.read(COPIED_BYTES):
             file.write(content)
