@@ -9,6 +9,7 @@ import collections
 import contextlib
 import http.client
 import http.server
+import json
 import logging
 import socket
 import socketserver
@@ -67,6 +68,24 @@ class Bucket:
         self._proxy.server_close()
         with contextlib.suppress(Exception):
             self._emulator.stop()
+
+    def put(self, name, content):
+        """Writes an object."""
+        path = f"/upload/storage/v1/b/{self.name}/o?uploadType=media&name={urllib.parse.quote(name, safe='')}"
+        assert self._ask("POST", path, content, {})[0] == 200
+
+    def get(self, name):
+        """The bytes of an object."""
+        status, _, content = self._ask("GET", f"/{self.name}/{urllib.parse.quote(name, safe='')}", b"", {})
+        assert status == 200, name
+        return content
+
+    def names(self, prefix):
+        """The names of the objects that begin with `prefix`."""
+        content = self._ask(
+            "GET", f"/storage/v1/b/{self.name}/o?prefix={urllib.parse.quote(prefix, safe='')}", b"", {}
+        )[2]
+        return [item["name"] for item in json.loads(content).get("items", [])]
 
     def _handler(bucket):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
