@@ -29,6 +29,7 @@ from msrn_tf.files import append_line, check_output, replacing, write_beside
 from msrn_tf.flagfile import expanded
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import load_model
+from msrn_tf.tensor_files import TensorFile
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import checkpoint_paths
 from msrn_tf.training.train_step import TrainStep
@@ -406,6 +407,16 @@ def test_the_whole_way_at_an_address_is_that_on_a_disk(photos, ram, tmp_path, mo
     for label, score in zip(printed[1]["labels"], printed[1]["scores"], strict=True):
         assert abs(served[label.encode()] - score) < 1e-3
     assert Image.open(io.BytesIO(storage.read_whole(f"{ram}/sheet.png"))).width > 200
+
+
+def test_weights_of_a_backbone_are_read_at_an_address(ram, rng):
+    kept = {"layer.weight": rng.standard_normal((3, 4)).astype(np.float32)}
+    with replacing(os.path.join(ram, "weights.npz"), "wb") as file:
+        np.savez(file, **kept)
+    tensors = TensorFile(os.path.join(ram, "weights.npz"), "backbone_weights")
+    np.testing.assert_array_equal(tensors.read("layer.weight"), kept["layer.weight"])
+    with pytest.raises(UserError, match=f"^`backbone_weights`={ram}/gone.npz: no such file"):
+        TensorFile(os.path.join(ram, "gone.npz"), "backbone_weights")
 
 
 def test_heat_maps_are_written_to_an_address(ram):

@@ -29,7 +29,7 @@ ALLOWED = {
     "compilation": set(),
     "in_place": set(),
     "package_files": set(),
-    "tensor_files": {"arrays", "errors", "torch_files"},
+    "tensor_files": {"arrays", "errors", "storage", "torch_files"},
     "terminal": {"errors"},
     "type_names": set(),  # for all
     "text": {"errors", "storage"},
