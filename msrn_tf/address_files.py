@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -52,7 +53,8 @@ def check_scheme(path: str) -> None:
     if scheme in _known():
         check_store(path)
         return
-    with contextlib.suppress(Exception):  # it may be made for another TensorFlow, and raises many kinds
+    # It may be made for another TensorFlow: that raises many kinds, or warns and brings nothing.
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
         importlib.import_module("tensorflow_io")
     if scheme not in _schemes():
         known = ", ".join(f"{name}://" for name in _schemes())
