@@ -119,8 +119,8 @@ def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
 
 
 def served_attention(model: MultiLabelClassifier, device: str) -> keras.layers.Layer | None:
-    """What an `MSRN` attends with on a server's device; None: its own layer."""
-    if device == "cpu" or not isinstance(model, MSRN):
+    """What takes the place of `SemanticAttention` on a server's device; None: the model keeps what it has."""
+    if device == "cpu" or not isinstance(model, MSRN) or not isinstance(model.attention, SemanticAttention):
         return None
     return SemanticAttention(
         block_elements=ACCELERATOR_BLOCK_ELEMENTS, dtype=model.attention.dtype_policy, name="attention"

@@ -87,8 +87,8 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
 
 def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
     """Refuses what cannot be exported."""
-    if config.with_attention and not isinstance(model, MSRN):
-        raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
+    if config.with_attention and not model.explains:
+        raise UserError(f"--with_attention: {config.model} is a {model.name} model, which has no heat-maps")
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise UserError(
             f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists one label a "

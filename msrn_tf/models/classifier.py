@@ -79,6 +79,11 @@ class MultiLabelClassifier(keras.Model):
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
 
+    @property
+    def num_groups(self) -> int:
+        """Groups of labels, which have heat-maps too."""
+        return 0
+
     @functools.cached_property
     def inputs(self) -> list[keras.KerasTensor]:
         """As functional models have them: one symbolic input, of the size that the model was made for."""
