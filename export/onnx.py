@@ -109,7 +109,7 @@ def metadata(model: MultiLabelClassifier, channel_order: str) -> dict[str, str]:
         "thresholds": json.dumps([float(threshold) for threshold in model.thresholds]),
         "image": f"{channel_order.upper()} pixels 0 to 255 of the upright photo, resized (bilinear, antialiased)",
         "scores": "each label's own probability in [0, 1]; they do not add up to 1",
-        "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
+        "reference": model.reference,
     }
 
 

@@ -159,7 +159,7 @@ def model_card(model: MultiLabelClassifier, found: dict[str, Any], max_pixels: i
     return {
         "kind": "multi-label image classification",
         "model": model.name,
-        "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
+        "reference": model.reference,
         "labels": list(model.labels),
         "thresholds": list(model.thresholds),
         "calibration": dataclasses.asdict(model.calibration),

@@ -119,9 +119,9 @@ def tflite_bytes(
     with needs("tflite"):
         from export.quantization.conversion import convert
         from export.quantization.metadata import with_metadata
+    paper = f" ({model.reference})" if model.reference else ""
     description = (
-        f"{model.name}, multi-label image classification with {len(model.labels)} labels "
-        f"(Qu et al., arXiv 2106.11596); {MODES[mode].meaning}"
+        f"{model.name}, multi-label image classification with {len(model.labels)} labels{paper}; {MODES[mode].meaning}"
     )
     return with_metadata(convert(model, mode, photos, with_attention), model, description, with_attention)
 

@@ -6,6 +6,11 @@ import pytest
 import tensorflow as tf
 from test_layers_and_models import LABELS, small_model
 
+from export.device_classifier import DeviceClassifier
+from export.inference_model import inference_model
+from export.saved_model import write_saved_model
+from export.signatures import combined_maps
+from export.tflite import tflite_bytes
 from msrn_tf.errors import UserError
 from msrn_tf.layers import DotProductAttention, QueryDecoderHead, ResidualAttentionHead
 from msrn_tf.layers.residual_attention import TEMPERATURES
@@ -178,6 +183,13 @@ def test_csra_has_heatmaps_of_labels_and_the_others_say_what_they_have(rng):
     assert attending.num_groups == 2 and [scale.shape[1] for scale in maps] == [2, 2, 2]
 
 
+def test_exports_name_the_paper_that_a_model_is_of():
+    papers = {"csra": "2108.02456", "ml_decoder": "2111.12933", "msrn": "2106.11596"}
+    for name, paper in papers.items():
+        assert paper in small_model(model=name).reference
+    assert small_model(model="gap").reference == ""
+
+
 def test_a_head_of_another_number_of_labels_is_refused():
     model = small_model(model="csra")
     with pytest.raises(ValueError, match="`head` must be of 5 labels"):
@@ -186,12 +198,6 @@ def test_a_head_of_another_number_of_labels_is_refused():
 
 @pytest.mark.parametrize("choices", CHOICES, ids=str)
 def test_exports_give_the_models_scores(rng, tmp_path, choices):
-    from ai_edge_litert.interpreter import Interpreter
-
-    from export.inference_model import inference_model
-    from export.quantization.conversion import convert
-    from export.saved_model import write_saved_model
-
     model = small_model(**choices)
     images = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     expected = model.probabilities(images)
@@ -202,13 +208,14 @@ def test_exports_give_the_models_scores(rng, tmp_path, choices):
     for row, scores in enumerate(expected):
         np.testing.assert_allclose(answer["scores"][row], np.sort(scores)[::-1], atol=1e-5)
     for quantize, tolerance in (("none", 1e-4), ("int8", 0.1)):
-        interpreter = Interpreter(model_content=convert(model, quantize, [image[None] for image in images]))
-        interpreter.allocate_tensors()
+        photos = [image[None] for image in images]
+        content = tflite_bytes(model, quantize, photos, with_attention=model.explains)
+        classifier = DeviceClassifier("small.tflite", content=content)
         for image, scores in zip(images, expected, strict=True):
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-            interpreter.invoke()
-            found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
-            np.testing.assert_allclose(found, scores, atol=tolerance, err_msg=quantize)
+            np.testing.assert_allclose(classifier.scores(image), scores, atol=tolerance, err_msg=quantize)
+            if model.explains and quantize == "none":
+                maps = combined_maps(model.classify_and_explain(image[None])[1])
+                np.testing.assert_allclose(classifier.attention()[None], maps, atol=1e-3)
 
 
 def test_layers_are_found_by_name_when_a_file_is_read():

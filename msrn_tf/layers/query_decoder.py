@@ -44,6 +44,8 @@ class QueryDecoderHead(keras.layers.Layer):
     (2, 5)
     """
 
+    reference = "Ridnik et al., ML-Decoder, arXiv 2111.12933"
+
     def __init__(
         self,
         num_labels: int,

@@ -48,6 +48,8 @@ class ResidualAttentionHead(keras.layers.Layer):
     (2, 5)
     """
 
+    reference = "Zhu & Wu, Residual Attention for Multi-Label Recognition, arXiv 2108.02456"
+
     def __init__(
         self, num_labels: int, heads: int = 1, residual_weight: float = 0.1, dropout: float = 0.0, **kwargs: Any
     ):

@@ -42,6 +42,9 @@ class MultiLabelClassifier(keras.Model):
     explains = False
     """Whether the model has `explain` and `classify_and_explain`: heat-maps."""
 
+    reference = ""
+    """The paper that the model is of; empty: pooling needs none."""
+
     semantics: Any
     """What the model knows of its labels before it sees a photo: a layer, or a method, that gives `Semantics`."""
 

@@ -44,6 +44,7 @@ class MapClassifier(MultiLabelClassifier):
     def __init__(self, backbone: keras.Model, *, head: keras.layers.Layer, **kwargs: Any):
         super().__init__(backbone, **kwargs)
         self.head = head
+        self.reference = head.reference
         if head.num_labels != len(self.labels):
             raise ValueError(f"`head` must be of {len(self.labels)} labels. Received: {head.num_labels}")
 

@@ -57,6 +57,7 @@ class MSRN(MultiLabelClassifier):
     """
 
     explains = True
+    reference = "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596"
 
     def __init__(
         self,
