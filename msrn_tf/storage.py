@@ -236,9 +236,11 @@ def put(finished: str, path: str) -> None:
     if not is_address(path):
         os.replace(finished, path)
         return
-    with open(finished, "rb") as file:
-        _remote(path).write_whole(path, file)
-    os.remove(finished)
+    try:
+        with open(finished, "rb") as file:
+            _remote(path).write_whole(path, file)
+    finally:
+        os.remove(finished)
 
 
 def put_folder(finished: str, path: str, last: str) -> None:

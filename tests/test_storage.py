@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import tarfile
+import threading
 import uuid
 
 import numpy as np
@@ -22,7 +23,9 @@ from export.device_classifier import DeviceClassifier
 from msrn_tf import evaluate, predict, prepare, storage, train
 from msrn_tf.command_line import check_outputs
 from msrn_tf.config import DataConfig, ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+from msrn_tf.data import pipeline
 from msrn_tf.data.photos import find_photos, photos_in, why_not_a_photo_file
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, file_error
 from msrn_tf.files import append_line, check_output, replacing, write_beside
@@ -231,6 +234,40 @@ def test_photos_at_an_address_are_found_as_on_a_disk(photos, ram):
     for wrong in (f"{ram}/gone/*.jpg", f"{ram}/gone.jpg"):
         with pytest.raises(UserError, match=r"no such file or folder, and no file matches"):
             find_photos([wrong])
+
+
+def test_so_many_photos_are_being_read_at_a_time_as_are_asked_for_on_any_number_of_cores(photos, monkeypatch):
+    examples = read_split(open_dataset("csv", str(photos)), "train")
+    together, read = threading.Barrier(16, timeout=120), pipeline._read_file
+
+    def waiting(row):
+        arrived = tf.numpy_function(lambda: np.int64(together.wait()), [], tf.int64, stateful=True)
+        with tf.control_dependencies([arrived]):
+            return read({"path": tf.identity(row["path"])})
+
+    monkeypatch.setattr(pipeline, "_read_file", waiting)
+    plan = InputPlan(32, reads_in_flight=16)
+    batches = list(pipeline.training_batches(examples, plan, batch_size=8, seed=0, epoch=1))
+    assert len(batches) == 4 and not together.broken
+
+
+def test_the_order_and_the_pixels_of_an_epoch_do_not_depend_on_the_reads_in_flight_or_the_place(photos, ram, tmp_path):
+    for source, output in ((str(photos), str(tmp_path / "prepared")), (copied(photos, f"{ram}/p"), f"{ram}/prepared")):
+        run(prepare.main, DataConfig(data_dir=source, dataset="csv"), prepare.PreparationConfig(output=output))
+    found = []
+    for dataset, place, in_flight in (
+        ("csv", str(photos), 1), ("csv", str(photos), 64), ("csv", f"{ram}/p", 7),
+        ("prepared", str(tmp_path / "prepared"), 5), ("prepared", f"{ram}/prepared", 32),
+    ):  # fmt: skip
+        examples = read_split(open_dataset(dataset, place), "train")
+        plan = InputPlan(32, "multi_scale_crop", reads_in_flight=in_flight)
+        batches = pipeline.training_batches(examples, plan, batch_size=8, seed=3, epoch=2, first_batch=1)
+        found.append([(images.numpy(), targets.numpy()) for images, targets in batches])
+    for other in found[1:]:
+        assert len(other) == 3
+        for (images, targets), (same_images, same_targets) in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(images, same_images)
+            np.testing.assert_array_equal(targets, same_targets)
 
 
 @pytest.mark.parametrize("form", ["auto", "csv", "voc", "yolo", "folder", "coco_json", "webdataset", "table"])
