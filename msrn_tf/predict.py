@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -14,6 +15,7 @@ from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreada
 from msrn_tf.data.photos import find_photos
 from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError, argument
+from msrn_tf.files import replacing
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
@@ -88,8 +90,6 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
 def _check_flags(config):
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
-    if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
-        raise UserError(f"--sheet={config.sheet}: its folder does not exist")
 
 
 def predict_files(
@@ -174,8 +174,10 @@ def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
         cells.append((photo, [present, os.path.basename(prediction.photo)]))
     sheet = captioned_grid(cells, min(SHEET_COLUMNS, len(cells)), SHEET_CELL, lines=2)
     try:
-        sheet.save(path)
-    except (OSError, ValueError) as error:
+        kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
+        with replacing(path, "wb") as file:
+            sheet.save(file, kind)
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
     left_out = f", the first of {len(predictions)}" if len(predictions) > len(cells) else ""
     say(f"sheet of {len(cells)} photos{left_out}: {path}", error=True)

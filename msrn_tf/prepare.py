@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from msrn_tf import command_line
+from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.lists import read_lines
@@ -48,7 +49,12 @@ class PreparationConfig:
     bad_images: str = option(
         "skip", "photos that cannot be decoded: leave them out (skip), or stop (fail)", choices=("skip", "fail")
     )
-    num_threads: int = option(0, "threads that read, decode and shrink; 0: one for each core", low=0)
+    num_threads: int = option(
+        0,
+        f"threads that read, decode and shrink; 0: one for each core, and at least {READS_IN_FLIGHT} for photos in a "
+        "bucket",
+        low=0,
+    )
     word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "the audit draws an edge from this P(j|i) on", low=0.0, high=1.0)
 
@@ -70,7 +76,7 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
         max_side=config.max_side,
         shard_bytes=config.shard_megabytes << 20,
         skip_bad_images=config.bad_images == "skip",
-        num_threads=config.num_threads or os.cpu_count() or 1,
+        num_threads=config.num_threads or _threads(any(map(preparation.are_remote, splits.values()))),
     )
     with preparation.writing(config.output):
         last_flags = {
@@ -94,6 +100,10 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
         preparation.write_text(os.path.join(config.output, "near_duplicates.txt"), alike)
         preparation.remove_notes(config.output)
     print_report(report, graph, config)
+
+
+def _threads(are_remote):
+    return max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote else 1)
 
 
 def _chosen_splits(reader, config):

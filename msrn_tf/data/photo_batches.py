@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.choices import MAX_PIXELS
+from msrn_tf import storage
+from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.examples import Example
 from msrn_tf.data.photos import why_not_a_photo_file
@@ -21,13 +22,18 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
         `(indices, images)`: int `[batch]` into `paths`, uint8 `[batch, image_size, image_size, 3]`.
     """
 
-    def decode(index, path):
-        return index, evaluation_pixels(tf.io.read_file(path), image_size)
+    def read(index, path):
+        return index, tf.io.read_file(path)
 
-    files = [index for index, path in enumerate(paths) if not why_not_a_photo_file(path)]
+    def decode(index, encoded):
+        return index, evaluation_pixels(encoded, image_size)
+
+    reasons = storage.in_flight(why_not_a_photo_file, paths, remote=any(map(storage.is_address, paths)))
+    files = [index for index, reason in enumerate(reasons) if not reason]
     if not files:
         return
     dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
+    dataset = dataset.map(as_written(read), num_parallel_calls=READS_IN_FLIGHT, use_unbounded_threadpool=True)
     dataset = dataset.map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()

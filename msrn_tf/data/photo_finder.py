@@ -12,6 +12,7 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
+from msrn_tf import storage
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name
 from msrn_tf.data.photos import PHOTO_SUFFIXES, photos_in
@@ -58,7 +59,8 @@ class PhotoFinder:
         sample = range(0, len(names), step)
         for folders in (below, [""] * len(names)):
             paths = [posixpath.join(folder, name) for folder, name in zip(folders, names, strict=True)]
-            if all(self._is_there(paths[n]) for n in sample):
+            asked = storage.in_flight(self._is_there, [paths[n] for n in sample], storage.is_address(self.data_dir))
+            if all(asked):
                 return paths
         found = self._read_alike(names, splits, sample)
         places = [place or path for place, path in zip(found, paths, strict=True)]
@@ -77,7 +79,7 @@ class PhotoFinder:
         return path_on_disk(os.path.join(self.data_dir, relative))
 
     def _is_there(self, relative):
-        return "\0" not in relative and os.path.isfile(self._direct(relative))
+        return "\0" not in relative and storage.isfile(self._direct(relative))
 
     @functools.cached_property
     def _tree(self):

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from msrn_tf import storage
 from msrn_tf.data.examples import Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_file
@@ -29,7 +30,7 @@ from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
-from msrn_tf.files import replacing
+from msrn_tf.files import replacing, temporary_name
 from msrn_tf.type_names import Progress
 
 PLAN_FILE = "prepare.json"
@@ -105,7 +106,7 @@ def start(
     description = {"dataset": name, **chosen, "labels": list(labels), "splits": fingerprints}
     photos = {split: _state_of_files(examples) for split, examples in splits.items()}
     path = os.path.join(output, PLAN_FILE)
-    if os.path.exists(path):
+    if storage.exists(path):
         before = _plan_before(path)
         photos_before, flags_before = before.pop(PHOTOS, photos), before.pop("last_flags", last_flags)
         # A command that was not to skip bad photos has skipped none: one that is may go on.
@@ -119,21 +120,21 @@ def start(
                 f"`output`={output}: photos were edited, added or removed since it was written (the newest is "
                 f"{_newest(splits)}); choose another folder, or delete it to prepare them again"
             )
-    elif os.path.isdir(output) and os.listdir(output):
+    elif storage.isdir(output) and storage.listdir(output):
         raise UserError(f"`output`={output}: is not empty and was not written by this command; choose another folder")
-    os.makedirs(output, exist_ok=True)
+    storage.makedirs(output)
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
 
 def is_complete(output: str) -> bool:
     """Whether a folder is written to its end: `remove_notes` was the last step."""
-    names = os.listdir(output)
+    names = storage.listdir(output)
     return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
 
 
 def _plan_before(path):
     try:
-        with open(path, encoding="utf-8") as file:
+        with storage.open_file(path, encoding="utf-8") as file:
             return dict(json.load(file))
     except (OSError, ValueError, TypeError, RecursionError):  # it was cut short, or is another's
         return {}
@@ -162,7 +163,8 @@ def write_split(
         path = shard_path(output, split, len(notes))
         note = {"rows": [], "rejected": []}
         offset = 0
-        with tf.io.TFRecordWriter(f"{path}.tmp") as writer:
+        temporary = temporary_name(path)
+        with tf.io.TFRecordWriter(temporary) as writer:
             while offset < plan.shard_bytes and number < len(examples):
                 photo, example = next(checked), examples[number]
                 if photo.reason:
@@ -175,13 +177,13 @@ def write_split(
                     offset += len(record) + FRAME_BYTES
                 number += 1
                 progress(number)
-        os.replace(f"{path}.tmp", path)
+        storage.put(temporary, path)
         covered = examples[notes[-1]["next"] if notes else 0 : number]
         notes.append(note | {"next": number, PHOTOS: _state_of_files(covered)})
         write_text(_note_path(path), json.dumps(notes[-1]))
     if not any(note["rows"] for note in notes):
         for number in range(len(notes)):  # or the next run, when the photos are there, would keep them
-            os.remove(_note_path(shard_path(output, split, number)))
+            storage.remove(_note_path(shard_path(output, split, number)))
         number, reason = notes[0]["rejected"][0]
         raise UserError(
             f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: "
@@ -216,8 +218,8 @@ def finish(
 
 def remove_notes(output: str) -> None:
     """The last step: without notes the folder says that it is complete."""
-    for path in glob.glob(os.path.join(glob.escape(output), "*.tfrecord.json")):
-        os.remove(path)
+    for path in storage.matching(output, "*.tfrecord.json"):
+        storage.remove(path)
 
 
 def check(content: bytes, plan: PreparationPlan) -> Checked:
@@ -270,8 +272,7 @@ def _content(example):
     reason = why_not_a_photo_file(example.image_path)
     if reason:
         raise OSError(None, reason)
-    with open(example.image_path, "rb") as file:
-        return file.read()
+    return storage.read_whole(example.image_path)
 
 
 def _reject(example, photo, plan):
@@ -307,18 +308,19 @@ def _finished_shards(output, split, examples):
     while True:
         path = shard_path(output, split, len(notes))
         try:
-            with open(_note_path(path), encoding="utf-8") as file:
+            with storage.open_file(_note_path(path), encoding="utf-8") as file:
                 note = json.load(file)
-            is_whole = os.path.exists(path) and note[PHOTOS] == _state_of_files(examples[first : note["next"]])
+            is_whole = storage.exists(path) and note[PHOTOS] == _state_of_files(examples[first : note["next"]])
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # cut short with the machine
             is_whole = False
         if not is_whole:
             break
         first = note["next"]
         notes.append(note)
-    for path in glob.glob(os.path.join(glob.escape(output), f"{glob.escape(split)}-*.tfrecord.json")):
-        if path not in {_note_path(shard_path(output, split, number)) for number in range(len(notes))}:
-            os.remove(path)
+    kept = {_note_path(shard_path(output, split, number)) for number in range(len(notes))}
+    for path in storage.matching(output, f"{glob.escape(split)}-*.tfrecord.json"):
+        if path not in kept:
+            storage.remove(path)
     return notes, first
 
 
@@ -329,24 +331,33 @@ def _note_path(shard):
 def _state_of_files(examples):
     """A number that changes with the size or time of change of a file, or with bytes in memory."""
     state = 0
-    for example in examples:
-        status = _status(example)
-        content = example.image_bytes or (b"%d %d" % (status.st_size, status.st_mtime_ns) if status else b"none")
+    for example, status in zip(examples, _statuses(examples), strict=True):
+        content = example.image_bytes or (b"%d %d" % (status.size, status.mtime_ns) if status else b"none")
         state = zlib.crc32(content, state)
     return state
 
 
 def _newest(splits):
     """The name of the file that was changed last."""
-    files = [(status.st_mtime_ns, name_of(e)) for es in splits.values() for e in es if (status := _status(e))]
+    every = ((e, status) for es in splits.values() for e, status in zip(es, _statuses(es), strict=True))
+    files = [(status.mtime_ns, name_of(e)) for e, status in every if status]
     return max(files)[1] if files else "not a file"
+
+
+def _statuses(examples):
+    return storage.in_flight(_status, examples, remote=are_remote(examples))
 
 
 def _status(example):
     try:
-        return os.stat(example.image_path) if example.image_path and example.image_bytes is None else None
+        return storage.status(example.image_path) if example.image_path and example.image_bytes is None else None
     except (OSError, ValueError):
         return None
+
+
+def are_remote(examples: Examples) -> bool:
+    """Whether photos are at addresses, where each request waits."""
+    return any(map(storage.is_address, examples[:1].files()))
 
 
 def write_text(path: str, text: str) -> None:
