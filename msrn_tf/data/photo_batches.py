@@ -1,5 +1,6 @@
 """A person's photos decoded in batches, while a model works on those before."""
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -20,17 +21,24 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     Yields:
         `(indices, images)`: int `[batch]` into `paths`, uint8 `[batch, image_size, image_size, 3]`.
     """
-
-    def decode(index, path):
-        return index, evaluation_pixels(tf.io.read_file(path), image_size)
-
     files = [index for index, path in enumerate(paths) if not why_not_a_photo_file(path)]
     if not files:
         return
     dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    dataset = dataset.map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
+    dataset = dataset.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
+
+
+@functools.lru_cache
+def _read_and_decode(image_size):
+    """The function of (index, path) → (index, pixels), which takes TensorFlow seconds to trace: once for all calls."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.string)], autograph=False)
+    def decode(index, path):
+        return index, evaluation_pixels(tf.io.read_file(path), image_size)
+
+    return as_written(decode)
 
 
 def whole_photo(path: str) -> Image.Image:

@@ -1,0 +1,56 @@
+"""A model that is asked about photos, a batch at a time: its scores, its heat-maps, and both as predictions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.predictions import Prediction
+
+
+class Predictor:
+    """A model, traced once for each size of batch that it is given.
+
+    Args:
+        model: `MultiLabelClassifier`.
+        heatmaps_by: one of `visualization.heatmap_files.KINDS`: heat-maps come from the same pass; None: there are
+            none.
+    """
+
+    def __init__(self, model: MultiLabelClassifier, heatmaps_by: str | None = None):
+        self.model, self.heatmaps_by = model, heatmaps_by
+        self._forward = tf.function(self._scores_and_maps, autograph=False)
+
+    def of_batch(self, images: np.ndarray, batch_size: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Scores and heat-maps.
+
+        Args:
+            images: uint8 `[photos, size, size, 3]`.
+            batch_size: int, as many as photos or more: the model sees black ones behind them.
+
+        Returns:
+            `(scores, maps)`: float32 `[photos, C]`, and an array `[photos, labels or groups, h, w]` for each scale.
+        """
+        blank = np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)
+        outputs = self._forward(np.concatenate([images, blank]) if len(blank) else images)
+        return tf.nest.map_structure(lambda tensor: tensor.numpy()[: len(images)], outputs)
+
+    def prediction(self, photo: str, scores: np.ndarray) -> Prediction:
+        """Scores `[C]` of a photo, best first."""
+        labels, thresholds = self.model.labels, self.model.thresholds
+        order = np.argsort(-scores, kind="stable")
+        return Prediction.of(photo, [(labels[c], scores[c], scores[c] >= thresholds[c]) for c in order])
+
+    def of_photos(self, photos: Sequence[tuple[str, np.ndarray]]) -> list[Prediction]:
+        """A `Prediction` for each photo whose pixels are at hand: (path, uint8 `[size, size, 3]`)."""
+        scores, _ = self.of_batch(np.stack([pixels for _, pixels in photos]), len(photos))
+        return [self.prediction(path, row) for (path, _), row in zip(photos, scores, strict=True)]
+
+    def _scores_and_maps(self, images: Any) -> tuple[Any, list[Any]]:
+        if self.heatmaps_by is None:
+            return self.model.calibrated(self.model(images, training=False)), []
+        of = "groups" if self.heatmaps_by == "group" else "labels"
+        logits, maps = self.model.classify_and_explain(images, of=of)
+        return self.model.calibrated(logits), list(maps)
