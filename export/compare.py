@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.ondevice import open_classifier
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Examples
@@ -63,8 +63,6 @@ def main(data: DataConfig, config: CompareConfig) -> None:
     """Compares as configured."""
     if not config.model or not config.tflite:
         raise UserError("--model and --tflite are needed: the model.keras, and what was made from it")
-    if config.output and not os.path.isdir(os.path.dirname(config.output) or "."):
-        raise UserError(f"--output={config.output}: its folder does not exist")
     with needs("tflite"):
         from export.quantization import arena  # noqa: F401  before anything is computed
     with argument("model"):
@@ -131,7 +129,7 @@ def device_scores(classifier: "DeviceClassifier", examples: Examples, max_pixels
 def describe_model(path: str, scores: np.ndarray, targets: np.ndarray, model: MultiLabelClassifier) -> dict[str, Any]:
     """The row of the trained model."""
     metrics = evaluate_scores(scores, targets, model.labels, model.thresholds)
-    return {"file": path, "megabytes": os.path.getsize(path) / 1e6, **{name: metrics[name] for name in FIGURES}}
+    return {"file": path, "megabytes": storage.getsize(path) / 1e6, **{name: metrics[name] for name in FIGURES}}
 
 
 def compare(
@@ -155,7 +153,7 @@ def compare(
     agree = (top_k(found, config.top_k) & top_k(expected, config.top_k)).sum(axis=1)
     return {
         "file": path,
-        "megabytes": os.path.getsize(path) / 1e6,
+        "megabytes": storage.getsize(path) / 1e6,
         "arena_megabytes": arena_bytes(path) / 1e6,
         "milliseconds": latency(classifier, config.runs),
         **{name: after[name] for name in FIGURES},

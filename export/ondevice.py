@@ -1,12 +1,11 @@
 """`python -m export.ondevice`: prints the labels of photos by a .tflite, without TensorFlow, as on a device."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.command_line import option
 from msrn_tf.data.photos import find_photos
 from msrn_tf.errors import UserError, argument
@@ -71,11 +70,11 @@ def open_classifier(path: str, num_threads: int) -> "DeviceClassifier":
     """The classifier of a .tflite; `UserError` where it cannot be used."""
     with needs("tflite"):
         from export.device_classifier import DeviceClassifier
-    if not os.path.isfile(path):
+    if not storage.isfile(path):
         raise UserError(f"{path}: no such file; export.tflite writes one")
     try:
         with captured_native_stderr():
-            return DeviceClassifier(path, num_threads)
+            return DeviceClassifier(path, num_threads, storage.read_whole(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -6,7 +6,6 @@ Beside the versions, `OUTPUT/config/` has TensorFlow Serving's configuration fil
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from export.inference_model import inference_model
 from export.ondevice import open_classifier
 from export.serving.version_folders import LARGEST_VERSION, version_folders
 from export.signatures import CLASSIFY_METHOD, signatures
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.config import option
 from msrn_tf.errors import UserError, argument, printable
@@ -81,7 +80,8 @@ def main(config: SavedModelConfig) -> None:
     name = config.model_name or os.path.basename(os.path.abspath(config.output))
     computing = model if config.serving_dtype == "float32" else in_dtype(model, "mixed_bfloat16")
     served = inference_model(computing, served_attention(computing, config.device))
-    with tempfile.TemporaryDirectory(dir=config.output, prefix=f".writing-{version}-") as folder:
+    where = storage.beside(os.path.join(config.output, str(version)))
+    with tempfile.TemporaryDirectory(dir=where, prefix=f".writing-{version}-") as folder:
         os.chmod(folder, 0o755)
         write_saved_model(served, folder, name, config.max_pixels)
         expected = np.stack([model.probabilities(pixels[None])[0] for _, pixels in photos])
@@ -92,14 +92,15 @@ def main(config: SavedModelConfig) -> None:
         if classifier:
             from export.serving.tflite_functions import TFLITE_NAME
 
-            shutil.copyfile(config.tflite, os.path.join(folder, TFLITE_NAME))
-        target = os.path.join(config.output, str(version))
-        os.rename(folder, target)
+            with open(os.path.join(folder, TFLITE_NAME), "wb") as file:
+                file.write(storage.read_whole(config.tflite))
+        target, megabytes = os.path.join(config.output, str(version)), _megabytes(folder)
+        storage.put_folder(folder, target, last="saved_model.pb")
         os.mkdir(folder)  # for the context to remove
     write_configuration(
         os.path.join(config.output, "config"),
         name,
-        f"/models/{name}",
+        config.output if storage.is_address(config.output) else f"/models/{name}",
         find_versions(config.output),
         config.max_batch_size,
     )
@@ -107,7 +108,7 @@ def main(config: SavedModelConfig) -> None:
     if classifier:
         difference = np.abs(np.stack([classifier.scores(pixels) for _, pixels in photos]) - expected).max()
         say(f"those of {config.tflite} by at most {difference:.1e}; it is {TFLITE_NAME} beside the SavedModel")
-    say(f"written to {target}: {', '.join(signatures(served))}; {_megabytes(target):.0f} MB")
+    say(f"written to {target}: {', '.join(signatures(served))}; {megabytes:.0f} MB")
 
 
 def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
@@ -182,7 +183,7 @@ def find_versions(folder: str) -> list[int]:
 def choose_version(folder: str, wanted: int) -> int:
     """The version to write; makes the folder. Raises `UserError` where it cannot be written."""
     try:
-        os.makedirs(folder, exist_ok=True)
+        storage.makedirs(folder)
     except OSError as error:
         raise UserError(f"--output={folder}: cannot be made ({error.strerror})") from error
     versions = find_versions(folder)

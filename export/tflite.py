@@ -1,7 +1,6 @@
 """`python -m export.tflite`: exports `model.keras` as a quantized .tflite that contains labels and thresholds."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -58,8 +57,6 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
     for flag in ("model", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the .tflite to write")
-    if not os.path.isdir(os.path.dirname(config.output) or ".") or os.path.isdir(config.output):
-        raise UserError(f"--output={config.output}: its folder does not exist, or it is a folder; name a .tflite")
     with needs("tflite"):
         from export.device_classifier import DeviceClassifier
         from export.quantization import conversion, metadata  # noqa: F401  before anything is computed

@@ -8,7 +8,7 @@ import dataclasses
 from export.ondevice import open_classifier
 from export.web_page.folder import page_files, write_folder
 from export.web_page.litert_js import PACKAGES, litert_files
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.command_line import option
 from msrn_tf.errors import UserError, argument
 from msrn_tf.extras import needs
@@ -36,7 +36,7 @@ def main(config: WebConfig) -> None:
         from export.quantization.model_object import read_model, unpacks_weights
     with argument("tflite"):
         classifier = open_classifier(config.tflite, 1)
-    with open(config.tflite, "rb") as file:
+    with storage.open_file(config.tflite, "rb") as file:
         model = file.read(LARGEST_TFLITE + 1)
     if len(model) > LARGEST_TFLITE:
         raise UserError(f"--tflite={config.tflite}: is larger than the 1 GB that a browser has room for; quantize it")

@@ -10,6 +10,8 @@ import zipfile
 
 import numpy as np
 
+from msrn_tf import storage
+
 HARMLESS_BYTES = 2**28
 SMALL_BYTES = 2**16
 LARGEST_RATIO = 50
@@ -67,12 +69,13 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
         ValueError: it is no such file, not whole, or would unpack to far more than it is.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_archive(archive, os.path.getsize(path))
-            for member in archive.namelist():
-                array_header(archive, member)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with storage.local_copy(path) as copy:
+            with zipfile.ZipFile(copy) as archive:
+                check_archive(archive, os.path.getsize(copy))
+                for member in archive.namelist():
+                    array_header(archive, member)
+            with np.load(copy, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # an untrusted ZIP: cut, encrypted, with a bad checksum, of other files …
@@ -82,13 +85,16 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
 def map_array(path: str) -> np.ndarray:
     """The array of a `.npy` file, mapped and not read; a small one is read.
 
+    What lies at an address is copied first, to a temporary file that is gone with the array.
+
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is no such file, or not as long as it says.
     """
     try:
-        small = os.path.getsize(path) < SMALL_BYTES
-        return np.load(path, mmap_mode=None if small else "r", allow_pickle=False)
+        with storage.local_copy(path) as copy:  # what is mapped stays when its name is removed
+            small = os.path.getsize(copy) < SMALL_BYTES
+            return np.load(copy, mmap_mode=None if small else "r", allow_pickle=False)
     except FileNotFoundError:
         raise
     except Exception as error:  # cut short, or another's file

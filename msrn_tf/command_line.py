@@ -20,6 +20,7 @@ from absl import flags, logging
 from msrn_tf.errors import UserError, file_error, first_line, is_out_of_memory, printable
 from msrn_tf.files import check_output
 from msrn_tf.flagfile import expanded
+from msrn_tf.storage import check_address
 
 USAGE_STATUS = 2
 NOBODY_READS_STATUS = 128 + 13  # as shells say it of a program that SIGPIPE ended
@@ -41,7 +42,8 @@ def option(
 
     `may_change`: whether a run that goes on from a checkpoint may have another value than before. `repeated`: the flag
     may be given several times, and its value is a tuple of strings. `path`: one of `PATHS`, for the name of a file or
-    folder: `~` is expanded, and where a `"file"` or `"folder"` is to be written, that is tried before `main` starts.
+    folder, or its address: `~` is expanded, an address that nothing reads is refused, and where a `"file"` or
+    `"folder"` is to be written, that is tried before `main` starts.
     """
     if path not in (None, *PATHS):
         raise ValueError(f"`path` must be one of {PATHS}. Received: {path}")
@@ -176,12 +178,19 @@ def from_flags(subject: type) -> Any:
 
 
 def _path(flag, text):
-    """`text` with `~` and `~name` as a shell has them. Shells leave them alone after `=`, and flagfiles know none."""
+    """`text` with `~` and `~name` as a shell has them. Shells leave them alone after `=`, and flagfiles know none.
+
+    Raises `UserError` for what cannot be a path, and for an address that nothing reads here.
+    """
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise UserError(f"--{flag}={text}: no such user; write ./{text} for a name that starts with ~")
     if "\0" in path:
         raise UserError(f"--{flag}={text}: holds a NUL, which no name of a file can")
+    try:
+        check_address(path)
+    except UserError as error:
+        raise UserError(f"--{flag}={error}") from error
     return path
 
 

@@ -18,6 +18,13 @@ OF_FILES = (
 """What a file system answers."""
 
 
+OF_STORES = (
+    "AbortedError", "FailedPreconditionError", "InternalError", "NotFoundError", "PermissionDeniedError",
+    "UnauthenticatedError", "UnavailableError",
+)  # fmt: skip
+"""What TensorFlow raises where a store at an address refuses or does not answer."""
+
+
 def printable(text: str) -> str:
     """`text` with escapes for what cannot be printed: a file's name may hold anything, also what steers a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -70,6 +77,8 @@ def file_error(error: BaseException) -> str | None:
         reasons = "|".join(re.escape(os.strerror(number)) for number in OF_FILES)
         if found := re.search(rf"(?:(/\S*?)(?:;| is) )?({reasons})", str(error), re.IGNORECASE):
             return _file_sentence(found[1] or "", found[2])
+        if type(error).__name__ in OF_STORES and (found := re.search(r"(?:gs|s3|ram|hdfs)://[^\s;,'\"]+", str(error))):
+            return _file_sentence(found[0].rstrip(".:"), first_line(error))
     return None
 
 

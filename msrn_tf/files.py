@@ -1,30 +1,53 @@
-"""Files that are whole or not there, written under another name and renamed; and whether they can be written at all."""
+"""Files that are whole or not there, written under another name and renamed; and whether they can be written at all.
+
+At an address (`storage`) a file is written here first, and goes there as a whole.
+"""
 
 import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import IO, Any
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 
 
 @contextlib.contextmanager
 def replacing(path: str, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a file that gets the name `path` when the block ends; where the block raises, nothing has changed."""
-    temporary = path if _is_device(path) else f"{path}.tmp"
+    temporary = path if _is_device(path) else temporary_name(path)
     try:
         # A file's name need not be text: what is not is written as an escape.
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
         with open(temporary, mode, **text) as file:
             yield file
         if temporary != path:
-            os.replace(temporary, path)
+            storage.put(temporary, path)
     except BaseException:
         if temporary != path:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
         raise
+
+
+def temporary_name(path: str) -> str:
+    """The name of this machine under which a file is written that is to be `path`."""
+    if not storage.is_address(path):
+        return f"{path}.tmp"
+    return os.path.join(storage.beside(path), f"{uuid.uuid4().hex}.tmp")
+
+
+def append_line(path: str, line: str) -> None:
+    """Writes one more line to a text file. At an address all of it is written again: keep that for short ones."""
+    if not storage.is_address(path):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        return
+    before = storage.read_whole(path).decode("utf-8") if storage.exists(path) else ""
+    with replacing(path) as file:
+        file.write(before + line + "\n")
 
 
 def write_beside(path: str, content: str | bytes) -> None:
@@ -49,27 +72,46 @@ def check_output(name: str, path: str, folder: bool = False) -> None:
     subject = f"`{name}`={path}"
     if _is_device(path):
         return
-    if not folder and os.path.isdir(path):
-        raise UserError(f"{subject}: is a folder; give a file")
-    where = os.path.abspath(path if folder else os.path.dirname(path))
-    while folder and not os.path.lexists(where):
-        where = os.path.dirname(where)
     try:
-        os.stat(where)
-        if not os.path.isdir(where):
-            raise UserError(f"{subject}: {where} is not a folder; choose another place")
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(f"{path}.tmp")  # a name too long, or below a file
-        with tempfile.TemporaryFile(dir=where) as file:
-            file.write(b"a disk may be full")
+        if not folder and storage.isdir(path):
+            raise UserError(f"{subject}: is a folder; give a file")
+        if storage.is_address(path):
+            _try_address(path, folder)
+        else:
+            _try_folder(subject, path, folder)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{subject}: its folder does not exist; create it, or choose another place") from None
     except OSError as error:
         raise UserError(f"{subject}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def _is_device(path):
+def _try_folder(subject, path, folder):
+    where = os.path.abspath(path if folder else os.path.dirname(path))
+    while folder and not os.path.lexists(where):
+        where = os.path.dirname(where)
+    os.stat(where)
+    if not os.path.isdir(where):
+        raise UserError(f"{subject}: {where} is not a folder; choose another place")
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(f"{path}.tmp")  # a name too long, or below a file
+    with tempfile.TemporaryFile(dir=where) as file:
+        file.write(b"a disk may be full")
+
+
+def _try_address(path, folder):
+    """An object store has no folders that must be there: a small object is written and taken away again."""
+    if folder and storage.isfile(path):
+        raise NotADirectoryError
+    trial = (os.path.join(path, "") if folder else path) + f".{uuid.uuid4().hex[:8]}.tmp"
+    with replacing(trial, "wb") as file:
+        file.write(b"may be removed")
+    storage.remove(trial)
+
+
+def _is_device(path: str) -> bool:
     """Whether a path is written as it is, since nothing may take its place: `/dev/stdout`, a pipe."""
+    if storage.is_address(path):
+        return False
     return os.path.abspath(path).startswith("/dev/") or (os.path.exists(path) and not _is_file_or_folder(path))
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 from msrn_tf.package_files import packaged_file
 from msrn_tf.text import lines_of, read_text
@@ -40,9 +41,14 @@ def _lines(path, around):
     if not path:
         raise UserError("--flagfile: names no file; write --flagfile=FILE")
     path = os.path.expanduser(path)
-    beside = os.path.join(os.path.dirname(around[-1]) if around else "", path)
-    path = beside if os.path.exists(beside) else path
-    if not os.path.exists(path):
+    try:
+        storage.check_address(path)
+    except UserError as error:
+        raise UserError(f"--flagfile={error}") from error
+    if around and not storage.is_address(path):
+        beside = os.path.join(os.path.dirname(around[-1]), path)
+        path = beside if storage.exists(beside) else path
+    if not storage.exists(path):
         path = packaged_file("configs", path.removeprefix("configs/")) or path
     if os.path.realpath(path) in map(os.path.realpath, around):
         raise UserError(f"--flagfile={path}: names itself; take that line out")

@@ -11,10 +11,11 @@ import os
 
 import numpy as np
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.config import option
 from msrn_tf.data.lists import read_lines
 from msrn_tf.errors import UserError, argument
+from msrn_tf.files import check_output, temporary_name
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph
 from msrn_tf.label_graph.published_pickles import read_graph_pickle, read_word_vector_pickle
 from msrn_tf.label_graph.validation import label_names
@@ -66,7 +67,7 @@ def main(config: ImportConfig) -> None:
             raise UserError(f"--{flag} is missing: give the checkpoint to import and the model.keras to write")
     if not config.output.endswith(".keras"):
         raise UserError(f"--output={config.output}: must end in .keras")
-    _check_folder("output", config.output)
+    check_output("output", config.output)
     tensors = TensorFile(config.checkpoint, "checkpoint")
     model, report = model_from_published(
         tensors, read_label_graph(config), config.head, config.image_size, config.graph_threshold
@@ -100,7 +101,7 @@ def write_published(config: ImportConfig) -> None:
         raise UserError("--to_torch writes a model of ours; leave out --checkpoint and --output")
     if not config.to_torch.endswith(".safetensors"):
         raise UserError(f"--to_torch={config.to_torch}: must end in .safetensors")
-    _check_folder("to_torch", config.to_torch)
+    check_output("to_torch", config.to_torch)
     with argument("model"):
         model = load_model(config.model)
     if not isinstance(model, MSRN):
@@ -109,10 +110,10 @@ def write_published(config: ImportConfig) -> None:
         state = published_state(model)
     except UserError as error:
         raise UserError(f"--to_torch: {error}") from error
-    temporary = config.to_torch + ".tmp"
+    temporary = temporary_name(config.to_torch)
     try:
         save_file(state, temporary)
-        os.replace(temporary, config.to_torch)
+        storage.put(temporary, config.to_torch)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -153,11 +154,6 @@ def read_labels(path: str) -> tuple[str, ...]:
         )
     lines = read_lines(path, "give --labels a file with one label a line")
     return label_names(np.array(lines, np.str_), f"--labels={path}:")
-
-
-def _check_folder(flag, path):
-    if not os.path.isdir(os.path.dirname(path) or "."):
-        raise UserError(f"--{flag}={path}: its folder does not exist")
 
 
 def _print_names(title, names):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from PIL import Image
 
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -14,6 +15,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError, argument
 from msrn_tf.extras import needs
+from msrn_tf.files import check_output, replacing
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, Refusal, print_csv_of, print_json_of, print_table_of
@@ -135,8 +137,8 @@ def _check_flags(arguments, runner, config):
         raise UserError(f"{what}: cannot be combined with --runner, which reads --input and writes --output")
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
-    if config.sheet and not os.path.isdir(os.path.dirname(config.sheet) or "."):
-        raise UserError(f"--sheet={config.sheet}: its folder does not exist")
+    if config.sheet:
+        check_output("sheet", config.sheet)
 
 
 def predict_files(
@@ -195,12 +197,16 @@ def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
         cells.append((photo, [present, os.path.basename(prediction.photo)]))
     sheet = captioned_grid(cells, min(SHEET_COLUMNS, len(cells)), SHEET_CELL, lines=2)
     try:
-        sheet.save(path)
-    except (OSError, ValueError) as error:
+        kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
+        with replacing(path, "wb") as file:
+            sheet.save(file, kind)
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
     left_out = f", the first of {len(predictions)}" if len(predictions) > len(cells) else ""
     say(f"sheet of {len(cells)} photos{left_out}: {path}", error=True)
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(RunnerConfig, PredictionConfig), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-...")
+    command_line.run(
+        main, usage=__doc__, configs=(RunnerConfig, PredictionConfig), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-..."
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.lists import read_lines
@@ -123,7 +123,7 @@ def _prepare_by_beam(data, config, runner, plan, labels, splits, last_flags):
     if preparation.is_complete(config.output):
         return None
     job = Job(
-        output=os.path.abspath(config.output),
+        output=config.output if storage.is_address(config.output) else os.path.abspath(config.output),
         name=data.dataset,
         labels=labels,
         train_split=config.train_split,
@@ -133,7 +133,7 @@ def _prepare_by_beam(data, config, runner, plan, labels, splits, last_flags):
     )
     counters = prepare(job, splits, order, options, _word_vectors(config, labels))
     say("counted    " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counters.items())))
-    with open(os.path.join(config.output, "audit.json"), encoding="utf-8") as file:
+    with storage.open_file(os.path.join(config.output, "audit.json"), encoding="utf-8") as file:
         return json.load(file), LabelGraph.load(os.path.join(config.output, "label_graph.npz"))
 
 

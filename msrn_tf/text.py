@@ -1,11 +1,11 @@
 """Text of others: files in the encodings that editors and spreadsheets write, and names that look alike."""
 
 import codecs
-import os
 import re
 import stat
 import unicodedata
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 
 # The longer marks first: that of UTF-32 begins as that of UTF-16 does.
@@ -49,10 +49,9 @@ def read_bytes(path: str, advice: str, only_regular: bool = True) -> bytes:
         UserError: it cannot be read, or is no regular file; `advice` says what to do then.
     """
     try:
-        if only_regular and not stat.S_ISREG(os.stat(path).st_mode):
+        if only_regular and not stat.S_ISREG(storage.status(path).mode):
             raise UserError(f"{path}: is not a regular file; {advice}")
-        with open(path, "rb") as file:
-            return file.read()
+        return storage.read_whole(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except ValueError as error:  # a zero in the path

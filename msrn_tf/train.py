@@ -69,11 +69,12 @@ def _train(data, model_config, optimization, run, stop):
     check_batch_size(optimization.batch_size, strategy, optimization.accumulation_steps)
     keras.utils.set_random_seed(run.seed)
     # Of several workers the first alone writes.
-    with run_directory.held(run.workdir) if worker_index(strategy) == 0 else contextlib.nullcontext():
-        _train_on(strategy, (data, model_config, optimization, run), stop)
+    alone = worker_index(strategy) == 0
+    with run_directory.held(run.workdir) if alone else contextlib.nullcontext(lambda: None) as check_held:
+        _train_on(strategy, (data, model_config, optimization, run), stop, check_held)
 
 
-def _train_on(strategy, configs, stop):
+def _train_on(strategy, configs, stop, check_held):
     data, model_config, optimization, run = configs
     goes_on = run_directory.is_started(run.workdir)
     if goes_on:
@@ -97,6 +98,7 @@ def _train_on(strategy, configs, stop):
         train_step.moving_average,
         keep=run.keep_checkpoints,
         worker=worker,
+        check_held=check_held,
     )
     run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, inputs.validation))
     path, damaged = checkpoints.restore() if goes_on else (None, [])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf import storage
 from msrn_tf.data.examples import UNKNOWN, Example, Examples, name_of
 from msrn_tf.data.label_choice import for_labels, shown
 from msrn_tf.data.photos import find_photos
@@ -38,9 +39,9 @@ def calibration_examples(source: str, data: Any, split: str, labels: Sequence[st
     """
     if source.endswith(".tfrecord"):
         return _from_records(source, len(labels), count, seed)
-    if source and not os.path.isdir(source):
+    if source and not storage.isdir(source):
         raise UserError(f"`calibration`={source}: no such folder or .tfrecord file")
-    if source and os.path.isfile(os.path.join(source, DATASET_FILE)):
+    if source and storage.isfile(os.path.join(source, DATASET_FILE)):
         reader = Prepared(source)
         examples = _of_the_same_labels(read_split(reader, split), reader, labels)
     elif source:
@@ -102,7 +103,7 @@ def _of_the_same_labels(examples, reader, labels):
 
 
 def _from_records(path, num_labels, count, seed):
-    if not os.path.isfile(path):
+    if not storage.isfile(path):
         raise UserError(f"`calibration`={path}: no such file")
     feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
     records = tf.data.TFRecordDataset(path).shuffle(SHUFFLED_RECORDS, seed=seed).take(count)

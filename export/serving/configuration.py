@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from google.protobuf import text_format
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
+from msrn_tf import storage
 from msrn_tf.files import replacing
 
 MODEL_CONFIG = "models.config"
@@ -65,7 +66,7 @@ def write_configuration(
         allowed=", ".join(map(str, sizes)),
     )
     config = model_server_config(name, base_path, versions)
-    os.makedirs(folder, exist_ok=True)
+    storage.makedirs(folder)
     for file, text in (
         (MODEL_CONFIG, text_format.MessageToString(config)),
         ("batching.config", batching),

@@ -3,6 +3,8 @@
 import os
 import re
 
+from msrn_tf import storage
+
 LARGEST_VERSION = (1 << 63) - 1
 
 
@@ -12,12 +14,12 @@ def version_folders(base_path: str) -> dict[int, str]:
     Raises:
         OSError: the base path is there and cannot be read.
     """
-    if not os.path.isdir(base_path):
+    if not storage.isdir(base_path):
         return {}
-    names = (name for name in sorted(os.listdir(base_path)) if re.fullmatch("[0-9]+", name))
+    names = (name for name in sorted(storage.listdir(base_path)) if re.fullmatch("[0-9]+", name))
     folders = {int(name): os.path.join(base_path, name) for name in names if len(name) < 40}
     return {
         version: folder
         for version, folder in sorted(folders.items())
-        if version <= LARGEST_VERSION and os.path.isdir(folder)
+        if version <= LARGEST_VERSION and storage.isdir(folder)
     }

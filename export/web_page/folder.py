@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.errors import UserError
 from msrn_tf.visualization.heatmaps import COLOUR_MAP, OPACITY
@@ -62,6 +63,8 @@ def write_folder(output: str, files: dict[str, bytes]) -> None:
     Raises:
         UserError: `output` is a folder of something else, or cannot be written.
     """
+    if storage.is_address(output):
+        raise UserError(f"`output`={output}: a page is put together on this machine; give a folder, and copy it")
     if os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, BUILD_FILE)):
         raise UserError(f"`output`={output}: is a folder of something else; name a new one, or that of an earlier page")
     parent = os.path.dirname(os.path.abspath(output))

@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
-import glob
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from msrn_tf import storage
 from msrn_tf.beam.pipelines import run
 from msrn_tf.beam.prepare_pipeline import NAMESPACE, Job, add_preparation
 from msrn_tf.beam.work_list import FOLDER, shuffled_blocks, write_blocks
@@ -85,9 +84,9 @@ def prepare(
         job = dataclasses.replace(job, word_vectors=path)
     with _progress(job):
         counters = run(options, lambda pipeline: add_preparation(pipeline, job), NAMESPACE)
-    shutil.rmtree(os.path.join(job.output, FOLDER))
-    for path in glob.glob(os.path.join(glob.escape(job.output), "*.tmp")):  # of workers that were lost
-        os.remove(path)
+    storage.rmtree(os.path.join(job.output, FOLDER))
+    for path in storage.matching(job.output, "*.tmp"):  # of workers that were lost
+        storage.remove(path)
     return counters
 
 
@@ -99,7 +98,7 @@ def _progress(job: Job) -> Iterator[None]:
     def look(bar):
         most = 0
         while not done.wait(SECONDS_BETWEEN_LOOKS):
-            notes = sum(name.endswith(".tfrecord.json") for name in os.listdir(job.output))
+            notes = sum(name.endswith(".tfrecord.json") for name in storage.listdir(job.output))
             most = max(most, notes)  # they are removed at the end
             bar.update(most)
 

@@ -22,6 +22,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import combiners
 
+from msrn_tf import storage
+from msrn_tf.arrays import map_array
 from msrn_tf.beam.work_list import read_block
 from msrn_tf.data.audit import (
     LISTED,
@@ -183,7 +185,7 @@ class WriteShard(beam.DoFn):
         note |= {PHOTOS: state_of_files(block.examples)}
         write_text(note_path(path), json.dumps(note))
         self._written_shards.inc()
-        self._bytes.inc(os.path.getsize(path))
+        self._bytes.inc(storage.getsize(path))
         return block, note
 
 
@@ -375,7 +377,7 @@ class WriteReport(beam.DoFn):
         }
         report = report_of(job.labels, facts, together, found, job.train_split, job.image_size)
         training = facts[job.train_split]
-        vectors = np.load(job.word_vectors, allow_pickle=False) if job.word_vectors else None
+        vectors = map_array(job.word_vectors) if job.word_vectors else None
         graph = LabelGraph(tuple(job.labels), training.present, together, training.images, vectors)
         graph.save(os.path.join(job.output, GRAPH_FILE))
         write_audit(job.output, job.name, report, graph, job.graph_threshold)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow
 from pyarrow import ipc
 
+from msrn_tf import storage
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.targets import CompressedTargets
 from msrn_tf.files import replacing
@@ -45,7 +46,7 @@ def shuffled_blocks(examples: Examples, rows: int, seed: int) -> Iterator[Block]
 
 def write_blocks(output: str, split: str, blocks: Iterator[Block]) -> int:
     """Writes the list of a split; returns how many blocks it has."""
-    os.makedirs(os.path.join(output, FOLDER), exist_ok=True)
+    storage.makedirs(os.path.join(output, FOLDER))
     starts = [0]
     with replacing(_blocks_path(output, split), "wb") as file:
         for block in blocks:
@@ -59,10 +60,10 @@ def write_blocks(output: str, split: str, blocks: Iterator[Block]) -> int:
 
 def read_block(output: str, split: str, number: int) -> Block:
     """The block of a shard."""
-    with open(_starts_path(output, split), "rb") as file:
+    with storage.open_file(_starts_path(output, split), "rb") as file:
         file.seek(number * STARTS.itemsize)
         start, end = np.frombuffer(file.read(2 * STARTS.itemsize), STARTS).tolist()
-    with open(_blocks_path(output, split), "rb") as file:
+    with storage.open_file(_blocks_path(output, split), "rb") as file:
         file.seek(start)
         return _unpacked(file.read(end - start))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.examples import Examples, Reader
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
@@ -131,7 +132,7 @@ def named_labels(text: str) -> list[str]:
         UserError: there is none, or one twice.
     """
     path = os.path.expanduser(text)
-    names = lines_of(read_text(path)) if os.path.isfile(path) else text.split(",")
+    names = lines_of(read_text(path)) if storage.isfile(path) else text.split(",")
     labels = [label for label in map(clean_label, names) if label]
     twice = [label for label, count in collections.Counter(labels).items() if count > 1]
     if twice or not labels:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from msrn_tf import storage
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.photos import is_ignored_name, is_photo_name
 from msrn_tf.data.splits import split_of_file, split_of_single
@@ -44,23 +45,22 @@ class Folder:
 def _listed(folder):
     """`(paths, folders)`: what is in a folder but photos, sorted, and which of that are folders."""
     paths, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_ignored_name(entry.name):
-                continue
-            if entry.is_dir():
-                folders.append(entry.path)
-            if not is_photo_name(entry.name):
-                paths.append(entry.path)
+    for entry in storage.entries(folder):
+        if is_ignored_name(entry.name):
+            continue
+        if entry.is_folder:
+            folders.append(entry.path)
+        if not is_photo_name(entry.name):
+            paths.append(entry.path)
     return sorted(paths), folders
 
 
 def start_of(path: str) -> str:
     """The first text of a regular file; empty where it is none."""
     try:
-        if not os.path.isfile(path):
+        if not storage.isfile(path):
             return ""
-        with open(path, "rb") as file:
+        with storage.open_file(path, "rb") as file:
             return text_of(file.read(START_BYTES), "replace").lstrip()
     except (OSError, ValueError):
         return ""

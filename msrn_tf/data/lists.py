@@ -3,6 +3,7 @@
 import os
 import unicodedata
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 from msrn_tf.text import lines_of, read_text, text_of
 
@@ -39,7 +40,7 @@ def path_on_disk(path: str) -> str:
         return path  # has no other spelling: most names of a data set, which need not be looked for here
     for wanted in (path, path.replace("\\", "/")):
         for candidate in (wanted, *_other_spellings(wanted)):
-            if "\0" not in candidate and os.path.lexists(candidate):
+            if "\0" not in candidate and storage.lexists(candidate):
                 return candidate
     return path
 

@@ -25,7 +25,9 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     if not files:
         return
     dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    dataset = dataset.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
+    dataset = (
+        dataset.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
+    )
     for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
 

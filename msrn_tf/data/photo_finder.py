@@ -12,6 +12,7 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
+from msrn_tf import storage
 from msrn_tf.data.lists import path_on_disk
 from msrn_tf.data.photo_names import photo_name
 from msrn_tf.data.photos import PHOTO_SUFFIXES, photos_in
@@ -77,7 +78,7 @@ class PhotoFinder:
         return path_on_disk(os.path.join(self.data_dir, relative))
 
     def _is_there(self, relative):
-        return "\0" not in relative and os.path.isfile(self._direct(relative))
+        return "\0" not in relative and storage.isfile(self._direct(relative))
 
     @functools.cached_property
     def _tree(self):

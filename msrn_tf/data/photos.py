@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from msrn_tf import storage
 from msrn_tf.data.lists import paths_listed
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
@@ -48,28 +49,35 @@ def why_not_a_photo_file(path: str | bytes) -> str | None:
     To open a pipe would wait for ever, and to read a device would never end.
     """
     try:
-        status = os.stat(path)
+        status = storage.status(os.fsdecode(path))
     except (OSError, ValueError) as error:  # ValueError: a zero in the path
         return "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", str(error))
-    kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), None)
+    kind = next((name for is_kind, name in _KINDS if is_kind(status.mode)), None)
     if kind:
         return f"{kind}, {_NOT_REGULAR}"
-    if status.st_size > MAX_FILE_BYTES:
-        return f"{status.st_size / 1e9:.1f} GB, more than the {MAX_FILE_BYTES >> 30} GiB of any photo"
+    if status.size > MAX_FILE_BYTES:
+        return f"{status.size / 1e9:.1f} GB, more than the {MAX_FILE_BYTES >> 30} GiB of any photo"
     return None
 
 
 def walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
     """As `os.walk`, sorted, through links to folders too, each folder once, and without what `is_ignored_name`."""
     seen = set()
-    for inner, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(inner)
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder around it, or a second one to the same
+    for inner, folders, names in storage.walk(folder, followlinks=True):
+        identity = _identity(inner)
+        if identity in seen:  # a link to a folder around it, or a second one to the same
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         folders[:] = sorted(name for name in folders if not is_ignored_name(name))
         yield inner, folders, sorted(name for name in names if not is_ignored_name(name))
+
+
+def _identity(folder):
+    if storage.is_address(folder):
+        return folder
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def photos_in(folder: str) -> tuple[list[str], dict[str, str]]:
@@ -84,7 +92,7 @@ def photos_in(folder: str) -> tuple[list[str], dict[str, str]]:
             path = os.path.join(inner, name)
             if not is_photo_name(name):
                 left_out[path] = os.path.splitext(name)[1].lower() or "without a suffix"
-            elif not os.path.isfile(path):
+            elif not storage.is_address(path) and not os.path.isfile(path):  # addresses have files and folders alone
                 left_out[path] = _NOT_REGULAR
             else:
                 paths.append(path)
@@ -119,11 +127,13 @@ def find_photos(arguments: Sequence[str], listed: BinaryIO | None = None) -> lis
             paths += paths_listed(listed.read())
             continue
         for path in _matches(argument):
-            if os.path.isdir(path):
+            if storage.is_address(path) and is_photo_name(os.path.basename(path)):  # to ask about each takes time
+                paths.append(path)
+            elif storage.isdir(path):
                 found, others = photos_in(path)
                 paths += found
                 left_out |= others
-            elif os.path.isfile(path):
+            elif storage.isfile(path):
                 paths.append(path)
             else:
                 left_out[path] = _NOT_REGULAR
@@ -136,9 +146,9 @@ def find_photos(arguments: Sequence[str], listed: BinaryIO | None = None) -> lis
 
 def _matches(argument):
     """The file or folder of that name, or those that match the pattern."""
-    path = argument if os.path.lexists(argument) else os.path.expanduser(argument)  # in quotes, no shell expands it
-    if os.path.lexists(path):
-        reason = None if os.path.isdir(path) else why_not_a_photo_file(path)
+    path = argument if storage.lexists(argument) else os.path.expanduser(argument)  # in quotes, no shell expands it
+    if storage.lexists(path):
+        reason = None if storage.isdir(path) else why_not_a_photo_file(path)
         if reason:
             raise UserError(f"{argument}: cannot be read as a photo ({reason}); name photos or folders")
         return [path]
@@ -153,10 +163,10 @@ def _matching(pattern):
     before, recursive, after = f"{os.sep}{pattern}".partition(f"{os.sep}**{os.sep}")
     if not recursive:
         whole = os.path.basename(pattern) == "**"
-        return sorted(glob.glob((pattern[:-2] or os.curdir) if whole else pattern))
+        return sorted(storage.matches_of((pattern[:-2] or os.curdir) if whole else pattern))
     wanted = ["**", *after.split(os.sep)]
     matches = []
-    for root in glob.glob(f"{before[1:]}{os.sep}") if before else [""]:
+    for root in storage.matches_of(f"{before[1:]}{os.sep}") if before else [""]:
         for inner, folders, names in walk(root or os.curdir):
             between = [] if (way := os.path.relpath(inner, root or os.curdir)) == os.curdir else way.split(os.sep)
             matches += [

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from msrn_tf import storage
 from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_file
@@ -29,7 +30,7 @@ from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_columns, shard_path, sizes_of, write_index
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
-from msrn_tf.files import replacing
+from msrn_tf.files import replacing, temporary_name
 from msrn_tf.type_names import Progress
 
 PLAN_FILE = "prepare.json"
@@ -110,7 +111,7 @@ def start(
     description |= {} if order is None else {"order": order}
     photos = {split: None if order else state_of_files(examples) for split, examples in splits.items()}
     path = os.path.join(output, PLAN_FILE)
-    if os.path.exists(path):
+    if storage.exists(path):
         before = plan_before(output)
         photos_before, flags_before = before.pop(PHOTOS, photos), before.pop("last_flags", last_flags)
         # A command that was not to skip bad photos has skipped none: one that is may go on.
@@ -124,22 +125,22 @@ def start(
                 f"`output`={output}: photos were edited, added or removed since it was written (the newest is "
                 f"{_newest(splits)}); choose another folder, or delete it to prepare them again"
             )
-    elif os.path.isdir(output) and os.listdir(output):
+    elif storage.isdir(output) and storage.listdir(output):
         raise UserError(f"`output`={output}: is not empty and was not written by this command; choose another folder")
-    os.makedirs(output, exist_ok=True)
+    storage.makedirs(output)
     write_text(path, json.dumps(description | {PHOTOS: photos, "last_flags": last_flags}))
 
 
 def is_complete(output: str) -> bool:
     """Whether a folder is written to its end: `remove_notes` was the last step."""
-    names = os.listdir(output)
+    names = storage.listdir(output)
     return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
 
 
 def plan_before(output: str) -> dict[str, Any]:
     """What a folder was begun with; empty: nothing that can be read."""
     try:
-        with open(os.path.join(output, PLAN_FILE), encoding="utf-8") as file:
+        with storage.open_file(os.path.join(output, PLAN_FILE), encoding="utf-8") as file:
             return dict(json.load(file))
     except (OSError, ValueError, TypeError, RecursionError):  # it was cut short, or is another's
         return {}
@@ -200,7 +201,7 @@ def write_shard(
         UserError: a photo cannot be decoded and bad ones are not to be skipped.
     """
     note: dict[str, Any] = {"rows": [], "rejected": []}
-    offset, temporary = 0, f"{path}{attempt}.tmp"
+    offset, temporary = 0, temporary_name(f"{path}{attempt}")
     with tf.io.TFRecordWriter(temporary) as writer:
         for number, (example, photo) in photos:
             if photo.reason:
@@ -214,7 +215,7 @@ def write_shard(
             offset += len(record) + FRAME_BYTES
             if shard_bytes is not None and offset >= shard_bytes:
                 break
-    os.replace(temporary, path)
+    storage.put(temporary, path)
     return note
 
 
@@ -271,14 +272,14 @@ def write_description(output: str, labels: Sequence[str], splits: dict[str, tupl
 
 def remove_notes(output: str) -> None:
     """The last step: without notes the folder says that it is complete."""
-    for path in glob.glob(os.path.join(glob.escape(output), "*.tfrecord.json")):
-        os.remove(path)
+    for path in storage.matching(output, "*.tfrecord.json"):
+        storage.remove(path)
 
 
 def remove_note(shard: str) -> None:
     """Removes the note of a shard, where it is there."""
     with contextlib.suppress(FileNotFoundError):
-        os.remove(note_path(shard))
+        storage.remove(note_path(shard))
 
 
 def check(content: bytes, plan: PreparationPlan) -> Checked:
@@ -347,8 +348,7 @@ def _content(example):
     reason = why_not_a_photo_file(example.image_path)
     if reason:
         raise OSError(None, reason)
-    with open(example.image_path, "rb") as file:
-        return file.read()
+    return storage.read_whole(example.image_path)
 
 
 def _record(example, photo):
@@ -381,9 +381,10 @@ def _finished_shards(output, split, examples):
             break
         first = note["next"]
         notes.append(note)
-    for path in glob.glob(os.path.join(glob.escape(output), f"{glob.escape(split)}-*.tfrecord.json")):
-        if path not in {note_path(shard_path(output, split, number)) for number in range(len(notes))}:
-            os.remove(path)
+    kept = {note_path(shard_path(output, split, number)) for number in range(len(notes))}
+    for path in storage.matching(output, f"{glob.escape(split)}-*.tfrecord.json"):
+        if path not in kept:
+            storage.remove(path)
     return notes, first
 
 
@@ -396,7 +397,7 @@ def finished_note(path: str, examples_of: Callable[[dict[str, Any]], Sequence[Ex
     """
     try:
         note = read_note(path)
-        is_whole = os.path.exists(path) and note[PHOTOS] == state_of_files(examples_of(note))
+        is_whole = storage.exists(path) and note[PHOTOS] == state_of_files(examples_of(note))
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # cut short with the machine
         return None
     return note if is_whole else None
@@ -404,7 +405,7 @@ def finished_note(path: str, examples_of: Callable[[dict[str, Any]], Sequence[Ex
 
 def read_note(shard: str) -> dict[str, Any]:
     """The note of a shard. Raises `OSError` or `ValueError` where there is none that is whole."""
-    with open(note_path(shard), encoding="utf-8") as file:
+    with storage.open_file(note_path(shard), encoding="utf-8") as file:
         return json.load(file)
 
 
@@ -416,24 +417,33 @@ def note_path(shard: str) -> str:
 def state_of_files(examples: Iterable[Example]) -> int:
     """A number that changes with the size or time of change of a file, or with bytes in memory."""
     state = 0
-    for example in examples:
-        status = _status(example)
-        content = example.image_bytes or (b"%d %d" % (status.st_size, status.st_mtime_ns) if status else b"none")
+    for example, status in zip(examples, _statuses(examples), strict=True):
+        content = example.image_bytes or (b"%d %d" % (status.size, status.mtime_ns) if status else b"none")
         state = zlib.crc32(content, state)
     return state
 
 
 def _newest(splits):
     """The name of the file that was changed last."""
-    files = [(status.st_mtime_ns, name_of(e)) for es in splits.values() for e in es if (status := _status(e))]
+    every = ((e, status) for es in splits.values() for e, status in zip(es, _statuses(es), strict=True))
+    files = [(status.mtime_ns, name_of(e)) for e, status in every if status]
     return max(files)[1] if files else "not a file"
+
+
+def _statuses(examples):
+    return storage.in_flight(_status, examples, remote=are_remote(examples))
 
 
 def _status(example):
     try:
-        return os.stat(example.image_path) if example.image_path and example.image_bytes is None else None
+        return storage.status(example.image_path) if example.image_path and example.image_bytes is None else None
     except (OSError, ValueError):
         return None
+
+
+def are_remote(examples: Examples) -> bool:
+    """Whether photos are at addresses, where each request waits."""
+    return any(map(storage.is_address, examples[:1].files()))
 
 
 def write_text(path: str, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.arrays import map_array, read_arrays
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.label_files import Folder
@@ -137,7 +138,7 @@ def shard_path(folder: str, split: str, number: int) -> str:
 def find_prepared(folder: Folder) -> list[str]:
     """The description of prepared data in a folder."""
     path = os.path.join(folder.path, DATASET_FILE)
-    return [path] if os.path.isfile(path) else []
+    return [path] if storage.isfile(path) else []
 
 
 class Prepared:
@@ -146,7 +147,7 @@ class Prepared:
     def __init__(self, data_dir: str):
         self.data_dir = data_dir
         path = os.path.join(data_dir, DATASET_FILE)
-        if not os.path.lexists(path):
+        if not storage.lexists(path):
             raise UserError(f"{path}: is missing; python -m msrn_tf.prepare writes it when it has finished")
         try:
             content = json.loads(read_text(path, "prepare the data again"))
@@ -160,7 +161,7 @@ class Prepared:
         if split not in self.splits:
             raise UserError(f"split {split!r}: `data_dir`={self.data_dir} has {', '.join(self.splits)}")
         older = older_index_path(self.data_dir, split)
-        path = older if os.path.exists(older) else column_path(self.data_dir, split, "image_id")
+        path = older if storage.exists(older) else column_path(self.data_dir, split, "image_id")
         try:
             columns = read_arrays(older) if path == older else self._mapped(split)
             targets = _targets_of(columns, len(self.labels))
@@ -175,7 +176,7 @@ class Prepared:
 
     def _mapped(self, split):
         """The columns of today's form."""
-        dense = os.path.exists(column_path(self.data_dir, split, DENSE_TARGETS[0]))
+        dense = storage.exists(column_path(self.data_dir, split, DENSE_TARGETS[0]))
         names = (*INDEX_COLUMNS, *(DENSE_TARGETS if dense else COMPRESSED_TARGETS))
         return {name: map_array(column_path(self.data_dir, split, name)) for name in names}
 
@@ -240,9 +241,9 @@ def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
     last = np.full(len(paths), -1, np.int64)
     np.maximum.at(last, shards, offsets)
     for number in np.flatnonzero(last >= 0):
-        if not os.path.isfile(paths[number]):
+        if not storage.isfile(paths[number]):
             return f"{os.path.basename(paths[number])}, which it names, is missing"
-        size = os.path.getsize(paths[number])
+        size = storage.getsize(paths[number])
         if last[number] >= size:
             return f"it has a record beyond the {size} bytes of {os.path.basename(paths[number])}"
     return None

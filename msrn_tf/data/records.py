@@ -8,6 +8,8 @@ import os
 import struct
 from collections.abc import Iterable
 
+from msrn_tf import storage
+
 FRAME_BYTES = 16
 """Of a record beside its content: length and two checksums."""
 
@@ -18,8 +20,8 @@ def are_whole(path: str | bytes, offsets: Iterable[int]) -> list[bool]:
     """Whether the records that start at some bytes of a file end within it. All false where it cannot be read."""
     offsets = list(offsets)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with storage.open_file(os.fsdecode(path), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
             return [_end(file, offset) <= size for offset in offsets]
     except OSError:
         return [False] * len(offsets)
@@ -27,8 +29,8 @@ def are_whole(path: str | bytes, offsets: Iterable[int]) -> list[bool]:
 
 def check_records(path: str) -> None:
     """Goes from record to record of a file. Raises `ValueError` where one is longer than the rest of the file."""
-    with open(path, "rb") as file:
-        size, offset = os.fstat(file.fileno()).st_size, 0
+    with storage.open_file(path, "rb") as file:
+        size, offset = file.seek(0, os.SEEK_END), 0
         while offset < size:
             end = _end(file, offset)
             if end > size:

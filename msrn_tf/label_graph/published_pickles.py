@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph.label_graph import LabelGraph
 from msrn_tf.label_graph.validation import counts, numbers
@@ -50,7 +51,7 @@ def read_array_pickle(path: str, argument: str) -> Any:
         UserError: the file is missing, cut, or names anything but NumPy's arrays; `argument` names it.
     """
     try:
-        with open(path, "rb") as file:
+        with storage.open_file(path, "rb") as file:
             _check_places(file.read())
             file.seek(0)
             return _ArrayUnpickler(file, encoding="latin1").load()

@@ -4,7 +4,6 @@ import collections
 import gzip
 import io
 import itertools
-import os
 import re
 import unicodedata
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 from msrn_tf.progress import ProgressBar
 from msrn_tf.text import encoding_of
@@ -104,7 +104,10 @@ def _lines(path):
     is word2vec's and fastText's.
     """
     try:
-        with open(path, "rb") as file, ProgressBar("word vectors", os.fstat(file.fileno()).st_size >> 20, "MB") as bar:
+        with (
+            storage.open_file(path, "rb") as file,
+            ProgressBar("word vectors", storage.getsize(path) >> 20, "MB") as bar,
+        ):
             stream = _text_of(file, path)
             lines = enumerate(iter(lambda: stream.readline(_MAX_LINE), ""), 1)
             start = [(number, line) for number, line in itertools.islice(lines, _LINES_LOOKED_AT) if line.strip()]

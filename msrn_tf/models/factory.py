@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from msrn_tf import storage
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph import LabelGraph
@@ -90,10 +91,11 @@ def load_model(path: str) -> MultiLabelClassifier:
         UserError: the file is missing, is no Keras model, holds another kind of model or arguments that no model can
             have, or would unpack to far more than it is.
     """
-    if not os.path.isfile(path):
+    if not storage.isfile(path):
         raise UserError(f"{path}: no such file; give a model.keras that msrn_tf.train wrote")
     try:
-        model = read_keras_file(path)
+        with storage.local_copy(path) as copy:
+            model = read_keras_file(copy)
     except Exception as error:  # a cut ZIP, unknown layers, wrong shapes …: Keras raises many kinds
         raise UserError(f"{path}: cannot be read as a model of msrn_tf ({_reason(error)})") from error
     if not isinstance(model, MultiLabelClassifier):
@@ -110,7 +112,7 @@ def _reason(error):
 
 
 def save_model(model: MultiLabelClassifier, path: str) -> None:
-    """Writes `model.keras` beside `path` and renames it, so that a reader never sees half a model.
+    """Writes `model.keras` to a folder first and then gives it its name, so that a reader never sees half a model.
 
     What was trained in mixed precision is saved to compute in float32: exports and devices start from it.
 
@@ -119,7 +121,7 @@ def save_model(model: MultiLabelClassifier, path: str) -> None:
     """
     if model.compute_dtype != "float32":
         model = in_dtype(model, "float32")
-    where, name = os.path.dirname(path) or ".", os.path.basename(path)
+    where, name = storage.beside(path), os.path.basename(path)
     try:
         # HDF5 may end the process where a disk fills up under it: the room for weights and archive is known before.
         needed = 2 * sum(4 * math.prod(weight.shape) for weight in model.weights) + ROOM_BESIDE_WEIGHTS
@@ -134,7 +136,7 @@ def save_model(model: MultiLabelClassifier, path: str) -> None:
                 for member in sorted(os.listdir(folder)):
                     if member != ARCHIVE:
                         archive.write(os.path.join(folder, member), member)
-            os.replace(temporary, path)
+            storage.put(temporary, path)
     except (OSError, RuntimeError) as error:  # h5py raises both
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(

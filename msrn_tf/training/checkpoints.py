@@ -5,14 +5,14 @@ of the input. TensorFlow writes a checkpoint beside its final name and renames i
 the one before it whole.
 """
 
-import glob
 import os
 import re
-import shutil
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.training.moving_average import MovingAverage
@@ -31,6 +31,8 @@ class RunCheckpoints:
         keep: int.
         worker: index of this worker; only worker 0 writes into the folder, the others beside it, for the time of a
             write (all workers must take part: some variables are summed up to be saved).
+        check_held: called before each write; raises `UserError` where the folder is another's by now (see
+            `run_directory.held`).
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class RunCheckpoints:
         *,
         keep: int = 3,
         worker: int = 0,
+        check_held: Callable[[], None] = lambda: None,
     ):
         self.workdir, self.folder = workdir, os.path.join(workdir, FOLDER)
+        self.check_held = check_held
         self.epoch = tf.Variable(1, dtype=tf.int64)
         self.batch = tf.Variable(0, dtype=tf.int64)
         self.best_map = tf.Variable(-1.0, dtype=tf.float64)
@@ -61,7 +65,7 @@ class RunCheckpoints:
         self._is_chief, self._keep = worker == 0, keep
         if self._is_chief:
             for leftover in _unfinished(self.folder):
-                shutil.rmtree(leftover, ignore_errors=True)
+                storage.rmtree(leftover)
         self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=keep)
 
     def save(self) -> None:
@@ -70,22 +74,23 @@ class RunCheckpoints:
         Raises:
             UserError: it cannot be written; what lay there before is untouched.
         """
+        self.check_held()
         try:
             self._manager.save()
             if self._is_chief:  # one that a killed process wrote is unknown to the manager
                 for path in checkpoint_paths(self.workdir)[self._keep :]:
-                    for file in glob.glob(f"{glob.escape(path)}.*"):
-                        os.remove(file)
+                    for file in _files_of(path):
+                        storage.remove(file)
         except (tf.errors.OpError, OSError) as error:
             for leftover in _unfinished(self._own_folder):
-                shutil.rmtree(leftover, ignore_errors=True)
+                storage.rmtree(leftover)
             raise UserError(
                 f"{self.folder}: a checkpoint cannot be written ({reason_of(error)}); the previous one is intact: "
                 "free some space, and the same command continues from there"
             ) from error
         finally:
             if not self._is_chief:
-                shutil.rmtree(self._own_folder, ignore_errors=True)
+                storage.rmtree(self._own_folder)
 
     def restore(self) -> tuple[str | None, list[str]]:
         """Restores the newest checkpoint that is whole.
@@ -123,9 +128,9 @@ def check_readable(path: str) -> None:
     Raises:
         UserError: some of its files cannot be read.
     """
-    for name in sorted(glob.glob(f"{glob.escape(path)}.*")):
+    for name in _files_of(path):
         try:
-            with open(name, "rb") as file:
+            with storage.open_file(name, "rb") as file:
                 while file.read(READ_BYTES):
                     pass
         except FileNotFoundError:
@@ -141,14 +146,19 @@ def checkpoint_paths(workdir: str) -> list[str]:
     """A run's checkpoints, newest first."""
     numbered = [
         (int(match[1]), path.removesuffix(".index"))
-        for path in glob.glob(os.path.join(glob.escape(os.fspath(workdir)), FOLDER, "ckpt-*.index"))
+        for path in storage.matching(os.path.join(workdir, FOLDER), "ckpt-*.index")
         if (match := re.search(r"ckpt-(\d+)\.index$", path))
     ]
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
+def _files_of(path):
+    """The files of a checkpoint: `ckpt-7.index` and its data."""
+    return storage.matching(os.path.dirname(path), f"{os.path.basename(path)}.*")
+
+
 def _unfinished(folder):
-    return glob.glob(os.path.join(glob.escape(folder), "*_temp"))
+    return storage.matching(folder, "*_temp")
 
 
 def reason_of(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from msrn_tf import storage
 from msrn_tf.arrays import map_array
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
@@ -144,9 +145,17 @@ class FeatureCache:
             image size, pixel limit and photos is used again.
         model: a built `MultiLabelClassifier` with a frozen backbone.
         max_pixels: int. Larger photos are refused before they are decoded.
+
+    Raises:
+        UserError: the folder is at an address.
     """
 
     def __init__(self, folder: str, model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS):
+        if storage.is_address(folder):
+            raise UserError(
+                f"`cache_features`={folder}: feature maps are mapped into memory, from a disk alone; give a folder of "
+                "this machine"
+            )
         self.folder, self.model, self.max_pixels = folder, model, max_pixels
 
     def open(self, examples: Examples, *, augment: str = "none", training: bool) -> tuple[CachedFeatureMaps, str]:

@@ -5,9 +5,12 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from msrn_tf import storage
 from msrn_tf.data.examples import Examples
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing
@@ -18,14 +21,22 @@ FLAGS, DATA, MODEL, LOCK = "flags.cfg", os.path.join(FOLDER, "data.json"), "mode
 
 
 @contextlib.contextmanager
-def held(workdir: str) -> Iterator[None]:
+def held(workdir: str) -> Iterator[Callable[[], None]]:
     """Holds a run's folder, which is made where it is missing: no other process trains in it meanwhile.
 
     The operating system lets go of it with the process, however that ends. Where nothing was written, nothing is left.
 
+    Yields:
+        A function to call before each write. At an address there are no locks: the command that starts last has the
+        folder, and one that started before it ends there with a `UserError`.
+
     Raises:
         UserError: another process holds it, or it cannot be made.
     """
+    if storage.is_address(workdir):
+        with _marked(workdir) as check:
+            yield check
+        return
     made = [folder for folder in _with_parents(workdir) if not os.path.isdir(folder)]
     try:
         os.makedirs(workdir, exist_ok=True)
@@ -36,12 +47,40 @@ def held(workdir: str) -> Iterator[None]:
         raise UserError(f"`workdir`={workdir}: another command is training in it; wait, or choose another folder")
     with lock:
         try:
-            yield
+            yield lambda: None
         finally:
             with contextlib.suppress(OSError):
                 os.remove(os.path.join(workdir, LOCK))
                 for folder in made:  # those that hold nothing
                     os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _marked(workdir):
+    """Leaves a mark in a folder at an address; yields the function that looks whether it is still there."""
+    path = os.path.join(workdir, LOCK)
+    mark = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}"
+
+    def check():
+        with contextlib.suppress(FileNotFoundError):
+            if storage.read_whole(path).decode("utf-8", "replace") == mark:
+                return
+        raise UserError(
+            f"`workdir`={workdir}: another command has begun to train in it, and this one stops; let one of them train"
+        )
+
+    try:
+        storage.makedirs(workdir)
+        with replacing(path) as file:
+            file.write(mark)
+    except OSError as error:
+        raise UserError(f"`workdir`={workdir}: cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        yield check
+    finally:
+        with contextlib.suppress(OSError, UserError):
+            check()
+            storage.remove(path)
 
 
 def _lock(path):
@@ -73,9 +112,9 @@ def _with_parents(folder):
 
 def is_started(workdir: str) -> bool:
     """Whether the folder holds a run. Raises `UserError` where it holds what may be the end of another."""
-    if os.path.exists(os.path.join(workdir, FLAGS)):
+    if storage.exists(os.path.join(workdir, FLAGS)):
         return True
-    if os.path.exists(os.path.join(workdir, MODEL)) or checkpoint_paths(workdir):
+    if storage.exists(os.path.join(workdir, MODEL)) or checkpoint_paths(workdir):
         raise UserError(
             f"`workdir`={workdir}: holds a model, but no {FLAGS} that says which run it is of; choose another folder"
         )
@@ -84,7 +123,7 @@ def is_started(workdir: str) -> bool:
 
 def start(workdir: str, configs: Sequence[Any], train_examples: Examples, labels: Sequence[str]) -> None:
     """Makes the folder and says in it which run it is; the last file to appear is `flags.cfg`."""
-    os.makedirs(os.path.join(workdir, FOLDER), exist_ok=True)
+    storage.makedirs(os.path.join(workdir, FOLDER))
     with replacing(os.path.join(workdir, DATA)) as file:
         json.dump(_fingerprint(train_examples, labels), file)
     with replacing(os.path.join(workdir, FLAGS)) as file:
@@ -106,7 +145,7 @@ def check_same_data(workdir: str, train_examples: Examples, labels: Sequence[str
     """Refuses to go on with other data. Raises `UserError` that names what is not as it was."""
     path = os.path.join(workdir, DATA)
     try:
-        with open(path, encoding="utf-8") as file:
+        with storage.open_file(path, encoding="utf-8") as file:
             before = dict(json.load(file))
     except (ValueError, TypeError, OSError) as error:
         raise UserError(

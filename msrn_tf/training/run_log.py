@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
+from msrn_tf import storage
 from msrn_tf.errors import printable
-from msrn_tf.files import replacing
+from msrn_tf.files import append_line, replacing
 
 PR_THRESHOLDS = 101
 
@@ -34,8 +35,7 @@ class RunLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record, a dict of numbers and of dicts of numbers, with at least `epoch` and `step`."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.path, json.dumps(record))
         if self._writer is None:
             return
         with self._writer.as_default(step=record["step"]):
@@ -75,9 +75,9 @@ class RunLog:
 
     def records(self) -> list[dict[str, Any]]:
         """All records so far."""
-        if not os.path.exists(self.path):
+        if not storage.exists(self.path):
             return []
-        with open(self.path, encoding="utf-8") as file:
+        with storage.open_file(self.path, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
     def best(self) -> dict[str, Any] | None:
@@ -86,9 +86,9 @@ class RunLog:
 
     def keep_before(self, epoch: int) -> None:
         """Forgets what a killed run wrote of `epoch` and later ones; they come again. A half-written line goes too."""
-        if not os.path.exists(self.path):
+        if not storage.exists(self.path):
             return
-        with open(self.path, encoding="utf-8") as file:
+        with storage.open_file(self.path, encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("}\n") and json.loads(line)["epoch"] < epoch]
         with replacing(self.path) as file:
             file.writelines(lines)

@@ -121,6 +121,7 @@ class Trainer:
                 if record["best"]:
                     self.checkpoints.best_map.assign(score)
                     if self.is_chief:
+                        self.checkpoints.check_held()
                         save_model(self.model, os.path.join(self.run.workdir, "model.keras"))
             if self.is_chief:
                 self.run_log.write(record)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from msrn_tf import storage
 from msrn_tf.data.pillow_decoding import open_photo
 from msrn_tf.errors import UserError
+from msrn_tf.files import replacing
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmaps import combine_scales, enlarge, overlay
 
@@ -41,7 +43,7 @@ class HeatmapFiles:
         self.folder, self.by = folder, by
         self._photos, self._files = {}, {}
         with self._writing():
-            os.makedirs(folder, exist_ok=True)
+            storage.makedirs(folder)
 
     def write(self, path: str, photo: Image.Image, maps: dict[str, Sequence[np.ndarray]]) -> list[str]:
         """Writes the maps of one photo.
@@ -80,8 +82,8 @@ class HeatmapFiles:
         written = []
         for name, picture in pictures.items():
             written.append(os.path.join(self.folder, _first_free(f"{stem}_{_safe(name)}", self._files) + ".jpg"))
-            with self._writing():
-                picture.save(written[-1], quality=92)
+            with self._writing(), replacing(written[-1], "wb") as file:
+                picture.save(file, "JPEG", quality=92)
         return written
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
+from msrn_tf import storage
 from msrn_tf.data.corrections import Corrections
 from msrn_tf.data.demo import Demo
 from msrn_tf.data.examples import Examples, Reader
@@ -151,7 +152,7 @@ def find_form(data_dir: str) -> str:
 
 
 def _open(name, data_dir, form):
-    if name == AUTO and data_dir and os.path.isdir(data_dir):
+    if name == AUTO and data_dir and storage.isdir(data_dir):
         name = "table" if form.given() else find_form(data_dir)
     heeded = READERS[name].options if name in READERS else ()
     if idle := [f"`{option}`={value}" for option, value in form.given().items() if option not in heeded]:
@@ -165,7 +166,7 @@ def _open(name, data_dir, form):
     if name not in WITHOUT_FILES:
         if not data_dir:
             raise UserError(f"`data_dir` is missing: `dataset`={name} needs the folder where the data lie")
-        if not os.path.isdir(data_dir):
+        if not storage.isdir(data_dir):
             raise UserError(f"`data_dir`={data_dir}: no such folder")
     return READERS[name].open(data_dir, form)
 
@@ -201,7 +202,7 @@ def read_split(
         UserError: a file is missing, no image is left, or the model's labels are quite others.
     """
     examples = read_examples(reader, split, drop_unlabelled)
-    missing = sorted(path for path in examples.files() if not os.path.isfile(path))
+    missing = sorted(storage.missing(examples.files()))
     if missing:
         raise UserError(
             f"{missing[0]}: is missing, but split {split!r} names it ({len(missing)} of {len(examples)} are "

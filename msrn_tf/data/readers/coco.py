@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.label_files import Folder, read_json
@@ -29,7 +30,7 @@ _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_
 def find_coco(folder: Folder, year: int) -> list[str]:
     """COCO's own annotation files of a year in a folder."""
     names = (f"instances_{split}{year}.json" for split in ("train", "val"))
-    return [path for name in names if os.path.isfile(path := os.path.join(folder.path, "annotations", name))]
+    return [path for name in names if storage.isfile(path := os.path.join(folder.path, "annotations", name))]
 
 
 def open_coco(data_dir: str, year: int) -> "Coco":
@@ -37,7 +38,7 @@ def open_coco(data_dir: str, year: int) -> "Coco":
     paths = {
         split: os.path.join(data_dir, "annotations", f"instances_{split}{year}.json") for split in ("train", "val")
     }
-    found = {split: path for split, path in paths.items() if os.path.isfile(path)}
+    found = {split: path for split, path in paths.items() if storage.isfile(path)}
     if not found:
         raise UserError(f"`data_dir`={data_dir}: holds neither {' nor '.join(paths.values())}; unpack the annotations")
     return Coco(data_dir, found, {split: f"{split}{year}" for split in found})
@@ -160,11 +161,11 @@ class Coco:
             self.data_dir,
         ]
         for candidate in candidates:
-            if os.path.isfile(path_on_disk(os.path.join(candidate, name))):
+            if storage.isfile(path_on_disk(os.path.join(candidate, name))):
                 return candidate
         # The first image may be the one that is missing: a folder of the right name is enough.
         for candidate in candidates[:3]:
-            if os.path.isdir(candidate):
+            if storage.isdir(candidate):
                 return candidate
         raise UserError(f"{path}: its images are not there; looked for {name} in {', '.join(candidates)}")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.examples import PRESENT, Example, Examples
 from msrn_tf.data.label_files import Folder
 from msrn_tf.data.lists import path_on_disk, read_lines
@@ -28,7 +29,7 @@ def find_label_folders(folder: Folder) -> list[str]:
     """Folders in a folder, or in one of a split in it, that hold photos, where they can be labels: of two names."""
     found = []
     for below in ("", *SPLIT_NAMES):
-        if os.path.isdir(os.path.join(folder.path, below)):
+        if storage.isdir(os.path.join(folder.path, below)):
             found += [os.path.join(folder.path, name) for name in _photos(folder.path, below, {})]
     folders = dict.fromkeys(map(os.path.dirname, found))
     names = {os.path.basename(folder) for folder in folders} - set(SPLIT_NAMES)
@@ -57,7 +58,7 @@ class LabelFolders:
         self._split_folders = [
             name for name in _folders(data_dir) if name in SPLIT_NAMES and _folders(os.path.join(data_dir, name))
         ]
-        self._lists = [n for n in SPLIT_NAMES if os.path.exists(os.path.join(data_dir, f"{n}.txt"))]
+        self._lists = [n for n in SPLIT_NAMES if storage.exists(os.path.join(data_dir, f"{n}.txt"))]
         self._photos = self._found_photos()
         folders = sorted({os.path.basename(os.path.dirname(n)) for names in self._photos.values() for n in names})
         if not folders:
@@ -121,7 +122,7 @@ class LabelFolders:
             for name in names:
                 path = os.path.join(self.data_dir, name)
                 try:
-                    with open(path, "rb") as file:
+                    with storage.open_file(path, "rb") as file:
                         digests.append(hashlib.file_digest(file, "sha256").digest())
                 except OSError as error:
                     raise UserError(f"{path}: cannot be read ({error.strerror}); fix it or take it away") from error
@@ -154,7 +155,7 @@ def _by_kind(left_out):
 
 
 def _folders(path):
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not is_ignored_name(entry.name))
+    return sorted(entry.name for entry in storage.entries(path) if entry.is_folder and not is_ignored_name(entry.name))
 
 
 def _photos(data_dir, below, left_out):
@@ -164,17 +165,17 @@ def _photos(data_dir, below, left_out):
     """
     names = []
     folder = os.path.join(data_dir, below)
-    for entry in os.scandir(folder):
-        if entry.is_file() and is_photo_name(entry.name):
+    for entry in storage.entries(folder):
+        if entry.is_file and is_photo_name(entry.name):
             left_out[entry.path] = "photo in no label's folder"
     for label_folder in _folders(folder):
         before = len(names)
-        for entry in os.scandir(os.path.join(folder, label_folder)):
+        for entry in storage.entries(os.path.join(folder, label_folder)):
             if is_ignored_name(entry.name):
                 continue
-            if entry.is_dir():
+            if entry.is_folder:
                 left_out[entry.path] = "folder in a label's folder"
-            elif entry.is_file() and is_photo_name(entry.name):
+            elif entry.is_file and is_photo_name(entry.name):
                 names.append(os.path.join(below, label_folder, entry.name))
             else:
                 left_out[entry.path] = os.path.splitext(entry.name)[1].lower() or "without a suffix"

@@ -1,11 +1,11 @@
 """NUS-WIDE (Chua et al., CIVR 2009), from either list in circulation: the official files, or a CSV."""
 
 import collections
-import glob
 import os
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.examples import PRESENT, Example, Examples, Reader
 from msrn_tf.data.label_files import Folder
 from msrn_tf.data.lists import path_on_disk, read_lines
@@ -23,16 +23,16 @@ ADVICE = "unpack the whole of NUS-WIDE's lists"
 def find_nuswide(folder: Folder) -> list[str]:
     """`Concepts81.txt`, or a CSV of the columns that NUS-WIDE's has."""
     concepts = [os.path.join(folder.path, below, "Concepts81.txt") for below in ("", "ConceptsList")]
-    tables = glob.glob(os.path.join(glob.escape(folder.path), "*.csv"))
-    return [p for p in concepts if os.path.isfile(p)] + [p for p in tables if header_of(p)[:3] == list(TABLE_COLUMNS)]
+    tables = storage.matching(folder.path, "*.csv")
+    return [p for p in concepts if storage.isfile(p)] + [p for p in tables if header_of(p)[:3] == list(TABLE_COLUMNS)]
 
 
 def open_nuswide(data_dir: str) -> Reader:
     """The official files where `Concepts81.txt` is there, else the CSV."""
     for folder in (data_dir, os.path.join(data_dir, "ConceptsList")):
-        if os.path.isfile(os.path.join(folder, "Concepts81.txt")):
+        if storage.isfile(os.path.join(folder, "Concepts81.txt")):
             return NusWideOfficial(data_dir, os.path.join(folder, "Concepts81.txt"))
-    tables = sorted(glob.glob(os.path.join(glob.escape(data_dir), "*.csv")))
+    tables = storage.matching(data_dir, "*.csv")
     if len(tables) == 1:
         return NusWideTable(data_dir, tables[0])
     raise UserError(
@@ -56,7 +56,7 @@ class NusWideOfficial:
         if odd := [label for label in self.labels if os.path.basename(label) != label or "\0" in label]:
             raise UserError(f"{concepts}: names {odd[0]!r}, which cannot be part of a file's name; {ADVICE}")
         listings = {split: self._listing(split) for split in self.splits}
-        names = {split: read_lines(path, ADVICE) for split, path in listings.items() if os.path.isfile(path)}
+        names = {split: read_lines(path, ADVICE) for split, path in listings.items() if storage.isfile(path)}
         warn_of_shared({split: map(photo_name, lines) for split, lines in names.items()}, data_dir)
 
     def read(self, split: str) -> Examples:
@@ -77,7 +77,7 @@ class NusWideOfficial:
                     f"{path}: must hold {len(names)} lines of 0 or 1, as {listing} has; it has {len(values)}"
                 )
             targets[:, column] = np.array(values, np.int8)
-        folder = next((f for f in ("Flickr", "images") if os.path.isdir(os.path.join(self.data_dir, f))), "")
+        folder = next((f for f in ("Flickr", "images") if storage.isdir(os.path.join(self.data_dir, f))), "")
         rows = (
             Example(name, target, image_path=path_on_disk(os.path.join(self.data_dir, folder, name)))
             for name, target in zip(names, targets, strict=True)
@@ -113,7 +113,7 @@ class NusWideTable:
             raise UserError(f"split {split!r}: {self.path} has {', '.join(self.splits)}")
         columns = {label: index for index, label in enumerate(self.labels)}
         folder = os.path.join(self.data_dir, "images")
-        folder = folder if os.path.isdir(folder) else self.data_dir
+        folder = folder if storage.isdir(folder) else self.data_dir
         examples = []
         for image, labels, its_split in self._rows:
             if its_split == split:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow
 
+from msrn_tf import storage
 from msrn_tf.data.examples import UNKNOWN
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_choice import shown
@@ -79,8 +80,8 @@ def find_tables(data_dir: str, options: FormOptions) -> dict[str, str]:
     """
     if options.table:
         names = [name.strip() for name in options.table.split(",") if name.strip()]
-        paths = [name if os.path.exists(name) else os.path.join(data_dir, name) for name in names]
-        if missing := [path for path in paths if not os.path.isfile(path)]:
+        paths = [name if storage.exists(name) else os.path.join(data_dir, name) for name in names]
+        if missing := [path for path in paths if not storage.isfile(path)]:
             raise UserError(f"`table`={options.table}: {missing[0]} is not a file")
     else:
         paths = tables_in(Folder(data_dir))

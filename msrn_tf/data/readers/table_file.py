@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from msrn_tf import storage
 from msrn_tf.arrays import check_unpacked_size
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.text import clean_label, lines_of, read_bytes, text_of, where_no_text
@@ -73,8 +74,9 @@ def header_of(path: str) -> list[str]:
     """The names of a table's columns, of a CSV file without reading all of it; none where it is no table."""
     try:
         if os.path.splitext(path)[1].lower() == ".parquet":
-            return [clean_label(name) for name in pyarrow.parquet.read_schema(path).names]
-        with open(path, "rb") as file:
+            with storage.open_file(path, "rb") as file:
+                return [clean_label(name) for name in pyarrow.parquet.read_schema(file).names]
+        with storage.open_file(path, "rb") as file:
             start = file.read(1 << 16)
         if len(start) == 1 << 16:
             start = start[: start.rfind(b"\n") + 1] or start
@@ -171,10 +173,10 @@ def _first_fields(text):
 
 
 def _parquet(path):
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with storage.local_copy(path) as copy, pyarrow.parquet.ParquetFile(copy) as file:
         metadata = file.metadata
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        check_unpacked_size(sum(group.total_byte_size for group in groups), os.path.getsize(path))
+        check_unpacked_size(sum(group.total_byte_size for group in groups), os.path.getsize(copy))
         if metadata.num_rows * metadata.num_columns > MOST_CELLS:
             raise ValueError(f"it says that it has {metadata.num_rows} rows of {metadata.num_columns} columns")
         table = file.read(use_threads=False)

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.examples import ABSENT, PRESENT, UNKNOWN, Example, Examples
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_files import Folder, read_xml, start_of
@@ -45,10 +46,10 @@ class VOC:
     def __init__(self, data_dir: str, year: int = 2007):
         self.root = self._find_root(data_dir, f"VOC{year}")
         main = os.path.join(self.root, "ImageSets", "Main")
-        if not os.path.isdir(main):
+        if not storage.isdir(main):
             raise UserError(f"`data_dir`={data_dir}: {main} is missing; unpack the whole devkit")
         # Besides the splits, Main holds one list a class: `aeroplane_train.txt`.
-        names = [name for name in sorted(os.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
+        names = [name for name in sorted(storage.listdir(main)) if name.endswith(".txt") and not is_ignored_name(name)]
         self.splits = [name.removesuffix(".txt") for name in names if "_" not in name]
 
     def read(self, split: str) -> Examples:
@@ -86,7 +87,7 @@ class VOC:
     @staticmethod
     def _find_root(data_dir, folder):
         for candidate in [data_dir, *_roots(data_dir, folder)]:
-            if os.path.isdir(os.path.join(candidate, "JPEGImages")):
+            if storage.isdir(os.path.join(candidate, "JPEGImages")):
                 return candidate
         raise UserError(f"`data_dir`={data_dir}: holds no {folder}/JPEGImages; give the folder with the VOC devkit")
 
@@ -99,7 +100,7 @@ def find_voc(folder: Folder, year: int) -> list[str]:
     """The devkit's folder of a year below a folder, or that itself."""
     own = [folder.path] if os.path.basename(os.path.abspath(folder.path)) == f"VOC{year}" else []
     candidates = [*own, *_roots(folder.path, f"VOC{year}")]
-    return [path for path in candidates if os.path.isdir(os.path.join(path, "ImageSets", "Main"))]
+    return [path for path in candidates if storage.isdir(os.path.join(path, "ImageSets", "Main"))]
 
 
 def marks_in(path: str) -> dict[str, int]:

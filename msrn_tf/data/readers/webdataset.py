@@ -11,6 +11,7 @@ import posixpath
 import re
 import tarfile
 
+from msrn_tf import storage
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_files import Folder, checked, class_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
@@ -39,7 +40,7 @@ def find_webdataset(folder: Folder) -> list[str]:
 
 def _begins_with_samples(path):
     try:
-        with tarfile.open(path, "r:") as archive:
+        with storage.open_file(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             first = [item.name.lower() for item in itertools.islice(archive, MEMBERS_LOOKED_AT)]
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError):
         return False
@@ -51,7 +52,7 @@ def open_webdataset(data_dir: str, _options: FormOptions) -> ListedPhotos:
     paths = Folder(data_dir).files((".tar",))
     if not paths:
         raise UserError(f"`data_dir`={data_dir}: holds no .tar file of WebDataset")
-    size = sum(map(os.path.getsize, paths))
+    size = sum(map(storage.getsize, paths))
     if size > MOST_BYTES:
         raise UserError(
             f"`data_dir`={data_dir}: its tar files have {size / 1e9:.0f} GB, which are kept in memory; unpack "
@@ -76,7 +77,7 @@ def _samples(path: str, split: str, source: str) -> list[tuple[str, bytes, str, 
     """`(name, photo, split, source, texts of labels by suffix)` of each photo."""
     photos, labels = {}, collections.defaultdict(dict)
     try:
-        with tarfile.open(path, "r:") as archive:
+        with storage.open_file(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for item in archive:
                 key, suffix = _key(item.name)
                 if not item.isreg() or posixpath.basename(item.name).startswith("."):

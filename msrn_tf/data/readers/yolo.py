@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
+from msrn_tf import storage
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_files import Folder, checked, class_of
 from msrn_tf.data.listing import ListedPhotos, Listing, Marked
@@ -70,7 +71,7 @@ def _is_description(path):
 
 
 def _description(path):
-    if os.path.getsize(path) > MOST_BYTES:
+    if storage.getsize(path) > MOST_BYTES:
         raise UserError(f"{path}: is too large to describe a data set")
     try:
         content = yaml.safe_load(read_text(path))
@@ -92,7 +93,7 @@ def _classes(description: dict, path: str) -> list[str]:
 
 def _label_files(data_dir: str) -> Iterator[str]:
     """Relative paths of files that hold boxes, or nothing."""
-    for inner, folders, files in os.walk(data_dir):
+    for inner, folders, files in storage.walk(data_dir):
         folders.sort()
         for name in sorted(files):
             if name.lower().endswith(".txt") and name not in NAME_FILES:
@@ -103,7 +104,7 @@ def _label_files(data_dir: str) -> Iterator[str]:
 
 def _holds_boxes(path):
     try:
-        with open(path, "rb") as file:
+        with storage.open_file(path, "rb") as file:
             line = file.readline(1000).decode("ascii", "replace")
     except OSError:
         return False
@@ -160,7 +161,7 @@ def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[
 
 
 def _is_place(place, photos, data_dir):
-    is_list = place.lower().endswith(".txt") and os.path.isfile(os.path.join(data_dir, place.lstrip("/")))
+    is_list = place.lower().endswith(".txt") and storage.isfile(os.path.join(data_dir, place.lstrip("/")))
     return is_list or any(f"/{photo}".startswith(f"{place}/") for photo in photos)
 
 
