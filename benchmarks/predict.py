@@ -16,6 +16,7 @@ from msrn_tf.data.photo_batches import decoded_batches
 from msrn_tf.data.photos import find_photos
 from msrn_tf.models.factory import load_model
 from msrn_tf.predict import predict_files
+from msrn_tf.predictor import Predictor
 
 
 def seconds(function):
@@ -36,6 +37,7 @@ if __name__ == "__main__":
     paths = find_photos([arguments.photos])[: arguments.count]
     paths = paths[: len(paths) // size * size]
     batches = [images for _, images in decoded_batches(paths, model.image_size, size)]
+    predictor = Predictor(model)
     forward = tf.function(lambda images: model.calibrated(model(images, training=False)))
 
     def model_alone():
@@ -44,7 +46,7 @@ if __name__ == "__main__":
 
     ways = {
         "model alone": model_alone,
-        "predict": lambda: list(predict_files(model, paths, size)),
+        "predict": lambda: list(predict_files(predictor, paths, size)),
     }
     for way in ways.values():
         way()

@@ -15,6 +15,7 @@ from apache_beam.runners.runner import PipelineState
 from msrn_tf.errors import UserError, first_line
 
 WORDS = {"true": True, "false": False}
+LISTS = ("experiments", "dataflow_service_options", "resource_hints")
 _OWN_ERROR = re.compile(r"UserError: (.+?)(?: \[while running|\\n|$)", re.MULTILINE)
 
 
@@ -28,16 +29,14 @@ def pipeline_options(runner: str, words: Sequence[str]) -> PipelineOptions:
     Raises:
         UserError: Beam knows no such option, or not this value of it.
     """
-    known, values = PipelineOptions().get_all_options(), {}
+    known, values = PipelineOptions([]).get_all_options(), {}  # without a list it would read the command line
     for word in words:
         name, _, value = word.removeprefix("--").partition("=")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "give name=value, with a name of Beam's pipeline options"
             raise UserError(f"`runner_option`={word}: Beam has no option {name!r}; {hint}")
-        values[name] = WORDS.get(value.lower() or "true", value) if isinstance(known[name], bool) else value
-        if isinstance(known[name], list):
-            values[name] = value.split(",")
+        values[name] = value.split(",") if name in LISTS else WORDS.get(value.lower() or "true", value)
     options = PipelineOptions.from_dictionary({"runner": runner} | values)
     said = io.StringIO()
     try:

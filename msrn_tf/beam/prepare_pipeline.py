@@ -42,7 +42,6 @@ from msrn_tf.data.preparation import (
     PreparationPlan,
     checked_photos,
     finished_note,
-    in_order,
     note_path,
     nothing_left,
     read_note,
@@ -68,7 +67,6 @@ MOST_REJECTED = 10_000
 """Rejected photos of a split that the audit lists; the files in `rejected` have all of them."""
 
 PARTS_AT_A_TIME = 64
-READS_AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,7 +328,7 @@ class WriteIndex(beam.DoFn):
     def process(self, element: tuple[str, Iterable[tuple[int, IndexSizes]]]) -> Iterator[tuple[str, int]]:
         """See the class."""
         split, shards = element[0], sorted(element[1], key=_number)
-        parts = in_order(functools.partial(self._part, split), map(_number, shards), READS_AT_A_TIME)
+        parts = storage.in_flight(functools.partial(self._part, split), map(_number, shards), remote=True)
         write_index(self._job.output, split, parts, IndexSizes.joined(sizes for _, sizes in shards))
         yield split, len(shards)
 

@@ -15,6 +15,10 @@ from msrn_tf.text import look_alike
 
 LISTED = 100
 NO_SIDE = 1 << 31
+FOUND = (
+    "num_duplicates", "duplicates_across_splits", "duplicates", "num_near_duplicates", "near_duplicates_across_splits",
+    "near_duplicates", "training_photos_like_others",
+)  # fmt: skip
 FEW_PHOTOS = 10
 """A label of fewer in the training split is hardly learned, and its average precision in another hardly measured."""
 
@@ -210,9 +214,8 @@ def report_of(
         labels: C names.
         facts: dict of split → `SplitFacts`.
         together: int64 `[C, C]`, how many photos of the training split show two labels; None: it is not there.
-        found: `rejected`, `overlaps` (dict of two splits → photos), `num_duplicates`, `duplicates_across_splits`,
-            `duplicates`, `num_near_duplicates`, `near_duplicates_across_splits`, `near_duplicates`,
-            `training_photos_like_others`. Lists have those across splits first, and `LISTED` of them at most.
+        found: `rejected`, `overlaps` (dict of two splits → photos), and what `FOUND` names; lists of duplicates have
+            those across splits first, and `LISTED` of them at most.
         train_split, image_size: as in `audit`.
 
     Returns:
@@ -223,8 +226,9 @@ def report_of(
     """
     report: dict[str, Any] = {
         "splits": {split: its.described(labels) for split, its in facts.items()},
-        **found,
+        "rejected": found["rejected"],
         "overlaps": [{"splits": pair, "images": count} for pair, count in sorted(found["overlaps"].items())],
+        **{name: found[name] for name in FOUND},
         "labels": {} if together is None else _strange_labels(labels, facts[train_split], together),
     }
     return report | {"findings": _findings(report, train_split, image_size)}

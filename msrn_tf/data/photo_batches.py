@@ -24,11 +24,9 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     files = [index for index, path in enumerate(paths) if not why_not_a_photo_file(path)]
     if not files:
         return
-    dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    dataset = (
-        dataset.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
-    )
-    for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
+    named = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
+    photos = named.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    for indices, images in photos.batch(batch_size).prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
 
 
@@ -41,6 +39,21 @@ def _read_and_decode(image_size):
         return index, evaluation_pixels(tf.io.read_file(path), image_size)
 
     return as_written(decode)
+
+
+def evaluation_photo(path: str, image_size: int) -> tuple[np.ndarray, str]:
+    """What a model sees of one photo.
+
+    Returns:
+        `(pixels, reason)`: uint8 `[image_size, image_size, 3]` and `""`, or a black photo and why there is no other.
+    """
+    reason = why_not_a_photo_file(path)
+    try:
+        if not reason:
+            return _read_and_decode(image_size)(0, os.fsencode(path))[1].numpy(), ""
+    except tf.errors.OpError:
+        reason = why_unreadable(path)
+    return np.zeros((image_size, image_size, 3), np.uint8), reason
 
 
 def whole_photo(path: str) -> Image.Image:

@@ -309,7 +309,14 @@ def checked_photos(examples: Sequence[Example], plan: PreparationPlan) -> Iterat
     def load(example):
         return example, checked(example, plan)
 
-    return in_order(load, examples, plan.num_threads)
+    with concurrent.futures.ThreadPoolExecutor(plan.num_threads) as threads:
+        ahead = collections.deque()
+        for example in examples:
+            ahead.append(threads.submit(load, example))
+            if len(ahead) > AHEAD_A_THREAD * plan.num_threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def checked(example: Example, plan: PreparationPlan) -> Checked:
@@ -320,18 +327,6 @@ def checked(example: Example, plan: PreparationPlan) -> Checked:
         return Checked(reason=f"cannot be read ({error.strerror})")
     except tf.errors.OpError as error:
         return Checked(reason=reason_of_refusal(error))
-
-
-def in_order(function: Callable[[Any], Any], items: Iterable[Any], num_threads: int) -> Iterator[Any]:
-    """What a function makes of each item, in their order, computed on threads that are a few items ahead."""
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as threads:
-        ahead = collections.deque()
-        for item in items:
-            ahead.append(threads.submit(function, item))
-            if len(ahead) > AHEAD_A_THREAD * num_threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _with_progress(photos, progress):
