@@ -4,13 +4,17 @@ import glob
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from PIL import Image
-from running import assert_refused, command
+from running import ROOT, assert_refused, command
 from serving import small_model
 
 pytest.importorskip("apache_beam", reason="apache-beam is not installed: pip install 'apache-beam~=2.77'")
@@ -346,3 +350,62 @@ def test_what_cannot_be_read_or_run_is_one_sentence(album, model_path, tmp_path)
 def test_bad_flags_end_with_one_sentence_and_nothing_is_written(tmp_path, arguments, words):
     assert_refused(command(*arguments, cwd=tmp_path), *words)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_two_workers_write_what_the_command_without_a_pipeline_writes_though_one_of_them_is_killed(shared, tmp_path):
+    """On 2,500 real photos. The direct runner has no worker in a lost one's place: the same command goes on."""
+    here, beam = tmp_path / "here", tmp_path / "beam"
+    flags = ["--dataset=voc2007", f"--data_dir={shared / 'voc2007' / 'VOCdevkit'}", "--shard_megabytes=4"]
+    flags += ["--splits=train,val"]
+    workers = ["direct_num_workers=2", "direct_running_mode=multi_processing"]
+    of_beam = [*flags, "--runner=DirectRunner", *(f"--runner_option={option}" for option in workers)]
+    run = command("msrn_tf.prepare", *flags, f"--output={here}")
+    assert run.returncode == 0, run.stderr
+    process = prepare_process(*of_beam, f"--output={beam}")
+    while process.poll() is None and len(list(beam.glob("*.tfrecord.json"))) < 6:
+        time.sleep(0.05)
+    lost = workers_of(process)
+    os.kill(lost[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert len(lost) == 2 and process.returncode == 2 and "the same command goes on" in errors
+    assert not (beam / "dataset.json").exists()
+    kept = {note.name.removesuffix(".json") for note in beam.glob("*.tfrecord.json")}
+    times = {name: (beam / name).stat().st_mtime_ns for name in kept}
+    assert len(kept) >= 6
+    again = prepare_process(*of_beam, f"--output={beam}")
+    said, errors = again.communicate(timeout=600)
+    assert again.returncode == 0, errors
+    assert f"shards kept {len(kept)}" in said
+    assert {name: (beam / name).stat().st_mtime_ns for name in kept} == times
+    assert_same_data(here, beam)
+    assert not list(beam.glob("*.tmp"))
+
+
+def prepare_process(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "msrn_tf.prepare", *arguments],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def workers_of(process):
+    """The processes that work for the direct runner of a process."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if b"apache_beam.runners.worker.sdk_worker_main" in words and parent in (
+            process.pid,
+            *children_of(process.pid),
+        ):
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def children_of(number):
+    tasks = pathlib.Path(f"/proc/{number}/task").glob("*/children")
+    return [int(child) for path in tasks for child in path.read_text().split()]

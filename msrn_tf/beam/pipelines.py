@@ -37,7 +37,8 @@ def pipeline_options(runner: str, words: Sequence[str]) -> PipelineOptions:
             hint = f"did you mean {near[0]}?" if near else "give name=value, with a name of Beam's pipeline options"
             raise UserError(f"`runner_option`={word}: Beam has no option {name!r}; {hint}")
         values[name] = value.split(",") if name in LISTS else WORDS.get(value.lower() or "true", value)
-    options = PipelineOptions.from_dictionary({"runner": runner} | values)
+    quiet = {"default_sdk_harness_log_level": "WARNING"}
+    options = PipelineOptions.from_dictionary({"runner": runner} | quiet | values)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -49,13 +50,16 @@ def pipeline_options(runner: str, words: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def run(options: PipelineOptions, add: Callable[[beam.Pipeline], None], namespace: str) -> dict[str, int]:
+def run(
+    options: PipelineOptions, add: Callable[[beam.Pipeline], None], namespace: str, advice: str = ""
+) -> dict[str, int]:
     """Runs a pipeline to its end.
 
     Args:
         options: of `pipeline_options`.
         add: called with the pipeline; adds its steps.
         namespace: of its counters.
+        advice: what a person can do when it fails.
 
     Returns:
         Dict of counter → value.
@@ -77,9 +81,9 @@ def run(options: PipelineOptions, add: Callable[[beam.Pipeline], None], namespac
             '"apache-beam[gcp]" for Dataflow and gs://'
         ) from error
     except Exception as error:
-        raise _failure(runner, error) from error
+        raise _failure(runner, error, advice) from error
     if state not in (PipelineState.DONE, None):
-        raise UserError(f"`runner`={runner}: the pipeline ended as {state}; its log says why")
+        raise UserError(f"`runner`={runner}: the pipeline ended as {state}; {advice or 'its log says why'}")
     return {item.key.metric.name: item.result for item in _counters(result, namespace)}
 
 
@@ -87,13 +91,14 @@ def _counters(result: Any, namespace: str) -> Sequence[Any]:
     return result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
 
 
-def _failure(runner, error):
+def _failure(runner, error, advice):
     """The sentence about a pipeline that failed: what a worker said, or what the runner says."""
     texts = [str(one) for one in (error, error.__cause__, error.__context__) if one is not None]
     for text in texts:
         if found := _OWN_ERROR.search(text):
             return UserError(found[1])
-    return UserError(f"`runner`={runner}: the pipeline failed ({_last_line(texts[0]) or first_line(error)})")
+    what = _last_line(texts[0]) or first_line(error)
+    return UserError(f"`runner`={runner}: the pipeline failed ({what})" + (f"; {advice}" if advice else ""))
 
 
 def _last_line(text):

@@ -23,6 +23,7 @@ SAMPLE = 64
 USUAL_BYTES = 100_000
 SECONDS_BETWEEN_LOOKS = 2.0
 WORD_VECTORS = "word_vectors.npy"
+GOES_ON = "the same command goes on with what is written"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def prepare(
             np.save(file, np.asarray(word_vectors, np.float32))
         job = dataclasses.replace(job, word_vectors=path)
     with _progress(job):
-        counters = run(options, lambda pipeline: add_preparation(pipeline, job), NAMESPACE)
+        counters = run(options, lambda pipeline: add_preparation(pipeline, job), NAMESPACE, GOES_ON)
     storage.rmtree(os.path.join(job.output, FOLDER))
     for path in storage.matching(job.output, "*.tmp"):  # of workers that were lost
         storage.remove(path)
