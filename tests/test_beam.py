@@ -1,9 +1,11 @@
 """Preparation and prediction as Apache Beam pipelines: the same records, counts, graphs, audits and rows as without."""
 
+import dataclasses
 import glob
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
+import yaml
 from PIL import Image
 from running import ROOT, assert_refused, command
 from serving import small_model
@@ -350,6 +353,35 @@ def test_what_cannot_be_read_or_run_is_one_sentence(album, model_path, tmp_path)
 def test_bad_flags_end_with_one_sentence_and_nothing_is_written(tmp_path, arguments, words):
     assert_refused(command(*arguments, cwd=tmp_path), *words)
     assert os.listdir(tmp_path) == []
+
+
+def words_of_manifests():
+    """(name of the pipeline, words of its command line) of each one in deploy/beam."""
+    for document in yaml.safe_load_all((ROOT / "deploy" / "beam" / "flink-kubernetes.yaml").read_text()):
+        if document["kind"] == "Job":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            yield container["command"][2], container["args"]
+    script = (ROOT / "deploy" / "beam" / "dataflow.sh").read_text().replace("\\\n", " ")
+    lines = [line for line in script.splitlines() if not line.startswith("#")]
+    common = shlex.split(script.partition("dataflow=(")[2].partition("\n)")[0], comments=True)
+    for line in lines:
+        if line.startswith("python -m "):
+            _, _, name, *words = shlex.split(line)
+            yield name, [*common, *(word for word in words if word != "${dataflow[@]}")]
+
+
+def test_manifests_give_options_that_beam_knows_and_flags_that_the_commands_have():
+    found = list(words_of_manifests())
+    assert [name for name, _ in found] == ["msrn_tf.prepare", "msrn_tf.predict"] * 2
+    configs = {"msrn_tf.prepare": (DataConfig, PreparationConfig), "msrn_tf.predict": (PredictionConfig,)}
+    for name, words in found:
+        given = [word.removeprefix("--").partition("=") for word in words]
+        known = {field.name for config in (RunnerConfig, *configs[name]) for field in dataclasses.fields(config)}
+        assert {flag for flag, _, _ in given} <= known
+        options = pipeline_options(
+            dict((f, v) for f, _, v in given)["runner"], [v for f, _, v in given if f == "runner_option"]
+        )
+        assert options.get_all_options()["runner"] in ("PortableRunner", "DataflowRunner")
 
 
 @pytest.mark.slow
