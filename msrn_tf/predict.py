@@ -21,7 +21,7 @@ from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, Refusal, print_csv_of, print_json_of, print_table_of
 from msrn_tf.predictor import Predictor
 from msrn_tf.progress import ProgressBar
-from msrn_tf.runners import RunnerConfig
+from msrn_tf.runners import WITHOUT_BEAM, RunnerConfig
 from msrn_tf.terminal import say
 from msrn_tf.type_names import Progress
 from msrn_tf.visualization.captions import captioned_grid
@@ -66,7 +66,7 @@ class PredictionConfig:
     )
 
 
-def main(arguments: Sequence[str], runner: RunnerConfig, config: PredictionConfig) -> None:
+def main(arguments: Sequence[str], config: PredictionConfig, runner: RunnerConfig = WITHOUT_BEAM) -> None:
     """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
     _check_flags(arguments, runner, config)
     if runner.runner:
@@ -157,7 +157,7 @@ def predict_files(
     model = predictor.model
     groups = group_names(model) if heatmaps and heatmaps.by == "group" else None
     for indices, images in decoded_batches(paths, model.image_size, batch_size):
-        scores, maps = predictor.of_batch(images, batch_size)
+        scores, maps = predictor.of_batch(images)
         for row, index in enumerate(indices):
             prediction = predictor.prediction(paths[index], scores[row])
             if heatmaps:
@@ -208,5 +208,5 @@ def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
 
 if __name__ == "__main__":
     command_line.run(
-        main, usage=__doc__, configs=(RunnerConfig, PredictionConfig), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-..."
+        main, usage=__doc__, configs=(PredictionConfig, RunnerConfig), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-..."
     )

@@ -11,7 +11,7 @@ from msrn_tf.predictions import Prediction
 
 
 class Predictor:
-    """A model, traced once for each size of batch that it is given.
+    """A model, traced once for batches of any size: that takes TensorFlow seconds.
 
     Args:
         model: `MultiLabelClassifier`.
@@ -21,21 +21,22 @@ class Predictor:
 
     def __init__(self, model: MultiLabelClassifier, heatmaps_by: str | None = None):
         self.model, self.heatmaps_by = model, heatmaps_by
-        self._forward = tf.function(self._scores_and_maps, autograph=False)
+        images = tf.TensorSpec([None, model.image_size, model.image_size, 3], tf.uint8)
+        # A function of its own for each: TensorFlow takes several models of one method for one that is traced anew.
+        self._forward = tf.function(
+            lambda batch: self._scores_and_maps(batch), input_signature=[images], autograph=False
+        )
 
-    def of_batch(self, images: np.ndarray, batch_size: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    def of_batch(self, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Scores and heat-maps.
 
         Args:
             images: uint8 `[photos, size, size, 3]`.
-            batch_size: int, as many as photos or more: the model sees black ones behind them.
 
         Returns:
             `(scores, maps)`: float32 `[photos, C]`, and an array `[photos, labels or groups, h, w]` for each scale.
         """
-        blank = np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)
-        outputs = self._forward(np.concatenate([images, blank]) if len(blank) else images)
-        return tf.nest.map_structure(lambda tensor: tensor.numpy()[: len(images)], outputs)
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), self._forward(images))
 
     def prediction(self, photo: str, scores: np.ndarray) -> Prediction:
         """Scores `[C]` of a photo, best first."""
@@ -45,7 +46,7 @@ class Predictor:
 
     def of_photos(self, photos: Sequence[tuple[str, np.ndarray]]) -> list[Prediction]:
         """A `Prediction` for each photo whose pixels are at hand: (path, uint8 `[size, size, 3]`)."""
-        scores, _ = self.of_batch(np.stack([pixels for _, pixels in photos]), len(photos))
+        scores, _ = self.of_batch(np.stack([pixels for _, pixels in photos]))
         return [self.prediction(path, row) for (path, _), row in zip(photos, scores, strict=True)]
 
     def _scores_and_maps(self, images: Any) -> tuple[Any, list[Any]]:

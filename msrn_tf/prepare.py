@@ -22,7 +22,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.extras import needs
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
-from msrn_tf.runners import RunnerConfig
+from msrn_tf.runners import WITHOUT_BEAM, RunnerConfig
 from msrn_tf.terminal import Table, print_table, say
 from msrn_tf.visualization.audit_page import write_audit
 
@@ -55,7 +55,7 @@ class PreparationConfig:
     order_seed: int = option(0, "with --runner: seed of the order of the records", low=0)
 
 
-def main(data: DataConfig, runner: RunnerConfig, config: PreparationConfig) -> None:
+def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WITHOUT_BEAM) -> None:
     """Prepares as configured."""
     with needs("data"):
         from msrn_tf.data import preparation
@@ -225,4 +225,4 @@ def _split_flags(splits, config):
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(DataConfig, RunnerConfig), extra_flags=PreparationConfig)
+    command_line.run(main, usage=__doc__, configs=(DataConfig, PreparationConfig, RunnerConfig))

@@ -22,3 +22,6 @@ class RunnerConfig:
         "direct_num_workers=4; may be given several times",
         repeated=True,
     )
+
+
+WITHOUT_BEAM = RunnerConfig()

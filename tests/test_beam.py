@@ -78,7 +78,7 @@ def configured(photos, output, **choices):
 
 def by_beam(photos, output, runner=DIRECT, **choices):
     data, config = configured(photos, output, **choices)
-    prepare(data, runner, config)
+    prepare(data, config, runner)
     return output
 
 
@@ -87,7 +87,7 @@ def both(photos, tmp_path_factory):
     """The folder that is prepared without Beam, and the one with it, of small shards."""
     folder = tmp_path_factory.mktemp("prepared")
     data, config = configured(photos, folder / "here")
-    prepare(data, RunnerConfig(), config)
+    prepare(data, config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("msrn_tf.beam.preparation.MOST_SHARDS", 4)
         patch.setattr("msrn_tf.beam.preparation.SAMPLE", 0)
@@ -270,7 +270,7 @@ def album(tmp_path_factory):
 def of_this_machine(album, path, capsys):
     """Rows that the command prints without Beam, by photo."""
     with pytest.raises(SystemExit) as ended:
-        predict.main([str(album), f"{album}/bad.jpg"], RunnerConfig(), PredictionConfig(model=path, json=True, top_k=3))
+        predict.main([str(album), f"{album}/bad.jpg"], PredictionConfig(model=path, json=True, top_k=3))
     assert ended.value.code == predict.UNREADABLE_STATUS
     return {row["photo"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
 
@@ -283,7 +283,7 @@ def test_a_pipeline_predicts_the_rows_of_the_command(album, model_path, tmp_path
             model=model_path, input=str(album), output=str(tmp_path / name), top_k=3, batch_size=4
         )
         with pytest.raises(SystemExit) as ended:
-            predict.main([], DIRECT, config)
+            predict.main([], config, DIRECT)
         assert ended.value.code == predict.UNREADABLE_STATUS
         assert "7 photos, 1 more refused" in capsys.readouterr().err
         rows = {row["photo"]: row for row in read(tmp_path / "rows")}
@@ -298,7 +298,7 @@ def test_photos_are_named_by_tables_of_the_same_columns(album, tmp_path, model_p
     assert find_source(f"{album}/list.csv") == Source(tables=(f"{album}/list.csv",), column="file_name")
     config = PredictionConfig(model=model_path, input=f"{album}/list.csv", output=str(tmp_path / "rows"))
     with pytest.raises(SystemExit):
-        predict.main([], DIRECT, config)
+        predict.main([], config, DIRECT)
     rows = {row["photo"]: row for row in read_json_lines(tmp_path / "rows")}
     assert len(rows) == 9 and rows[f"{album}/gone.jpg"]["reason"] == "no such file"
     table = pyarrow.csv.read_csv(album / "list.csv")
@@ -441,3 +441,26 @@ def workers_of(process):
 def children_of(number):
     tasks = pathlib.Path(f"/proc/{number}/task").glob("*/children")
     return [int(child) for path in tasks for child in path.read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_job_service_runs_what_a_pipeline_is_sent_as_to_flink_and_spark(photos, both, tmp_path, monkeypatch):
+    """Beam's own, in Python: the pipeline goes to another process in the form in which it goes to any runner."""
+    monkeypatch.setattr("msrn_tf.beam.preparation.MOST_SHARDS", 4)
+    monkeypatch.setattr("msrn_tf.beam.preparation.SAMPLE", 0)
+    monkeypatch.setattr("msrn_tf.beam.preparation.USUAL_BYTES", 1 << 40)
+    words = ["-p", "0", "--port_file", str(tmp_path / "port"), "--staging_dir", str(tmp_path / "staging")]
+    service = subprocess.Popen([sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", *words])
+    try:
+        while not (tmp_path / "port").exists() or not (tmp_path / "port").read_text():
+            assert service.poll() is None
+            time.sleep(0.1)
+        port = (tmp_path / "port").read_text().strip()
+        runner = RunnerConfig("PortableRunner", (f"job_endpoint=localhost:{port}", "environment_type=LOOPBACK"))
+        by_beam(photos, tmp_path / "records", runner)
+    finally:
+        service.kill()
+        service.wait()
+    assert_same_data(both[0], tmp_path / "records")
+    for name in ("train-00000.tfrecord", "val-00001.tfrecord"):
+        assert (tmp_path / "records" / name).read_bytes() == (both[1] / name).read_bytes()

@@ -28,7 +28,7 @@ class ClassifierHandler(ModelHandler[bytes, Prediction | Refusal, Predictor]):
 
     def __init__(self, model_path: str, batch_size: int):
         super().__init__(min_batch_size=1, max_batch_size=batch_size)
-        self._model_path, self._batch_size = model_path, batch_size
+        self._model_path = model_path
 
     def load_model(self) -> Predictor:
         """Once in each process."""
@@ -42,8 +42,7 @@ class ClassifierHandler(ModelHandler[bytes, Prediction | Refusal, Predictor]):
         size = model.model.image_size
         read = list(storage.in_flight(lambda path: evaluation_photo(os.fsdecode(path), size), batch, remote=True))
         images = [pixels for pixels, reason in read if not reason]
-        # A model is traced for each size of batch: those are powers of two.
-        scores = iter(model.of_batch(np.stack(images), _power_of_two(len(images)))[0] if images else ())
+        scores = iter(model.of_batch(np.stack(images))[0] if images else ())
         for path, (_, reason) in zip(map(os.fsdecode, batch), read, strict=True):
             yield Refusal(path, reason) if reason else model.prediction(path, next(scores))
 
@@ -54,7 +53,3 @@ class ClassifierHandler(ModelHandler[bytes, Prediction | Refusal, Predictor]):
     def get_metrics_namespace(self) -> str:
         """Where Beam counts batches, photos and latencies."""
         return "predict"
-
-
-def _power_of_two(count):
-    return 1 << (count - 1).bit_length()
