@@ -87,7 +87,8 @@ def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WIT
     if found is None:
         say(f"{config.output} is complete; nothing to do")
     else:
-        print_report(*found, config)
+        report, graph = found
+        print_report(report, graph, config)
 
 
 def _prepare_here(data, config, plan, labels, splits, last_flags):

@@ -172,7 +172,7 @@ class WriteShard(beam.DoFn):
     def _note_of(self, split, number):
         """A shard's block and note, when it is written."""
         block, path = read_block(self._job.output, split, number), shard_path(self._job.output, split, number)
-        note = finished_note(path, lambda _: block.examples)
+        note = finished_note(path, block.examples)
         if note is not None:
             self._kept_shards.inc()
             return block, note

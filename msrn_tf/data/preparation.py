@@ -15,7 +15,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -371,7 +371,7 @@ def _finished_shards(output, split, examples):
     notes, first = [], 0
     while True:
         path = shard_path(output, split, len(notes))
-        note = finished_note(path, lambda note, first=first: examples[first : note["next"]])
+        note = finished_note(path, examples, first)
         if note is None:
             break
         first = note["next"]
@@ -383,17 +383,17 @@ def _finished_shards(output, split, examples):
     return notes, first
 
 
-def finished_note(path: str, examples_of: Callable[[dict[str, Any]], Sequence[Example]]) -> dict[str, Any] | None:
+def finished_note(path: str, examples: Examples, first: int = 0) -> dict[str, Any] | None:
     """The note of a shard that is whole and whose photos are as they were; None: it is to be written.
 
     Args:
         path: the shard's.
-        examples_of: called with the note; gives the examples that the shard is made of.
+        examples: that the shard is made of from number `first` on: to where the note says, or all.
     """
     try:
         note = read_note(path)
-        is_whole = storage.exists(path) and note[PHOTOS] == state_of_files(examples_of(note))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # cut short with the machine
+        is_whole = storage.exists(path) and note[PHOTOS] == state_of_files(examples[first : note.get("next")])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # cut short with the machine
         return None
     return note if is_whole else None
 
@@ -409,7 +409,7 @@ def note_path(shard: str) -> str:
     return f"{shard}.json"
 
 
-def state_of_files(examples: Iterable[Example]) -> int:
+def state_of_files(examples: Examples) -> int:
     """A number that changes with the size or time of change of a file, or with bytes in memory."""
     state = 0
     for example, status in zip(examples, _statuses(examples), strict=True):
