@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
@@ -115,12 +115,14 @@ def _predict_by_beam(runner, config):
     """Predicts by a pipeline, from files to files."""
     with needs("beam"):
         from msrn_tf.beam.pipelines import pipeline_options
-        from msrn_tf.beam.predict_pipeline import predict
+        from msrn_tf.beam.predict_pipeline import Output, predict
         from msrn_tf.beam.sources import find_source
     options = pipeline_options(runner.runner, runner.runner_option)
-    source = find_source(config.input, config.image_column)
+    source, output = find_source(config.input, config.image_column), Output.of(config.output)
+    output.check_new()
     _, path = _load(config)
-    counters = predict(os.path.abspath(path), source, config.output, config.top_k, config.batch_size, options)
+    path = path if storage.is_address(path) else os.path.abspath(path)
+    counters = predict(path, source, output, config.top_k, config.batch_size, options)
     photos, refused = (counters.get(name, 0) for name in ("photos", "refused"))
     say(f"written    {config.output}: {photos} photos, {refused} more refused", error=True)
     if refused:

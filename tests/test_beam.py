@@ -286,6 +286,8 @@ def test_a_pipeline_predicts_the_rows_of_the_command(album, model_path, tmp_path
             predict.main([], config, DIRECT)
         assert ended.value.code == predict.UNREADABLE_STATUS
         assert "7 photos, 1 more refused" in capsys.readouterr().err
+        with pytest.raises(UserError, match=r"`output`=.*rows-.* is there from an earlier run"):
+            predict.main([], config, DIRECT)
         rows = {row["photo"]: row for row in read(tmp_path / "rows")}
         assert rows.keys() == expected.keys()
         for photo, row in rows.items():

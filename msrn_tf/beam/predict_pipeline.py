@@ -7,6 +7,8 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -14,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from msrn_tf.beam.model_handler import ClassifierHandler
 from msrn_tf.beam.pipelines import run
 from msrn_tf.beam.sources import Source, photos_named
+from msrn_tf.errors import UserError, first_line
 from msrn_tf.predictions import Prediction, Refusal
 
 NAMESPACE = "predict"
@@ -43,16 +46,29 @@ class Output:
         suffix = next((suffix for suffix in (PARQUET, JSON_LINES) if text.endswith(suffix)), "")
         return cls(text.removesuffix(suffix), suffix or JSON_LINES)
 
+    def check_new(self) -> None:
+        """Refuses files of an earlier run, beside which new ones could not be told apart. Raises `UserError`."""
+        pattern = f"{self.prefix}-*-of-*{self.suffix}"
+        try:
+            (found,) = FileSystems.match([pattern], [1])
+        except (BeamIOError, ValueError, OSError, ImportError) as error:
+            raise UserError(f"`output`={self.prefix}: cannot be looked at ({first_line(error)})") from error
+        if found.metadata_list:
+            raise UserError(
+                f"`output`={self.prefix}: {found.metadata_list[0].path} is there from an earlier run; delete such "
+                "files, or choose another name"
+            )
+
 
 def predict(
-    model_path: str, source: Source, output: str, top_k: int, batch_size: int, options: PipelineOptions
+    model_path: str, source: Source, output: Output, top_k: int, batch_size: int, options: PipelineOptions
 ) -> dict[str, int]:
     """Classifies photos and writes a row of each.
 
     Args:
         model_path: of `model.keras`, which every worker reads.
         source: what names the photos.
-        output: see `Output.of`.
+        output: where rows go.
         top_k: labels of a row.
         batch_size: photos in a batch, at most.
         options: of `pipelines.pipeline_options`.
@@ -64,9 +80,8 @@ def predict(
         UserError: the pipeline failed.
     """
     add = functools.partial(
-        add_prediction, handler=ClassifierHandler(model_path, batch_size), source=source, top_k=top_k,
-        output=Output.of(output),
-    )  # fmt: skip
+        add_prediction, handler=ClassifierHandler(model_path, batch_size), source=source, output=output, top_k=top_k
+    )
     return run(options, add, NAMESPACE)
 
 
