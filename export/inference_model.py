@@ -15,7 +15,7 @@ def inference_model(model: MultiLabelClassifier, attention: Any = None) -> Multi
     """The trained model without what only training needs.
 
     Args:
-        model: `MSRN` or `PooledClassifier`, built. It stays as it is; its projection and head are shared, not copied.
+        model: built. It stays as it is; its projection and head are shared, not copied.
         attention: layer that an `MSRN` attends with; None: its own.
 
     Returns:

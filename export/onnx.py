@@ -22,7 +22,6 @@ from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
-from msrn_tf.models.msrn import MSRN
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import say
 
@@ -87,8 +86,7 @@ def onnx_bytes(
     with needs("onnx"):
         import onnx
         import tf2onnx
-    attention = device_attention(model, False, [photo[None] for photo in photos]) if isinstance(model, MSRN) else None
-    inference = inference_model(model, attention)
+    inference = inference_model(model, device_attention(model, False, [photo[None] for photo in photos]))
     spec = tf.TensorSpec((None, model.image_size, model.image_size, 3), tf.uint8, "image")
 
     @tf.function(input_signature=[spec], autograph=False)
@@ -111,7 +109,7 @@ def metadata(model: MultiLabelClassifier, channel_order: str) -> dict[str, str]:
         "thresholds": json.dumps([float(threshold) for threshold in model.thresholds]),
         "image": f"{channel_order.upper()} pixels 0 to 255 of the upright photo, resized (bilinear, antialiased)",
         "scores": "each label's own probability in [0, 1]; they do not add up to 1",
-        "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
+        "reference": model.reference,
     }
 
 

@@ -120,8 +120,8 @@ def tflite_of(model: MultiLabelClassifier, path: str) -> "DeviceClassifier":
 
 
 def served_attention(model: MultiLabelClassifier, device: str) -> keras.layers.Layer | None:
-    """What an `MSRN` attends with on a server's device; None: its own layer."""
-    if device == "cpu" or not isinstance(model, MSRN):
+    """What takes the place of `SemanticAttention` on a server's device; None: the model keeps what it has."""
+    if device == "cpu" or not isinstance(model, MSRN) or not isinstance(model.attention, SemanticAttention):
         return None
     return SemanticAttention(
         block_elements=ACCELERATOR_BLOCK_ELEMENTS, dtype=model.attention.dtype_policy, name="attention"
@@ -160,7 +160,7 @@ def model_card(model: MultiLabelClassifier, found: dict[str, Any], max_pixels: i
     return {
         "kind": "multi-label image classification",
         "model": model.name,
-        "reference": "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596",
+        "reference": model.reference,
         "labels": list(model.labels),
         "thresholds": list(model.thresholds),
         "calibration": dataclasses.asdict(model.calibration),

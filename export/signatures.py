@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.decoding import evaluation_pixels
+from msrn_tf.models import MSRN
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.type_names import Tensor
 
@@ -70,7 +71,9 @@ def signatures(model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS) -> dic
         "classify": (classify, tf.TensorSpec((None,), tf.string, "inputs")),
     }
     if model.explains:
-        found |= {"explain": (explain, photos), "embed": (embed, photos)}
+        found["explain"] = (explain, photos)
+    if isinstance(model, MSRN):
+        found["embed"] = (embed, photos)
     return found
 
 

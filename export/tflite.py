@@ -84,8 +84,8 @@ def main(data: DataConfig, config: TFLiteConfig) -> None:
 
 def check(model: MultiLabelClassifier, config: TFLiteConfig) -> None:
     """Refuses what cannot be exported."""
-    if config.with_attention and not isinstance(model, MSRN):
-        raise UserError(f"--with_attention: {config.model} is a {model.name} baseline, which has no attention")
+    if config.with_attention and not model.explains:
+        raise UserError(f"--with_attention: {config.model} is a {model.name} model, which has no heat-maps")
     if broken := [label for label in model.labels if "\n" in label or "\r" in label]:
         raise UserError(
             f"--model={config.model}: its label {broken[0]!r} has a line break, and a .tflite lists one label a "
@@ -116,9 +116,9 @@ def tflite_bytes(
     with needs("tflite"):
         from export.quantization.conversion import convert
         from export.quantization.metadata import with_metadata
+    paper = f" ({model.reference})" if model.reference else ""
     description = (
-        f"{model.name}, multi-label image classification with {len(model.labels)} labels "
-        f"(Qu et al., arXiv 2106.11596); {MODES[mode].meaning}"
+        f"{model.name}, multi-label image classification with {len(model.labels)} labels{paper}; {MODES[mode].meaning}"
     )
     return with_metadata(convert(model, mode, photos, with_attention), model, description, with_attention)
 

@@ -42,7 +42,7 @@ def main(data: DataConfig, config: CheckConfig) -> None:
     with argument("model"):
         model = load_model(config.model)
     if not model.explains:
-        raise UserError(f"--model={config.model}: is a {model.name} baseline, which has no attention")
+        raise UserError(f"--model={config.model}: is a {model.name} model, which has no heat-maps")
     reader = data.open(config.split)
     examples = read_split(reader, config.split, data.drop_unlabelled, model.labels)
     examples = examples[:: max(1, len(examples) // (2 * config.photos))]

@@ -11,7 +11,9 @@ MAX_PIXELS = 100_000_000
 STRIDES = (8, 16, 32)
 """Of the backbone's feature maps, in pixels of the image."""
 
+MODELS = ("msrn", "gap", "gmp", "csra", "ml_decoder")
 ENCODERS = ("gat", "gcn")
+ATTENTIONS = ("channelwise", "dot_product")
 HEADS = ("mlp", "elementwise")
 TAP_POOLINGS = ("auto", "published", "none")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from msrn_tf.choices import (
+    ATTENTIONS,
     AUGMENTATIONS,
     CACHED_AUGMENTATIONS,
     ENCODERS,
@@ -10,6 +11,7 @@ from msrn_tf.choices import (
     LOSSES,
     MAX_PIXELS,
     MIXES,
+    MODELS,
     OPTIMIZERS,
     POSITIVE_WEIGHTS,
     SAMPLINGS,
@@ -132,8 +134,9 @@ class ModelConfig:
 
     model: str = option(
         "msrn",
-        "msrn, or a baseline: global average pooling (gap) or maximum pooling (gmp)",
-        choices=("msrn", "gap", "gmp"),
+        "msrn; a baseline: global average pooling (gap) or maximum pooling (gmp); or another method's head: csra or "
+        "ml_decoder",
+        choices=MODELS,
     )
     backbone: str = option(
         "resnet101",
@@ -164,9 +167,23 @@ class ModelConfig:
     encoder: str = option(
         "gat", "layers over the label graph: graph attention (gat) or graph convolution (gcn)", choices=ENCODERS
     )
+    attention: str = option(
+        "channelwise",
+        "how labels attend to a feature map: channel by channel, as published; or dot_product: the average plus what a "
+        "label finds by dot products",
+        choices=ATTENTIONS,
+    )
+    attention_heads: int = option(
+        0,
+        "heads of --attention=dot_product, of csra (1, 2, 4, 6 or 8) or of ml_decoder; 0: 1, 1 and 8",
+        low=0,
+    )
+    residual_weight: float = option(0.1, "csra: weight of what attention adds to the average", low=0.0)
     head: str = option("mlp", "the published head (mlp), or the small one (elementwise)", choices=HEADS)
-    head_units: int = option(2048, "hidden units of the mlp head", low=1)
-    channels: int = option(512, "width of the label semantics and of the projected feature maps", low=1)
+    head_units: int = option(2048, "hidden units of the mlp head, and of ml_decoder", low=1)
+    channels: int = option(
+        512, "width of the label semantics and of the projected feature maps; of ml_decoder, whose paper has 768", low=1
+    )
     pool_ratio: float = option(
         0.2, "number of groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0
     )

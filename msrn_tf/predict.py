@@ -75,8 +75,8 @@ def main(arguments: Sequence[str], config: PredictionConfig, runner: RunnerConfi
     paths = find_photos(arguments, sys.stdin.buffer)
     model, model_path = _load(config)
     if config.heatmaps and not model.explains:
-        raise UserError(f"--heatmaps: {model_path} is a {model.name} baseline, which has no attention")
-    if config.heatmaps and config.heatmaps_by == "group" and not model.semantics.num_groups:
+        raise UserError(f"--heatmaps: {model_path} is a {model.name} model, which has no heat-maps")
+    if config.heatmaps and config.heatmaps_by == "group" and not model.num_groups:
         raise UserError(f"--heatmaps_by=group: {model_path} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
     predictor, predictions = Predictor(model, heatmaps.by if heatmaps else None), []

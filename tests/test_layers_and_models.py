@@ -18,7 +18,17 @@ from running import ROOT
 from msrn_tf.config import ModelConfig
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
-from msrn_tf.layers import DiffPool, ElementwiseHead, FeatureProjection, GraphAttention, GraphConvolution, MLPHead
+from msrn_tf.layers import (
+    DiffPool,
+    DotProductAttention,
+    ElementwiseHead,
+    FeatureProjection,
+    GraphAttention,
+    GraphConvolution,
+    MLPHead,
+    QueryDecoderHead,
+    ResidualAttentionHead,
+)
 from msrn_tf.models import ConstantSemantics
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import create_model, load_model, save_model
@@ -117,7 +127,8 @@ def test_head_logits_are_float32_under_mixed_precision(head):
 @pytest.mark.parametrize(
     "layer",
     [GraphAttention(3), GraphConvolution(3), GraphConvolution(3, activation="tanh"), DiffPool(2), MLPHead(4, 8, 0.1),
-     ElementwiseHead(4, 0.1)],
+     ElementwiseHead(4, 0.1), DotProductAttention(2, 8), ResidualAttentionHead(4, 2, 0.3, 0.1),
+     QueryDecoderHead(4, 8, 2, 16, 0.1)],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
 def test_layer_configuration_round_trips(layer):
@@ -176,6 +187,9 @@ def test_real_backbone_weights_load(shared, rng):
         {"word_vectors": "learned"},
         {"model": "gap"},
         {"model": "gmp", "dropout": 0.2},
+        {"model": "csra", "attention_heads": 2, "dropout": 0.2},
+        {"model": "ml_decoder", "head_units": 8},
+        {"attention": "dot_product", "attention_heads": 2},
         {"backbone": "mobilenet_v2", "tap_pooling": "none"},
     ],
     ids=str,
@@ -254,10 +268,13 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ["JAX_PLATFORMS"] = "cpu"
 import sys
 import keras, numpy as np
-from msrn_tf.layers import DiffPool, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead, SemanticAttention
+from msrn_tf.layers import (
+    DiffPool, DotProductAttention, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead, QueryDecoderHead,
+    ResidualAttentionHead, SemanticAttention,
+)
 assert keras.backend.backend() == "jax"
 inputs = np.load(sys.argv[1])
-nodes, adjacency, positions, semantics, features, assignment = (inputs[name] for name in inputs.files)
+nodes, adjacency, positions, semantics, features, assignment, feature_map = (inputs[name] for name in inputs.files)
 
 def filled(layer):
     for number, weight in enumerate(layer.weights):
@@ -272,6 +289,9 @@ for name, layer, arguments in (
     ("semantic", SemanticAttention(), (positions, semantics)),
     ("mlp", MLPHead(4, 7), (features, assignment)),
     ("elementwise", ElementwiseHead(4), (features, assignment)),
+    ("dot product", DotProductAttention(1, 8), (positions, semantics)),
+    ("csra", ResidualAttentionHead(4, 2), (feature_map,)),
+    ("ml_decoder", QueryDecoderHead(4, 8, 2, 16), (feature_map,)),
 ):
     layer(*arguments)
     found = filled(layer)(*arguments)
@@ -290,6 +310,7 @@ def test_layers_give_the_same_on_the_jax_backend(tmp_path, rng):
         "semantics": rng.standard_normal((6, 5)),
         "features": rng.standard_normal((2, 6, 15)),
         "assignment": rng.random((4, 2)),
+        "feature_map": rng.standard_normal((2, 3, 3, 5)),
     }
     np.savez(tmp_path / "inputs.npz", **{name: array.astype(np.float32) for name, array in arrays.items()})
     outputs = {}
@@ -302,7 +323,7 @@ def test_layers_give_the_same_on_the_jax_backend(tmp_path, rng):
         assert run.returncode == 0, run.stderr
         with np.load(target) as found:
             outputs[backend] = {name: found[name] for name in found.files}
-    assert outputs["jax"].keys() == outputs["tensorflow"].keys() and len(outputs["jax"]) == 6
+    assert outputs["jax"].keys() == outputs["tensorflow"].keys() and len(outputs["jax"]) == 9
     for name, found in outputs["jax"].items():
         assert np.abs(found).max() > 0.1
         np.testing.assert_allclose(found, outputs["tensorflow"][name], atol=1e-5, err_msg=name)

@@ -126,7 +126,7 @@ def test_captions_are_cut_where_they_end():
 def test_a_baseline_without_attention_is_told_so(folder, tmp_path):
     path = str(tmp_path / "gap.keras")
     save_model(small_model(32, model="gap"), path)
-    with pytest.raises(UserError, match="has no attention"):
+    with pytest.raises(UserError, match="has no heat-maps"):
         run_predict([str(folder)], path, heatmaps=str(tmp_path / "maps"))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
+from attention_forms import attending
 from variants import GROUPS, select
 
 from msrn_tf import command_line, train
@@ -135,7 +136,8 @@ def _run(study, variant, seed, folder):
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()
-    train.main(data, model_config, optimization, run)
+    with attending(variant.attention):
+        train.main(data, model_config, optimization, run)
     model = load_model(os.path.join(folder, "model.keras"))
     reader = open_dataset(data.dataset, data.data_dir)
     examples = read_split(reader, PHASES[study.phase][1])

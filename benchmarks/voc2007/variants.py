@@ -15,12 +15,14 @@ class Variant:
         flags: changes to the recipe.
         recipe: name of the flagfile.
         single_positive: whether one label a photo is listed for training (`single_positive.py`).
+        attention: what stands in for `SemanticAttention`, of `attention_forms.py`; empty: nothing.
     """
 
     name: str
     flags: tuple[str, ...] = ()
     recipe: str = "frozen"
     single_positive: bool = False
+    attention: str = ""
 
     def folder(self, runs, phase):
         """Where the runs of a phase are kept, a folder `seedN` each."""
@@ -59,6 +61,22 @@ POLICIES = {
     "absent, balanced weights": ("--positive_weight=balanced",),
     "absent, balanced sampling": ("--sampling=balanced",),
 }
+
+
+LITE0_288 = ("--backbone=efficientnet_lite0", "--backbone_weights=imagenet", "--image_size=288")
+
+
+def _form(name, *flags, attention=""):
+    """Of attention, on EfficientNet-Lite0."""
+    return Variant(name, (*SMALL, *LITE0_288, *flags), attention=attention)
+
+
+def _head(name, *flags):
+    """A method's head, on EfficientNet-Lite0."""
+    return Variant(name, (*LITE0_288, "--epochs=5", *flags))
+
+
+DOT_PRODUCT = "--attention=dot_product"
 
 
 def _unlisted(model, flags):
@@ -166,6 +184,37 @@ GROUPS = {
         _smaller("strides 8, 16, 32", "--strides=8,16,32"),
         _smaller("strides 8, 16, 32, pooled to 14×14, 7×7, 7×7", "--strides=8,16,32", "--tap_pooling=auto"),
         _smaller("strides 8, 16, 32, pooled to 14×14, 7×7, 3×3", "--strides=8,16,32", "--tap_pooling=published"),
+    ],
+    "attention": [
+        _form("msrn"),
+        _form("average", attention="Average"),
+        _form("learned temperature", attention="LearnedTemperature"),
+        _form("dot product", DOT_PRODUCT),
+        _form("dot product, 4 heads", DOT_PRODUCT, "--attention_heads=4"),
+        _form("dot product, word vectors as they are", DOT_PRODUCT, "--word_vector_norm=0"),
+        _form("dot product, no graph", DOT_PRODUCT, "--graph_threshold=1"),
+        _form("dot product, no groups", DOT_PRODUCT, "--pool_ratio=0"),
+    ],
+    "attention_strides": [
+        *(_form(f"msrn, strides {strides}", f"--strides={strides}") for strides in ("16,32", "8,16,32")),
+        *(
+            _form(f"dot product, strides {strides}", DOT_PRODUCT, f"--strides={strides}")
+            for strides in ("16,32", "8,16,32")
+        ),
+    ],
+    # One seed each, to choose by.
+    "tuning_peers": [
+        _head(f"{model}, rate {rate}, dropout {dropout}", f"--model={model}", *more, *choice)
+        for model, rates, dropouts, more in (
+            ("gap", ("1e-3", "3e-3", "1e-2"), (0.2, 0.4), ()),
+            ("gmp", ("3e-3", "1e-2"), (0.2, 0.4), ()),
+            ("csra", ("1e-3", "3e-3", "1e-2"), (0.2, 0.4), ()),
+            ("ml_decoder", ("1e-4", "3e-4", "1e-3"), (0.1, 0.4), ("--channels=768",)),
+            ("msrn", ("1e-3", "2e-3"), (0.4, 0.6), (SHORT_WORDS,)),
+        )
+        for rate in rates
+        for dropout in dropouts
+        for choice in ((f"--learning_rate={rate}", f"--dropout={dropout}"),)
     ],
     # Looked at on `test`.
     "best_frozen": [

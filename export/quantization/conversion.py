@@ -31,7 +31,7 @@ def convert(
     """The bytes of a quantized model, whose operations are all built in.
 
     Args:
-        model: trained `MSRN` or `PooledClassifier`.
+        model: trained.
         mode: key of `recipes.MODES`.
         photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated; in the others they tell how large
             the exponents of attention become.

@@ -111,8 +111,15 @@ def _weights(positions, block, extremes):
     return tf.exp(positions * block - largest)
 
 
-def device_attention(model: MSRN, in_integers: bool, photos: Sequence[np.ndarray]) -> keras.layers.Layer:
-    """What an `MSRN` attends with on a device: by moments where photos tell how many segments are needed."""
+def device_attention(
+    model: MultiLabelClassifier, in_integers: bool, photos: Sequence[np.ndarray]
+) -> keras.layers.Layer | None:
+    """What stands in for `SemanticAttention` on a device; None for a model without it, which keeps what it has.
+
+    It goes by moments where photos tell how many segments are needed.
+    """
+    if not isinstance(model, MSRN) or not isinstance(model.attention, SemanticAttention):
+        return None
     semantics = np.asarray(model.semantics().vectors)
     if len(photos) and not in_integers:
         segments = max(1, math.ceil(ROOM * largest_exponent(model, semantics, photos)))
@@ -139,7 +146,7 @@ class DeviceModel(tf.Module):
     """What is converted: uint8 pixels of one photo to calibrated scores, and with attention to heat-maps.
 
     Args:
-        model: trained `MSRN` or `PooledClassifier`.
+        model: trained.
         with_attention: bool. A second output: one map a label in [0, 1], `[1, C, h, w]`.
         in_integers: bool. Whether attention is going to be computed in int8.
         photos: list of uint8 `[1, size, size, 3]`, like those that the device will see; may be empty.
@@ -153,8 +160,7 @@ class DeviceModel(tf.Module):
         photos: Sequence[np.ndarray] = (),
     ):
         super().__init__()
-        attention = device_attention(model, in_integers, photos) if isinstance(model, MSRN) else None
-        self.model = inference_model(model, attention)
+        self.model = inference_model(model, device_attention(model, in_integers, photos))
         size = model.image_size
         self.spec = tf.TensorSpec((1, size, size, 3), tf.uint8, "image")
         self.function = tf.function(self._explain if with_attention else self._classify, input_signature=[self.spec])

@@ -42,7 +42,7 @@ def with_metadata(content: bytes, model: MultiLabelClassifier, description: str,
 
     Args:
         content: bytes of a .tflite.
-        model: `MSRN` or `PooledClassifier` it was made from.
+        model: that it was made from.
         description: sentence on the model.
         with_attention: bool. Whether heat-maps are its first output.
 

@@ -42,6 +42,9 @@ class MultiLabelClassifier(keras.Model):
     explains = False
     """Whether the model has `explain` and `classify_and_explain`: heat-maps."""
 
+    reference = ""
+    """The paper that the model is of; empty: pooling needs none."""
+
     semantics: Any
     """What the model knows of its labels before it sees a photo: a layer, or a method, that gives `Semantics`."""
 
@@ -78,6 +81,11 @@ class MultiLabelClassifier(keras.Model):
         self.normalize = keras.layers.Rescaling(
             scale=scale.tolist(), offset=(-np.asarray(self.mean) * scale).tolist(), dtype="float32", name="normalize"
         )
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of labels, which have heat-maps too."""
+        return 0
 
     @functools.cached_property
     def inputs(self) -> list[keras.KerasTensor]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,8 +15,11 @@ from msrn_tf import storage
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph import LabelGraph
+from msrn_tf.layers import DotProductAttention, QueryDecoderHead, ResidualAttentionHead
+from msrn_tf.layers.residual_attention import TEMPERATURES
 from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.map_classifier import MapClassifier
 from msrn_tf.models.msrn import make_msrn
 from msrn_tf.models.pooled import PooledClassifier
 from msrn_tf.models.reading import read_keras_file
@@ -55,26 +58,16 @@ def create_model(
         "image_size": image_size,
         "mean": normalization.mean,
         "std": normalization.std,
-        "dropout": config.dropout,
         "dtype": policy,
         "name": config.model,
     }
     if config.model == "msrn":
         assert label_graph is not None and label_graph.word_vectors is not None
-        model: MultiLabelClassifier = make_msrn(
-            **common,
-            word_vector_size=label_graph.word_vectors.shape[1],
-            train_word_vectors=config.word_vectors == "learned",
-            num_groups=max(1, int(config.pool_ratio * len(labels))) if config.pool_ratio else 0,
-            strides=strides,
-            channels=config.channels,
-            encoder=config.encoder,
-            head=config.head,
-            head_units=config.head_units,
-            tap_pooling=config.tap_pooling,
-        )
+        model: MultiLabelClassifier = _new_msrn(config, common, label_graph.word_vectors.shape[1], policy)
+    elif config.model in POOLINGS:
+        model = PooledClassifier(**common, dropout=config.dropout, pooling=POOLINGS[config.model])
     else:
-        model = PooledClassifier(**common, pooling={"gap": "avg", "gmp": "max"}[config.model])
+        model = MapClassifier(**common, head=MAP_HEADS[config.model](config, len(labels), policy))
     model.build((None, None, None, 3))
     if config.model == "msrn" and label_graph is not None:
         model.semantics.adjacency.assign(label_graph.adjacency(config.graph_threshold))
@@ -82,6 +75,69 @@ def create_model(
     if config.recompute_backbone:
         model.recompute_backbone()
     return model
+
+
+def _new_msrn(config, common, word_vector_size, policy):
+    attention = None
+    if config.attention == "dot_product":
+        heads = _heads_of_channels(config, 1)
+        attention = DotProductAttention(heads, dtype=policy, name="attention")
+    return make_msrn(
+        **common,
+        word_vector_size=word_vector_size,
+        train_word_vectors=config.word_vectors == "learned",
+        num_groups=max(1, int(config.pool_ratio * len(common["labels"]))) if config.pool_ratio else 0,
+        strides=config.strides,
+        channels=config.channels,
+        encoder=config.encoder,
+        head=config.head,
+        head_units=config.head_units,
+        tap_pooling=config.tap_pooling,
+        dropout=config.dropout,
+        attention=attention,
+    )
+
+
+def _residual_attention(config, num_labels, policy):
+    heads = config.attention_heads or 1
+    if heads not in TEMPERATURES:
+        raise UserError(
+            f"`attention_heads`={heads}: csra has temperatures for {sorted(TEMPERATURES)}; take one of these"
+        )
+    return ResidualAttentionHead(
+        num_labels,
+        heads,
+        config.residual_weight,
+        config.dropout,
+        dtype=policy,
+        name="head",
+    )
+
+
+def _query_decoder(config, num_labels, policy):
+    return QueryDecoderHead(
+        num_labels,
+        config.channels,
+        _heads_of_channels(config, 8),
+        config.head_units,
+        config.dropout,
+        dtype=policy,
+        name="head",
+    )
+
+
+def _heads_of_channels(config, default):
+    """Heads that divide the channels among them."""
+    heads = config.attention_heads or default
+    if config.channels % heads:
+        raise UserError(
+            f"`attention_heads`={heads}: does not divide `channels`={config.channels}; choose a number that does"
+        )
+    return heads
+
+
+POOLINGS = {"gap": "avg", "gmp": "max"}
+MAP_HEADS: dict[str, Callable[..., keras.layers.Layer]] = {"csra": _residual_attention, "ml_decoder": _query_decoder}
 
 
 def load_model(path: str) -> MultiLabelClassifier:

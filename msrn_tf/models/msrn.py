@@ -9,7 +9,7 @@ from keras import ops
 from msrn_tf.choices import HEADS, STRIDES, TAP_POOLINGS
 from msrn_tf.layers import ElementwiseHead, FeatureProjection, MLPHead, SemanticAttention
 from msrn_tf.models.classifier import MultiLabelClassifier
-from msrn_tf.models.receptive_field import position_centre
+from msrn_tf.models.receptive_field import cell_shift, moved_to_cells
 from msrn_tf.models.semantics import Semantics, SemanticsEncoder
 from msrn_tf.models.taps import tap_shapes
 from msrn_tf.type_names import Tensor
@@ -31,7 +31,8 @@ class MSRN(MultiLabelClassifier):
         semantics: layer without input that gives `Semantics`: `SemanticsEncoder`, or `ConstantSemantics` where the
             model is not to be trained any more.
         projection: `FeatureProjection`, from the backbone's maps to the semantics' width.
-        attention: layer of positions `[batch, N, D]` and semantics `[K, D]`: `SemanticAttention`.
+        attention: layer of positions `[batch, N, D]` and semantics `[K, D]`: `SemanticAttention` (the published one)
+            or `DotProductAttention`.
         head: layer of aggregated features `[batch, C + m, S · D]` and assignment `[C, m]`: `MLPHead` (the published
             one) or `ElementwiseHead` (small).
         **kwargs: see `MultiLabelClassifier`, also for call arguments and result.
@@ -56,6 +57,7 @@ class MSRN(MultiLabelClassifier):
     """
 
     explains = True
+    reference = "Qu et al., Multi-layered Semantic Representation Network, arXiv 2106.11596"
 
     def __init__(
         self,
@@ -79,6 +81,11 @@ class MSRN(MultiLabelClassifier):
             raise ValueError(f"`projection` must have {semantics.units} channels. Received: {projection.channels}")
         if len(projection.strides) != len(backbone.outputs):
             raise ValueError(f"`backbone` must have maps at strides {projection.strides}, one each")
+
+    @property
+    def num_groups(self) -> int:
+        """m."""
+        return int(self.semantics.num_groups)
 
     def build(self, input_shape: Any) -> None:
         nodes = self.semantics.num_labels + self.semantics.num_groups
@@ -138,23 +145,13 @@ class MSRN(MultiLabelClassifier):
             vectors, gradients = semantics.vectors[num_labels:], self.head.group_gradients
         by_scale = ops.split(gradients(aggregated, semantics.assignment), len(projected), axis=-1)
         evidence = []
-        for feature_map, gradient, shift in zip(projected, by_scale, self._map_shifts(), strict=True):
+        taps = zip(self.backbone.outputs, self.projection.pooled, strict=True)
+        for feature_map, gradient, (tap, pooled) in zip(projected, by_scale, taps, strict=True):
             shape = ops.shape(feature_map)
             values = self.attention.evidence_maps(_flatten_positions(feature_map), vectors, gradient)
             values = ops.relu(ops.reshape(values, (shape[0], vectors.shape[0], shape[1], shape[2])))
-            rows, columns = (_shift_matrix(size, shift, values.dtype) for size in shape[1:3])
-            evidence.append(ops.einsum("ih,bkhw,jw->bkij", rows, values, columns))
+            evidence.append(moved_to_cells(values, cell_shift(tap, pooled)))
         return evidence
-
-    def _map_shifts(self):
-        """By how many cells the positions of each projected map lie beyond the cells that tile the picture."""
-        shifts = []
-        for tap, pooled in zip(self.backbone.outputs, self.projection.pooled, strict=True):
-            stride, centre = position_centre(tap)
-            if pooled:
-                stride, centre = 2 * stride, centre + stride / 2
-            shifts.append((centre + 0.5) / stride - 0.5)
-        return shifts
 
     def backbone_variables(self) -> list[Any]:
         """The backbone and the 1×1 tap convolutions, as published."""
@@ -245,10 +242,3 @@ def _flatten_positions(feature_map):
     """`[batch, h, w, D]` -> `[batch, h·w, D]`."""
     shape = ops.shape(feature_map)
     return ops.reshape(feature_map, (shape[0], shape[1] * shape[2], feature_map.shape[-1]))
-
-
-def _shift_matrix(size, shift, dtype):
-    """`[size, size]`: linear interpolation of a row of values at positions that lie `shift` before their own."""
-    own = ops.arange(size, dtype=dtype)
-    wanted = ops.clip(own - shift, 0, ops.cast(size - 1, dtype))
-    return ops.relu(1 - ops.abs(ops.expand_dims(wanted, 1) - ops.expand_dims(own, 0)))

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from msrn_tf.models.classifier import MultiLabelClassifier
-from msrn_tf.models.semantics import Semantics
+from msrn_tf.models.semantics import Semantics, no_semantics
 from msrn_tf.models.taps import tap_shapes
 from msrn_tf.type_names import Tensor
 from msrn_tf.validation import LARGEST_DROPOUT, checked_numbers
@@ -56,7 +56,7 @@ class PooledClassifier(MultiLabelClassifier):
 
     def semantics(self) -> Semantics:
         """Nothing: a baseline has no label graph."""
-        return Semantics(vectors=None, assignment=None, loss=ops.zeros(()))
+        return no_semantics()
 
     def classify(self, maps: Sequence[Tensor], semantics: Semantics, training: bool = False) -> Tensor:
         reduce = ops.mean if self.pooling == "avg" else ops.max

@@ -6,8 +6,10 @@ Patches of a transformer tile it.
 """
 
 import keras
+from keras import ops
 
 from msrn_tf.layers import TokenMap
+from msrn_tf.type_names import Tensor
 
 WINDOWED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D")
 PROBE_SIZE = 512
@@ -54,3 +56,29 @@ def _layer_step(layer, tensor_index):
     step = layer.strides[0]
     padded = max(window - step, 0) // 2 if layer.padding == "same" else 0
     return step, (window - 1) / 2 - padded
+
+
+def cell_shift(tensor: keras.KerasTensor, pooled: bool = False) -> float:
+    """By how many cells a tensor's positions lie beyond the cells that tile the picture.
+
+    Args:
+        tensor: of a functional model, a feature map.
+        pooled: whether 2×2 positions of it become one.
+    """
+    stride, centre = position_centre(tensor)
+    if pooled:
+        stride, centre = 2 * stride, centre + stride / 2
+    return (centre + 0.5) / stride - 0.5
+
+
+def moved_to_cells(maps: Tensor, shift: float) -> Tensor:
+    """`[batch, K, h, w]` at positions, as they are over the picture's cells: linear interpolation by `cell_shift`."""
+    rows, columns = (_shift_matrix(size, shift, maps.dtype) for size in ops.shape(maps)[2:])
+    return ops.einsum("ih,bkhw,jw->bkij", rows, maps, columns)
+
+
+def _shift_matrix(size, shift, dtype):
+    """`[size, size]`: linear interpolation of a row of values at positions that lie `shift` before their own."""
+    own = ops.arange(size, dtype=dtype)
+    wanted = ops.clip(own - shift, 0, ops.cast(size - 1, dtype))
+    return ops.relu(1 - ops.abs(ops.expand_dims(wanted, 1) - ops.expand_dims(own, 0)))

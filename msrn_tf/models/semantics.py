@@ -29,6 +29,11 @@ class Semantics(typing.NamedTuple):
     loss: typing.Any
 
 
+def no_semantics() -> Semantics:
+    """Of a model without a label graph."""
+    return Semantics(vectors=None, assignment=None, loss=ops.zeros(()))
+
+
 class _WithoutInput(keras.layers.Layer):
     """A layer whose call takes nothing, which Keras' own `__call__` has no place for. Float32 under every policy."""
 
