@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -18,6 +19,8 @@ from msrn_tf.storage import Entry, Status, scheme_of
 
 COPIED_BYTES = 1 << 26
 """At a time: an object store answers each request after a while, however much is asked for."""
+READ_AT_ONCE = 1 << 30
+"""The most bytes that are asked for at once. Larger files come in many requests, which `GFile` makes of 512 kB each."""
 BUFFERED_BYTES = 1 << 20
 APPENDING = ("ram",)
 """Schemes of file systems that append to a file that is opened to be written anew (TensorFlow 2.21)."""
@@ -50,7 +53,8 @@ def check_scheme(path: str) -> None:
     if scheme in _known():
         check_store(path)
         return
-    with contextlib.suppress(Exception):  # it may be made for another TensorFlow, and raises many kinds
+    # It may be made for another TensorFlow: that raises many kinds, or warns and brings nothing.
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
         importlib.import_module("tensorflow_io")
     if scheme not in _schemes():
         known = ", ".join(f"{name}://" for name in _schemes())
@@ -113,9 +117,10 @@ def matches_of(pattern: str) -> list[str]:
 
 
 def makedirs(path: str) -> None:
-    """As `storage.makedirs`."""
-    with as_os_errors(path):
-        tf.io.gfile.makedirs(path)
+    """As `storage.makedirs`. An object store needs none: an object's name may have slashes in it."""
+    if scheme_of(path) not in MARKED_FOLDERS:
+        with as_os_errors(path):
+            tf.io.gfile.makedirs(path)
 
 
 def remove(path: str) -> None:
@@ -138,6 +143,9 @@ def read_whole(path: str) -> bytes:
 
 def copy_into(path: str, file: IO[bytes]) -> None:
     """Writes what is at an address to an open file."""
+    if status(path, missing_ok=False).size <= READ_AT_ONCE:
+        file.write(read_whole(path))
+        return
     with as_os_errors(path), tf.io.gfile.GFile(path, "rb") as source:
         while content := source.read(COPIED_BYTES):
             file.write(content)

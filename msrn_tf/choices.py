@@ -7,6 +7,8 @@ CACHED_AUGMENTATIONS = ("none", "flip")
 MIXES = ("none", "mixup", "cutmix")
 MAX_PIXELS = 100_000_000
 """Of a photo, unless another limit is given: larger ones are refused before they are decoded."""
+READS_IN_FLIGHT = 32
+"""Photos that are being read at a time, unless another number is given; `benchmarks/slow_store.py` measures it."""
 
 STRIDES = (8, 16, 32)
 """Of the backbone's feature maps, in pixels of the image."""

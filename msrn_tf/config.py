@@ -14,6 +14,7 @@ from msrn_tf.choices import (
     MODELS,
     OPTIMIZERS,
     POSITIVE_WEIGHTS,
+    READS_IN_FLIGHT,
     SAMPLINGS,
     SCHEDULES,
     STRATEGIES,
@@ -117,6 +118,13 @@ class TrainingDataConfig(DataConfig):
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
     bad_images: str = option(
         "skip", "training photos that cannot be decoded: skip and count them, or fail", choices=("skip", "fail")
+    )
+    reads_in_flight: int = option(
+        READS_IN_FLIGHT,
+        "photos that are being read at a time; more for a bucket or a network file system that answers slowly",
+        low=1,
+        high=4096,
+        may_change=True,
     )
     cache_images: bool = option(False, "keep the encoded bytes of the photos in memory", may_change=True)
     cache_features: str = option(

@@ -10,6 +10,7 @@ import json
 import os
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from msrn_tf.errors import UserError, first_line
@@ -36,7 +37,7 @@ def _check_bucket(bucket):
     if not bucket:
         raise UserError("gs://: names no bucket; write gs://BUCKET/FOLDER")
     _check_credentials()
-    request = urllib.request.Request(f"{STORE}{urllib.request.quote(bucket, safe='')}?fields=name")
+    request = urllib.request.Request(f"{STORE}{urllib.parse.quote(bucket, safe='')}?fields=name")
     try:
         urllib.request.urlopen(request, timeout=STORE_SECONDS, context=_trusted()).close()
     except urllib.error.HTTPError as error:

@@ -15,7 +15,7 @@ from msrn_tf.data.photos import find_photos
 from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError, argument
 from msrn_tf.extras import needs
-from msrn_tf.files import check_output, replacing
+from msrn_tf.files import replacing
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
 from msrn_tf.predictions import Prediction, Refusal, print_csv_of, print_json_of, print_table_of
@@ -139,8 +139,6 @@ def _check_flags(arguments, runner, config):
         raise UserError(f"{what}: cannot be combined with --runner, which reads --input and writes --output")
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
-    if config.sheet:
-        check_output("sheet", config.sheet)
 
 
 def predict_files(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from msrn_tf import command_line, storage
+from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.lists import read_lines
@@ -49,7 +50,12 @@ class PreparationConfig:
     bad_images: str = option(
         "skip", "photos that cannot be decoded: leave them out (skip), or stop (fail)", choices=("skip", "fail")
     )
-    num_threads: int = option(0, "threads that read, decode and shrink; 0: one for each core", low=0)
+    num_threads: int = option(
+        0,
+        f"threads that read, decode and shrink; 0: one for each core, and at least {READS_IN_FLIGHT} for photos in a "
+        "bucket",
+        low=0,
+    )
     word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "the audit draws an edge from this P(j|i) on", low=0.0, high=1.0)
     order_seed: int = option(0, "with --runner: seed of the order of the records", low=0)
@@ -74,7 +80,7 @@ def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WIT
         max_side=config.max_side,
         shard_bytes=config.shard_megabytes << 20,
         skip_bad_images=config.bad_images == "skip",
-        num_threads=config.num_threads or os.cpu_count() or 1,
+        num_threads=config.num_threads or _threads(any(map(preparation.are_remote, splits.values()))),
     )
     last_flags = {
         name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold", "image_size")
@@ -136,6 +142,10 @@ def _prepare_by_beam(data, config, runner, plan, labels, splits, last_flags):
     say("counted    " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counters.items())))
     with storage.open_file(os.path.join(config.output, "audit.json"), encoding="utf-8") as file:
         return json.load(file), LabelGraph.load(os.path.join(config.output, "label_graph.npz"))
+
+
+def _threads(are_remote):
+    return max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote else 1)
 
 
 def _chosen_splits(reader, config):

@@ -193,18 +193,35 @@ def read_whole(path: str) -> bytes:
         return file.read()
 
 
+class LocalCopy:
+    """A file on this machine, for libraries that open files themselves: itself, or a copy of what is at an address.
+
+    Args:
+        path: path or address.
+
+    Attributes:
+        path: on this machine; a copy is gone with this object, or when it is closed.
+    """
+
+    def __init__(self, path: str):
+        self.path, self._folder = path, None
+        if is_address(path):
+            self._folder = tempfile.TemporaryDirectory()
+            self.path = os.path.join(self._folder.name, os.path.basename(path))
+            with open(self.path, "wb") as file:
+                _remote(path).copy_into(path, file)
+
+    def close(self) -> None:
+        """Removes a copy."""
+        if self._folder:
+            self._folder.cleanup()
+
+
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """A path on this machine for libraries that open files themselves: `path`, or a copy of an address while the block
-    runs."""
-    if not is_address(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(folder, os.path.basename(path))
-        with open(copy, "wb") as file:
-            _remote(path).copy_into(path, file)
-        yield copy
+    """The path of a `LocalCopy` while the block runs."""
+    with contextlib.closing(LocalCopy(path)) as copy:
+        yield copy.path
 
 
 def beside(path: str) -> str:
@@ -219,9 +236,11 @@ def put(finished: str, path: str) -> None:
     if not is_address(path):
         os.replace(finished, path)
         return
-    with open(finished, "rb") as file:
-        _remote(path).write_whole(path, file)
-    os.remove(finished)
+    try:
+        with open(finished, "rb") as file:
+            _remote(path).write_whole(path, file)
+    finally:
+        os.remove(finished)
 
 
 def put_folder(finished: str, path: str, last: str) -> None:

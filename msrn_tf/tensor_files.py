@@ -14,6 +14,7 @@ import ml_dtypes  # TensorFlow's; teaches NumPy the name bfloat16
 import numpy as np
 import safetensors
 
+from msrn_tf import storage
 from msrn_tf.arrays import array_header, check_archive, check_unpacked_size
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.torch_files import NotTensorsError, TorchFile, TorchTensor
@@ -42,8 +43,9 @@ class TensorFile(collections.abc.Mapping):
 
     def __init__(self, path: str, argument: str):
         self.path, self.argument, self.notes = str(path), argument, {}
-        if not os.path.isfile(self.path):
+        if not storage.isfile(self.path):
             raise self.error("no such file")
+        self._copy = storage.LocalCopy(self.path)
         if self.path.endswith(".npz"):
             tensors = self._open_npz()
         elif self.path.endswith(".safetensors"):
@@ -53,7 +55,7 @@ class TensorFile(collections.abc.Mapping):
         else:
             raise self.error(f"is not a file of tensors by its name; {', '.join(SUFFIXES)} are read")
         try:
-            check_unpacked_size(sum(tensor.size for tensor in tensors.values()), os.path.getsize(self.path))
+            check_unpacked_size(sum(tensor.size for tensor in tensors.values()), os.path.getsize(self._copy.path))
         except ValueError as error:
             raise self.error(str(error)) from error
         self._tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
@@ -100,23 +102,23 @@ class TensorFile(collections.abc.Mapping):
 
     def _open_npz(self):
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                check_archive(archive, os.path.getsize(self.path))
+            with zipfile.ZipFile(self._copy.path) as archive:
+                check_archive(archive, os.path.getsize(self._copy.path))
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
-                return {name.removesuffix(".npy"): _NpzTensor(self.path, archive, name) for name in names}
+                return {name.removesuffix(".npy"): _NpzTensor(self._copy.path, archive, name) for name in names}
         except Exception as error:  # an untrusted ZIP: cut, encrypted, compressed in another way …
             raise self.error(f"is not a complete .npz file ({_first_line(error)})") from error
 
     def _open_safetensors(self):
         try:
-            with safetensors.safe_open(self.path, framework="np") as file:
-                return {name: _SafetensorsTensor(self.path, file, name) for name in list(file.keys())}
+            with safetensors.safe_open(self._copy.path, framework="np") as file:
+                return {name: _SafetensorsTensor(self._copy.path, file, name) for name in list(file.keys())}
         except Exception as error:  # an untrusted header
             raise self.error(f"is not a complete .safetensors file ({_first_line(error)})") from error
 
     def _open_torch(self):
         try:
-            file = TorchFile(self.path)
+            file = TorchFile(self._copy.path)
         except NotTensorsError as error:
             raise self.error(
                 f"holds {error.name}, which is not a tensor and is not loaded: it could run commands"

@@ -113,7 +113,7 @@ def test_the_sheet_shows_every_photo(folder, path, tmp_path, capsys):
     assert "sheet of 4 photos" in capsys.readouterr().err
     with pytest.raises(UserError, match="--sheet"):
         run_predict([str(folder)], path, sheet=str(tmp_path / "sheet.nothing"))
-    with pytest.raises(UserError, match="`sheet`=nowhere"):
+    with pytest.raises(UserError, match="--sheet"):
         run_predict([str(folder)], path, sheet="nowhere/sheet.png")
 
 

@@ -1,6 +1,5 @@
 """Addresses in the place of paths: `ram://` is a file system of TensorFlow's that lives as long as a process."""
 
-import dataclasses
 import errno
 import hashlib
 import io
@@ -8,6 +7,7 @@ import json
 import os
 import pathlib
 import tarfile
+import threading
 import uuid
 
 import numpy as np
@@ -20,19 +20,23 @@ from running import assert_refused, command
 
 from export import saved_model, tflite
 from export.device_classifier import DeviceClassifier
-from msrn_tf import calibrate, evaluate, predict, prepare, storage, train
+from msrn_tf import evaluate, predict, prepare, storage, train
 from msrn_tf.command_line import check_outputs
 from msrn_tf.config import DataConfig, ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+from msrn_tf.data import pipeline
 from msrn_tf.data.photos import find_photos, photos_in, why_not_a_photo_file
+from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError, file_error
 from msrn_tf.files import append_line, check_output, replacing, write_beside
 from msrn_tf.flagfile import expanded
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.factory import load_model
+from msrn_tf.tensor_files import TensorFile
 from msrn_tf.training import run_directory
 from msrn_tf.training.checkpoints import checkpoint_paths
 from msrn_tf.training.train_step import TrainStep
+from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def photos(tmp_path_factory):
     rng = np.random.default_rng(0)
     lines = ["image,labels,split"]
     for number in range(48):
-        pixels = rng.integers(0, 90, (40, 48, 3), "uint8")
+        pixels = rng.integers(0, 90, (5, 6, 3), "uint8").repeat(8, axis=0).repeat(8, axis=1)
         pixels[..., 2 * (number % 2)] += 120
         pixels[: 8 * (number % 2), :8] = 255
         (folder / "below").mkdir(exist_ok=True)
@@ -232,6 +236,40 @@ def test_photos_at_an_address_are_found_as_on_a_disk(photos, ram):
             find_photos([wrong])
 
 
+def test_so_many_photos_are_being_read_at_a_time_as_are_asked_for_on_any_number_of_cores(photos, monkeypatch):
+    examples = read_split(open_dataset("csv", str(photos)), "train")
+    together, read = threading.Barrier(16, timeout=120), pipeline._read_file
+
+    def waiting(row):
+        arrived = tf.numpy_function(lambda: np.int64(together.wait()), [], tf.int64, stateful=True)
+        with tf.control_dependencies([arrived]):
+            return read({"path": tf.identity(row["path"])})
+
+    monkeypatch.setattr(pipeline, "_read_file", waiting)
+    plan = InputPlan(32, reads_in_flight=16)
+    batches = list(pipeline.training_batches(examples, plan, batch_size=8, seed=0, epoch=1))
+    assert len(batches) == 4 and not together.broken
+
+
+def test_the_order_and_the_pixels_of_an_epoch_do_not_depend_on_the_reads_in_flight_or_the_place(photos, ram, tmp_path):
+    for source, output in ((str(photos), str(tmp_path / "prepared")), (copied(photos, f"{ram}/p"), f"{ram}/prepared")):
+        run(prepare.main, DataConfig(data_dir=source, dataset="csv"), prepare.PreparationConfig(output=output))
+    found = []
+    for dataset, place, in_flight in (
+        ("csv", str(photos), 1), ("csv", str(photos), 64), ("csv", f"{ram}/p", 7),
+        ("prepared", str(tmp_path / "prepared"), 5), ("prepared", f"{ram}/prepared", 32),
+    ):  # fmt: skip
+        examples = read_split(open_dataset(dataset, place), "train")
+        plan = InputPlan(32, "multi_scale_crop", reads_in_flight=in_flight)
+        batches = pipeline.training_batches(examples, plan, batch_size=8, seed=3, epoch=2, first_batch=1)
+        found.append([(images.numpy(), targets.numpy()) for images, targets in batches])
+    for other in found[1:]:
+        assert len(other) == 3
+        for (images, targets), (same_images, same_targets) in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(images, same_images)
+            np.testing.assert_array_equal(targets, same_targets)
+
+
 @pytest.mark.parametrize("form", ["auto", "csv", "voc", "yolo", "folder", "coco_json", "webdataset", "table"])
 def test_readers_read_at_an_address_what_they_read_on_a_disk(form, photos, ram, tmp_path):
     folder = photos if form in ("auto", "csv") else form_on_disk(form, photos, tmp_path)
@@ -304,8 +342,8 @@ def test_a_label_graph_and_a_flagfile_are_read_at_an_address(ram, rng):
 
 # The whole way
 
-SMALL_MODEL = ModelConfig(backbone="resnet_tiny", strides=(8,), channels=8, head="elementwise", dropout=0.2)
-SMALL_RUN = OptimizationConfig(epochs=2, batch_size=8, decay_epochs=(1,), ema_decay=0.9)
+SMALL_MODEL = ModelConfig(model="gap", backbone="resnet_tiny", dropout=0.2)
+SMALL_RUN = OptimizationConfig(epochs=1, batch_size=8, decay_epochs=(1,), ema_decay=0.9)
 
 
 def run(main, *values):
@@ -351,28 +389,27 @@ def test_the_whole_way_at_an_address_is_that_on_a_disk(photos, ram, tmp_path, mo
 
     train_in(str(tmp_path / "run"), str(tmp_path / "prepared"), tensorboard=False)
     with monkeypatch.context() as patch:
-        killed_after(7, patch)
+        killed_after(3, patch)
         with pytest.raises(SystemExit, match="killed"):
             train_in(f"{ram}/run", f"{ram}/prepared")
     assert checkpoint_paths(f"{ram}/run") and not storage.exists(f"{ram}/run/.lock")
     train_in(f"{ram}/run", f"{ram}/prepared")
-    assert f"continues  in epoch 2 after step 2, from {ram}/run/checkpoints/ckpt-" in capsys.readouterr().out
+    assert f"continues  in epoch 1 after step 2, from {ram}/run/checkpoints/ckpt-" in capsys.readouterr().out
     local, remote = weights_of(str(tmp_path / "run" / "model.keras")), weights_of(f"{ram}/run/model.keras")
     assert local.keys() == remote.keys() and len(local) > 20
     for name, value in local.items():
         np.testing.assert_array_equal(value, remote[name], err_msg=name)
     lines = [json.loads(line) for line in storage.read_whole(f"{ram}/run/metrics.jsonl").splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [line["epoch"] for line in lines] == [1]
     assert set(storage.listdir(f"{ram}/run")) == {
         "checkpoints", "flags.cfg", "label_graph.npz", "metrics.jsonl", "model.keras", "tensorboard"}  # fmt: skip
-    assert len(checkpoint_paths(f"{ram}/run")) == 3
+    assert len(checkpoint_paths(f"{ram}/run")) == 2
 
     model, prepared = f"{ram}/run/model.keras", DataConfig(dataset="prepared", data_dir=f"{ram}/prepared")
-    run(calibrate.main, prepared, calibrate.CalibrationConfig(model=model, output=f"{ram}/calibrated.keras"))
     run(
         evaluate.main, prepared,
         evaluate.EvaluationConfig(
-            model=f"{ram}/calibrated.keras", split="val", output=f"{ram}/metrics.json", report=f"{ram}/report.html",
+            model=model, split="val", output=f"{ram}/metrics.json", report=f"{ram}/report.html",
             bootstrap=10, strategy="one",
         ),
     )  # fmt: skip
@@ -381,29 +418,49 @@ def test_the_whole_way_at_an_address_is_that_on_a_disk(photos, ram, tmp_path, mo
 
     run(
         tflite.main, prepared,
-        tflite.TFLiteConfig(model=model, output=f"{ram}/model.tflite", quantize="int8", calibration_images=8),
+        tflite.TFLiteConfig(
+            model=model, output=f"{ram}/model.tflite", calibration=f"{ram}/prepared", calibration_images=4
+        ),
     )  # fmt: skip
     classifier = DeviceClassifier("model.tflite", content=storage.read_whole(f"{ram}/model.tflite"))
     assert tuple(classifier.labels) == load_model(model).labels
-    exported = saved_model.SavedModelConfig(model=model, output=f"{ram}/serving", tflite=f"{ram}/model.tflite")
-    run(saved_model.main, exported)
-    run(saved_model.main, dataclasses.replace(exported, tflite="", photos=f"{data}/below"))
-    assert saved_model.find_versions(f"{ram}/serving") == [1, 2]
+    run(
+        saved_model.main,
+        saved_model.SavedModelConfig(model=model, output=f"{ram}/serving", tflite=f"{ram}/model.tflite", photos=data),
+    )
+    assert saved_model.find_versions(f"{ram}/serving") == [1]
     assert b'base_path: "' + ram.encode() in storage.read_whole(f"{ram}/serving/config/models.config")
     photo = f"{data}/below/01.jpg"
-    scores = tf.saved_model.load(f"{ram}/serving/2").signatures["serving_default"](
+    scores = tf.saved_model.load(f"{ram}/serving/1").signatures["serving_default"](
         image_bytes=tf.constant([storage.read_whole(photo)])
     )
     served = dict(zip(scores["labels"][0].numpy().tolist(), scores["scores"][0].numpy().tolist(), strict=True))
     capsys.readouterr()
-    predicting = predict.PredictionConfig(model=model, json=True, heatmaps=f"{ram}/maps", sheet=f"{ram}/sheet.png")
+    predicting = predict.PredictionConfig(model=model, json=True, sheet=f"{ram}/sheet.png")
     check_outputs(predicting)
     predict.main([f"{data}/below/0*.jpg"], predicting)
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["photo"] for line in printed] == [f"{data}/below/{n:02d}.jpg" for n in range(10)]
-    for found in printed[1]["labels"]:
-        assert abs(served[found["label"].encode()] - found["score"]) < 1e-3
+    for label, score in zip(printed[1]["labels"], printed[1]["scores"], strict=True):
+        assert abs(served[label.encode()] - score) < 1e-3
     assert Image.open(io.BytesIO(storage.read_whole(f"{ram}/sheet.png"))).width > 200
+
+
+def test_weights_of_a_backbone_are_read_at_an_address(ram, rng):
+    kept = {"layer.weight": rng.standard_normal((3, 4)).astype(np.float32)}
+    with replacing(os.path.join(ram, "weights.npz"), "wb") as file:
+        np.savez(file, **kept)
+    tensors = TensorFile(os.path.join(ram, "weights.npz"), "backbone_weights")
+    np.testing.assert_array_equal(tensors.read("layer.weight"), kept["layer.weight"])
+    with pytest.raises(UserError, match=f"^`backbone_weights`={ram}/gone.npz: no such file"):
+        TensorFile(os.path.join(ram, "gone.npz"), "backbone_weights")
+
+
+def test_heat_maps_are_written_to_an_address(ram):
+    picture = Image.new("RGB", (32, 24), "red")
+    (written,) = HeatmapFiles(f"{ram}/maps").save("gs://bucket/photo.jpg", {"a/b": picture})
+    assert written == f"{ram}/maps/photo_a-b.jpg"
+    assert Image.open(io.BytesIO(storage.read_whole(written))).size == (32, 24)
 
 
 def test_an_interrupted_preparation_goes_on_at_an_address(photos, ram, monkeypatch):

@@ -29,7 +29,7 @@ ALLOWED = {
     "compilation": set(),
     "in_place": set(),
     "package_files": set(),
-    "tensor_files": {"arrays", "errors", "torch_files"},
+    "tensor_files": {"arrays", "errors", "storage", "torch_files"},
     "terminal": {"errors"},
     "type_names": set(),  # for all
     "text": {"errors", "storage"},
@@ -64,6 +64,7 @@ ALLOWED = {
     "evaluation": {"choices", "data", "models", "label_graph", "errors", "extras"},
     "beam": {
         "arrays",
+        "choices",
         "data",
         "errors",
         "files",
@@ -193,6 +194,24 @@ def test_the_client_imports_no_command():
 def test_layers_and_models_run_on_any_keras_backend(package):
     for path in (ROOT / "msrn_tf" / package).rglob("*.py"):
         assert not any(name.split(".")[0] in ("tensorflow", "jax", "torch") for name in imports_of(path)), path
+
+
+OF_DISKS = re.compile(
+    r"(?<![\w.])open|os\.path\.(exists|isfile|isdir|lexists|getsize)|os\.(listdir|walk|scandir|makedirs|remove|replace|rename|stat)"
+    r"|glob\.glob|shutil\.\w+"
+)
+ON_DISKS = {  # what asks about this machine's disks alone, after `storage.is_address` or of a copy
+    "msrn_tf/data/photo_finder.py": {"os.path.exists"},
+    "msrn_tf/data/photos.py": {"os.path.isfile", "os.stat"},
+    "msrn_tf/data/readers/table_file.py": {"os.path.getsize"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("msrn_tf/data/**/*.py")), ids=lambda path: path.name)
+def test_files_of_data_may_lie_at_an_address(path):
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    found = {call for call in calls if OF_DISKS.fullmatch(call)}
+    assert found <= ON_DISKS.get(str(path.relative_to(ROOT)), set()), "ask `storage`"
 
 
 def test_flags_are_read_in_one_place():

@@ -25,6 +25,7 @@ from apache_beam.transforms import combiners
 from msrn_tf import storage
 from msrn_tf.arrays import map_array
 from msrn_tf.beam.work_list import read_block
+from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.audit import (
     LISTED,
     SameBytes,
@@ -40,6 +41,7 @@ from msrn_tf.data.near_duplicates import NUM_PARTS, alike_in_bucket, part_of
 from msrn_tf.data.preparation import (
     PHOTOS,
     PreparationPlan,
+    are_remote,
     checked_photos,
     finished_note,
     note_path,
@@ -176,7 +178,7 @@ class WriteShard(beam.DoFn):
         if note is not None:
             self._kept_shards.inc()
             return block, note
-        plan = dataclasses.replace(self._job.plan, num_threads=_threads(self._job.plan))
+        plan = dataclasses.replace(self._job.plan, num_threads=_threads(self._job.plan, block.examples))
         photos = zip(block.numbers.tolist(), checked_photos(block.examples, plan), strict=True)
         # Two workers may write the same shard at the same time; what they write is the same.
         note = write_shard(path, photos, plan, attempt=f".{uuid.uuid4().hex}")
@@ -187,8 +189,8 @@ class WriteShard(beam.DoFn):
         return block, note
 
 
-def _threads(plan):
-    return plan.num_threads or os.cpu_count() or 1
+def _threads(plan, examples):
+    return plan.num_threads or max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote(examples) else 1)
 
 
 def _places(block, rows):

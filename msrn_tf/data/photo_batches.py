@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.choices import MAX_PIXELS
+from msrn_tf import storage
+from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.examples import Example
 from msrn_tf.data.photos import why_not_a_photo_file
@@ -21,24 +22,30 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     Yields:
         `(indices, images)`: int `[batch]` into `paths`, uint8 `[batch, image_size, image_size, 3]`.
     """
-    files = [index for index, path in enumerate(paths) if not why_not_a_photo_file(path)]
+    reasons = storage.in_flight(why_not_a_photo_file, paths, remote=any(map(storage.is_address, paths)))
+    files = [index for index, reason in enumerate(reasons) if not reason]
     if not files:
         return
     named = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    photos = named.map(_read_and_decode(image_size), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    encoded = named.map(as_written(_read), num_parallel_calls=READS_IN_FLIGHT, use_unbounded_threadpool=True)
+    photos = encoded.map(as_written(_decode_as_read(image_size)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     for indices, images in photos.batch(batch_size).prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
 
 
+def _read(index, path):
+    return index, tf.io.read_file(path)
+
+
 @functools.lru_cache
-def _read_and_decode(image_size):
-    """The function of (index, path) → (index, pixels), which takes TensorFlow seconds to trace: once for all calls."""
+def _decode_as_read(image_size):
+    """The function of (index, bytes) → (index, pixels), which takes TensorFlow seconds to trace: once for all calls."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.string)], autograph=False)
-    def decode(index, path):
-        return index, evaluation_pixels(tf.io.read_file(path), image_size)
+    def decode(index, encoded):
+        return index, evaluation_pixels(encoded, image_size)
 
-    return as_written(decode)
+    return decode
 
 
 def evaluation_photo(path: str, image_size: int) -> tuple[np.ndarray, str]:
@@ -50,7 +57,8 @@ def evaluation_photo(path: str, image_size: int) -> tuple[np.ndarray, str]:
     reason = why_not_a_photo_file(path)
     try:
         if not reason:
-            return _read_and_decode(image_size)(0, os.fsencode(path))[1].numpy(), ""
+            encoded = tf.io.read_file(os.fsencode(path))
+            return _decode_as_read(image_size)(0, encoded)[1].numpy(), ""
     except tf.errors.OpError:
         reason = why_unreadable(path)
     return np.zeros((image_size, image_size, 3), np.uint8), reason

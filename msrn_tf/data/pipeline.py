@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.choices import MAX_PIXELS
+from msrn_tf import storage
+from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
 from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, resize
 from msrn_tf.data.examples import UNKNOWN, Example, Examples
@@ -24,7 +25,7 @@ from msrn_tf.data.records import are_whole
 from msrn_tf.type_names import Tensor
 
 PREFETCHED_BATCHES = 2
-ROWS_AT_A_TIME = 256
+ROWS_AT_A_TIME, CHECKED_AT_A_TIME = 256, 8
 RECORD_BUFFER_BYTES = 1 << 17
 UNREADABLE = (
     tf.errors.InvalidArgumentError,
@@ -45,12 +46,14 @@ class InputPlan:
         augment: one of `choices.AUGMENTATIONS`.
         mix: one of `choices.MIXES`.
         max_pixels: int. Larger photos are refused before they are decoded.
+        reads_in_flight: int. So many photos are being read at a time.
     """
 
     image_size: int
     augment: str = "none"
     mix: str = "none"
     max_pixels: int = MAX_PIXELS
+    reads_in_flight: int = READS_IN_FLIGHT
 
 
 def training_batches(
@@ -83,8 +86,8 @@ def training_batches(
         where photos are mixed). It raises one of `UNREADABLE` at a batch with a photo that cannot be read or decoded.
     """
     chosen, positions = epoch_rows(len(examples), batch_size, seed, epoch, first_batch, shard, sources)
-    rows, read = _rows(examples, chosen, position=positions)
-    load, run = _training_load(plan, read), tf.constant([seed, epoch], tf.int64)
+    rows = _rows(examples, chosen, plan.reads_in_flight, position=positions)
+    load, run = _training_load(plan), tf.constant([seed, epoch], tf.int64)
     dataset = rows.map(as_written(lambda row: load(row, run)), num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size // shard[1], drop_remainder=True)
     if plan.mix != "none":
@@ -97,7 +100,7 @@ def training_batches(
 
 
 @functools.lru_cache
-def _training_load(plan, read):
+def _training_load(plan):
     """The function of a row and `[seed, epoch]` → (image, target), which TensorFlow traces once and not every epoch."""
     augment = make_augmentation(plan.augment)
 
@@ -108,7 +111,7 @@ def _training_load(plan, read):
         def box(height, width):
             return random_crop_box(height, width, plan.image_size, _stateless_seed(seed, epoch, row["position"], 0))
 
-        image = decode_crop(read(row), box if plan.augment in CROPPED else None, plan.max_pixels)
+        image = decode_crop(row["content"], box if plan.augment in CROPPED else None, plan.max_pixels)
         image = resize(image, plan.image_size, antialias=False)
         return augment(image, augmentation_seed(seed, epoch, row["position"])), row["target"]
 
@@ -116,11 +119,11 @@ def _training_load(plan, read):
 
 
 @functools.lru_cache
-def _evaluation_load(image_size, max_pixels, read):
+def _evaluation_load(image_size, max_pixels):
     """The function of a row → (image, target), traced once."""
 
     def load(row):
-        return evaluation_pixels(read(row), image_size, max_pixels), row["target"]
+        return evaluation_pixels(row["content"], image_size, max_pixels), row["target"]
 
     return as_written(tf.function(load, autograph=False))
 
@@ -236,8 +239,8 @@ def evaluation_batches(
     mine = positions[positions < len(examples)]
     dataset = tf.data.Dataset.from_tensors(blank).repeat(len(positions) - len(mine))
     if len(mine):
-        rows, read = _rows(examples, mine)
-        images = rows.map(_evaluation_load(image_size, max_pixels, read), num_parallel_calls=tf.data.AUTOTUNE)
+        rows = _rows(examples, mine)
+        images = rows.map(_evaluation_load(image_size, max_pixels), num_parallel_calls=tf.data.AUTOTUNE)
         dataset = images.concatenate(dataset)
     return prefetched(dataset.batch(batch_size // shard[1], drop_remainder=True))
 
@@ -280,10 +283,8 @@ def in_memory(examples: Examples) -> Examples:
 
 def read_bytes(examples: Examples) -> Iterator[bytes]:
     """The encoded bytes of each example, one after the other; none where they cannot be read."""
-    rows, read = _rows(examples, np.arange(len(examples)))
-    contents = (
-        rows.map(as_written(read), num_parallel_calls=tf.data.AUTOTUNE).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
-    )
+    rows = _rows(examples, np.arange(len(examples)))
+    contents = rows.map(lambda row: row["content"]).prefetch(PREFETCHED_BATCHES).as_numpy_iterator()
     for _ in range(len(examples)):
         try:
             yield next(contents)
@@ -299,7 +300,9 @@ def read_encoded(example: Example) -> Tensor:
     path = os.fsencode(example.image_path)
     if example.record_offset < 0:
         return _read_file({"path": path})
-    (offset,) = _whole_records(np.array([path], object), np.array([example.record_offset]))
+    (offset,) = offsets = np.array([example.record_offset])
+    if not storage.is_address(path):
+        (offset,) = _whole_records(np.array([path], object), offsets)
     if offset == NO_RECORD:
         raise tf.errors.DataLossError(None, None, DAMAGED_RECORD)
     return _read_record({"path": path, "offset": tf.constant(offset, tf.int64)})
@@ -309,24 +312,28 @@ NO_RECORD, DAMAGED_RECORD = -1, "is a damaged record"
 PLACES = {"content": tf.string, "path": tf.string, "offset": tf.int64}
 
 
-def _rows(examples, numbers, **columns):
-    """Some rows as a dataset of dicts, and the function that reads one's bytes: `target`, where they are, `columns`.
+def _rows(examples, numbers, reads_in_flight=READS_IN_FLIGHT, **columns):
+    """Some rows as a dataset of dicts in their order: `content`, the photo's encoded bytes, `target` and `columns`.
 
     Columns are looked into for a few rows at a time, while the dataset runs: it starts at once, however many there are.
 
     Args:
         examples: `Examples`.
         numbers: int `[rows]`.
+        reads_in_flight: int.
         columns: further arrays int64 `[rows]`.
     """
-    places = list(examples.take(numbers[:1]).place_columns())
+    first = examples.take(numbers[:1])
+    places = list(first.place_columns())
     read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
     kinds = {"target": tf.int8} | {name: PLACES[name] for name in places} | dict.fromkeys(columns, tf.int64)
+
+    is_checked = "offset" in places and not any(map(storage.is_address, first.files()))
 
     def look_up(part):
         found = examples.take(numbers[part])
         values = {"target": found.targets} | found.place_columns()
-        if "offset" in values:
+        if is_checked:
             values["offset"] = _whole_records(values["path"], values["offset"])
         values |= {name: column[part] for name, column in columns.items()}
         return [values[name] for name in kinds]
@@ -337,11 +344,21 @@ def _rows(examples, numbers, **columns):
             value.set_shape([None, examples.num_labels] if name == "target" else [None])
         return values
 
-    return tf.data.Dataset.range(len(numbers)).batch(ROWS_AT_A_TIME).map(as_written(named)).unbatch(), read
+    def with_content(row):
+        return {name: row[name] for name in ("target", *columns)} | {"content": read(row)}
+
+    # What waits for a store has threads beside those of the cores.
+    waiting = {"num_parallel_calls": reads_in_flight, "use_unbounded_threadpool": True}
+    parts = tf.data.Dataset.range(len(numbers)).batch(CHECKED_AT_A_TIME if is_checked else ROWS_AT_A_TIME)
+    rows = parts.map(as_written(named), **(waiting if is_checked else {})).unbatch()
+    return rows.map(as_written(with_content), **({} if "content" in places else waiting))
 
 
 def _whole_records(paths, offsets):
-    """The offsets, with `NO_RECORD` in the place of those at which there is none that is whole."""
+    """The offsets, with `NO_RECORD` in the place of those at which there is none that is whole.
+
+    At addresses nobody asks: that would be a second request for each photo.
+    """
     kept = np.full(len(offsets), NO_RECORD, np.int64)
     for path in set(paths):
         here = np.flatnonzero(paths == path)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
@@ -240,10 +241,20 @@ def _what_is_wrong(ids, targets, shards, offsets, num_labels, paths):
         return f"it has a record beyond the bytes of {os.path.basename(paths[shards[offsets.argmin()]])}"
     last = np.full(len(paths), -1, np.int64)
     np.maximum.at(last, shards, offsets)
-    for number in np.flatnonzero(last >= 0):
-        if not storage.isfile(paths[number]):
+    named = np.flatnonzero(last >= 0)
+    sizes = storage.in_flight(_size, [paths[number] for number in named], any(map(storage.is_address, paths[:1])))
+    for number, size in zip(named, sizes, strict=True):
+        if size is None:
             return f"{os.path.basename(paths[number])}, which it names, is missing"
-        size = storage.getsize(paths[number])
         if last[number] >= size:
             return f"it has a record beyond the {size} bytes of {os.path.basename(paths[number])}"
     return None
+
+
+def _size(path):
+    """Of a file, in bytes; None where there is none."""
+    try:
+        found = storage.status(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.size if stat.S_ISREG(found.mode) else None

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.hdf5 import count_numbers
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -103,10 +104,10 @@ def _assign_torchvision(network, name, tensors):
 def _timm_normalization(path):
     """What timm's `config.json` beside the weights says, or None where there is no such file."""
     config = os.path.join(os.path.dirname(path), "config.json")
-    if not os.path.isfile(config):
+    if not storage.isfile(config):
         return None
     try:
-        with open(config, encoding="utf-8-sig") as file:
+        with storage.open_file(config, encoding="utf-8-sig") as file:
             content = json.load(file)["pretrained_cfg"]
         mean = checked_numbers("mean", content["mean"], 3)
         std = checked_numbers("std", content["std"], 3, low=SMALLEST_STD)
@@ -120,20 +121,21 @@ def _timm_normalization(path):
 
 def load_keras_file(network: keras.Model, path: str) -> PixelNormalization | None:
     """Gives a network the weights of a file of Keras; returns and raises as `load_resnet_weights`."""
-    if not os.path.isfile(path):
+    if not storage.isfile(path):
         raise UserError(f"`backbone_weights`={path}: no such file")
     if not path.endswith((".keras", ".h5")):
         raise UserError(
             f"`backbone_weights`={path}: `imagenet` or a file is needed: .weights.h5, .h5 or .keras, "
             f"for a ResNet or EfficientNet-Lite also {', '.join(SUFFIXES)}"
         )
+    loaded = None
     try:
-        if path.endswith(".keras"):
-            loaded = read_keras_file(path)
-        else:
-            loaded = None
-            count_numbers(path, os.path.getsize(path))
-            network.load_weights(path)
+        with storage.local_copy(path) as copy:
+            if path.endswith(".keras"):
+                loaded = read_keras_file(copy)
+            else:
+                count_numbers(copy, os.path.getsize(copy))
+                network.load_weights(copy)
     except Exception as error:  # Keras and h5py raise many kinds; each means: not this network's weights
         raise UserError(f"`backbone_weights`={path}: does not fit {network.name} ({first_line(error)})") from error
     if loaded is None:

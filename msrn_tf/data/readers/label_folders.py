@@ -118,14 +118,10 @@ class LabelFolders:
     def _splits_by_content(self):
         """Each photo's split. All of them are read, once."""
         names, digests = self._photos[""], []
+        paths = [os.path.join(self.data_dir, name) for name in names]
         with ProgressBar("dividing photos", len(names), "photos") as bar:
-            for name in names:
-                path = os.path.join(self.data_dir, name)
-                try:
-                    with storage.open_file(path, "rb") as file:
-                        digests.append(hashlib.file_digest(file, "sha256").digest())
-                except OSError as error:
-                    raise UserError(f"{path}: cannot be read ({error.strerror}); fix it or take it away") from error
+            for digest in storage.in_flight(_digest, paths, remote=storage.is_address(self.data_dir)):
+                digests.append(digest)
                 bar.update(len(digests))
         labels = [self._labels_of(os.path.basename(os.path.dirname(name))) for name in names]
         return dict(zip(names, stratified_splits(digests, labels, self._fractions), strict=True))
@@ -143,6 +139,13 @@ class LabelFolders:
 
     def _labels_of(self, folder):
         return [label for label in map(clean_label, folder.split(self._separator)) if label]
+
+
+def _digest(path):
+    try:
+        return hashlib.sha256(storage.read_whole(path)).digest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); fix it or take it away") from error
 
 
 def _by_kind(left_out):
