@@ -7,20 +7,22 @@ import numpy as np
 import tensorflow as tf
 
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.inference_model import inference_model
 from msrn_tf.predictions import Prediction
 
 
 class Predictor:
-    """A model, traced once for batches of any size: that takes TensorFlow seconds.
+    """A model without what only training needs, traced once for batches of any size: that takes TensorFlow seconds.
 
     Args:
-        model: `MultiLabelClassifier`.
+        model: `MultiLabelClassifier`; it stays as it is.
         heatmaps_by: one of `visualization.heatmap_files.KINDS`: heat-maps come from the same pass; None: there are
             none.
     """
 
     def __init__(self, model: MultiLabelClassifier, heatmaps_by: str | None = None):
         self.model, self.heatmaps_by = model, heatmaps_by
+        self._ready = inference_model(model)
         images = tf.TensorSpec([None, model.image_size, model.image_size, 3], tf.uint8)
         # A function of its own for each: TensorFlow takes several models of one method for one that is traced anew.
         self._forward = tf.function(
@@ -51,7 +53,7 @@ class Predictor:
 
     def _scores_and_maps(self, images: Any) -> tuple[Any, list[Any]]:
         if self.heatmaps_by is None:
-            return self.model.calibrated(self.model(images, training=False)), []
+            return self._ready.calibrated(self._ready(images, training=False)), []
         of = "groups" if self.heatmaps_by == "group" else "labels"
-        logits, maps = self.model.classify_and_explain(images, of=of)
-        return self.model.calibrated(logits), list(maps)
+        logits, maps = self._ready.classify_and_explain(images, of=of)
+        return self._ready.calibrated(logits), list(maps)
