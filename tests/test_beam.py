@@ -187,7 +187,7 @@ def broken(self, element):
     raise ValueError("of the test")
 
 
-def test_a_worker_says_why_nothing_can_be_used_or_which_photo_is_not_to_be_skipped(photos, tmp_path):
+def test_a_worker_says_why_nothing_can_be_used_or_which_photo_is_not_to_be_skipped(photos, tmp_path, caplog):
     with pytest.raises(UserError, match=r"^(bad|gone)\.jpg.*is not a photo that can be used|bad_images"):
         by_beam(photos, tmp_path / "strict", bad_images="fail")
     (tmp_path / "list.csv").write_text("image,labels,split\na.jpg,cat,train\nb.jpg,cat,train\n")
@@ -196,6 +196,7 @@ def test_a_worker_says_why_nothing_can_be_used_or_which_photo_is_not_to_be_skipp
     ):
         by_beam(tmp_path, tmp_path / "none")
     assert not (tmp_path / "none" / "dataset.json").exists()
+    assert "Traceback" not in caplog.text
 
 
 def test_rows_come_back_from_the_work_list_as_they_were(tmp_path):

@@ -3,8 +3,9 @@
 import contextlib
 import difflib
 import io
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -69,10 +70,11 @@ def run(
     """
     runner = options.get_all_options()["runner"]
     try:
-        pipeline = beam.Pipeline(options=options)
-        add(pipeline)
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        with _quiet(runner):
+            pipeline = beam.Pipeline(options=options)
+            add(pipeline)
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except UserError:
         raise
     except ImportError as error:
@@ -85,6 +87,20 @@ def run(
     if state not in (PipelineState.DONE, None):
         raise UserError(f"`runner`={runner}: the pipeline ended as {state}; {advice or 'its log says why'}")
     return {item.key.metric.name: item.result for item in _counters(result, namespace)}
+
+
+@contextlib.contextmanager
+def _quiet(runner: str) -> Iterator[None]:
+    """Within it, the direct runner does not log the tracebacks of an error that is told as a sentence. What other
+    runners log is of other machines."""
+    logger = logging.getLogger("apache_beam")
+    before = logger.level
+    if runner == "DirectRunner":
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _counters(result: Any, namespace: str) -> Sequence[Any]:
