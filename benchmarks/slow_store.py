@@ -1,6 +1,6 @@
 """How many reads in flight a slow store needs: photos a second from TFRecords whose every read takes a while.
 
-    PYTHONPATH=. python benchmarks/slow_store.py [--milliseconds=20,50] [--in_flight=1,8,32,64,128]
+    PYTHONPATH=. python benchmarks/slow_store.py [--milliseconds=0,30] [--in_flight=1,8,32,64,128]
 
 The store is this machine's disk behind a small library that is loaded before all others: each `open` and each read of
 a file in the prepared folder sleeps first, as a request to a bucket or a network file system does. (It is compiled
@@ -97,7 +97,7 @@ def measure(folder, in_flight, seconds):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--milliseconds", default="20,50")
+    parser.add_argument("--milliseconds", default="0,30")
     parser.add_argument("--in_flight", default="1,8,32,64,128")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--measure")
@@ -113,7 +113,7 @@ def main():
         subprocess.run(compiler, input=SLEEPS, text=True, check=True)
         prepare(data)
         orders = set()
-        for milliseconds in [0, *map(int, options.milliseconds.split(","))]:
+        for milliseconds in map(int, options.milliseconds.split(",")):
             for in_flight in map(int, options.in_flight.split(",")):
                 more = {"LD_PRELOAD": library, "SLOW_FOLDER": data, "SLOW_MILLISECONDS": str(milliseconds)}
                 command = [sys.executable, __file__, f"--measure={data}={in_flight}", f"--seconds={options.seconds}"]

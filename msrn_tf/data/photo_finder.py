@@ -59,7 +59,8 @@ class PhotoFinder:
         sample = range(0, len(names), step)
         for folders in (below, [""] * len(names)):
             paths = [posixpath.join(folder, name) for folder, name in zip(folders, names, strict=True)]
-            if all(self._is_there(paths[n]) for n in sample):
+            asked = storage.in_flight(self._is_there, [paths[n] for n in sample], storage.is_address(self.data_dir))
+            if all(asked):
                 return paths
         found = self._read_alike(names, splits, sample)
         places = [place or path for place, path in zip(found, paths, strict=True)]

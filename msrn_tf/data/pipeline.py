@@ -25,7 +25,7 @@ from msrn_tf.data.records import are_whole
 from msrn_tf.type_names import Tensor
 
 PREFETCHED_BATCHES = 2
-ROWS_AT_A_TIME, CHECKED_AT_A_TIME = 256, 8
+ROWS_AT_A_TIME, CHECKED_AT_A_TIME = 256, 32
 RECORD_BUFFER_BYTES = 1 << 17
 UNREADABLE = (
     tf.errors.InvalidArgumentError,
