@@ -389,7 +389,7 @@ def test_manifests_give_options_that_beam_knows_and_flags_that_the_commands_have
 
 @pytest.mark.slow
 def test_two_workers_write_what_the_command_without_a_pipeline_writes_though_one_of_them_is_killed(shared, tmp_path):
-    """On 2,500 real photos. The direct runner has no worker in a lost one's place: the same command goes on."""
+    """On 5,008 real photos. The direct runner has no worker in a lost one's place: the same command goes on."""
     here, beam = tmp_path / "here", tmp_path / "beam"
     flags = ["--dataset=voc2007", f"--data_dir={shared / 'voc2007' / 'VOCdevkit'}", "--shard_megabytes=4"]
     flags += ["--splits=train,val"]
