@@ -54,10 +54,10 @@ def latency(options):
     import numpy as np
     import tensorflow as tf
 
-    from export.inference_model import inference_model
     from export.quantization.arena import arena_bytes
     from export.quantization.conversion import convert, quantize
     from export.quantization.recipes import recipe
+    from msrn_tf.models.inference_model import inference_model
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     model = build(options)

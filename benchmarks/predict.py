@@ -2,7 +2,8 @@
 
     python benchmarks/predict.py --model=runs/voc/model.keras --photos=PHOTOS
 
-Both run in turns in one process, on the same photos in batches of the same size; printed are medians of the rounds.
+Both run in turns in one process, on the same photos in batches of the same size; printed are medians of the rounds, of
+the rate from the end of the first batch on: what TensorFlow does once, such as tracing, is not counted.
 """
 
 import argparse
@@ -16,19 +17,22 @@ from msrn_tf.data.photo_batches import decoded_batches
 from msrn_tf.data.photos import find_photos
 from msrn_tf.models.factory import load_model
 from msrn_tf.predict import predict_files
+from msrn_tf.predictor import Predictor
 
 
-def seconds(function):
+def rate(batches):
+    """Photos a second behind the first batch, of an iterator that gives the number of photos of each."""
+    next(batches)
     start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    count = sum(batches)
+    return count / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--photos", required=True)
-    parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("--count", type=int, default=512)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -36,21 +40,25 @@ if __name__ == "__main__":
     paths = find_photos([arguments.photos])[: arguments.count]
     paths = paths[: len(paths) // size * size]
     batches = [images for _, images in decoded_batches(paths, model.image_size, size)]
+    predictor = Predictor(model)
     forward = tf.function(lambda images: model.calibrated(model(images, training=False)))
 
     def model_alone():
         for images in batches:
             forward(images).numpy()
+            yield len(images)
 
-    ways = {
-        "model alone": model_alone,
-        "predict": lambda: list(predict_files(model, paths, size)),
-    }
+    def predict():
+        for number, _ in enumerate(predict_files(predictor, paths, size), 1):
+            if number % size == 0:
+                yield size
+
+    ways = {"model alone": model_alone, "predict": predict}
     for way in ways.values():
-        way()
-    rounds = [{name: len(paths) / seconds(way) for name, way in ways.items()} for _ in range(arguments.rounds)]
+        rate(way())
+    rounds = [{name: rate(way()) for name, way in ways.items()} for _ in range(arguments.rounds)]
     print(f"{os.uname().machine}, {os.cpu_count()} cores; {len(paths)} photos of {model.image_size} pixels")
     for name in ways:
-        rate = statistics.median(one[name] for one in rounds)
+        median = statistics.median(one[name] for one in rounds)
         share = statistics.median(one[name] / one["model alone"] for one in rounds)
-        print(f"{name:12} {rate:7.1f} photos/s  {share:5.2f} of the model alone")
+        print(f"{name:12} {median:7.1f} photos/s  {share:5.2f} of the model alone")

@@ -32,13 +32,13 @@ def build(options, folder):
     import numpy as np
     import tensorflow as tf
 
-    from export.inference_model import inference_model
     from export.saved_model import write_saved_model
     from export.serving.tflite_functions import TFLITE_NAME
     from export.tflite import tflite_bytes
     from msrn_tf.config import ModelConfig
     from msrn_tf.label_graph import LabelGraph, random_word_vectors
     from msrn_tf.models.factory import create_model
+    from msrn_tf.models.inference_model import inference_model
 
     labels = [f"label {index}" for index in range(20)]
     targets = np.random.default_rng(0).integers(0, 2, (100, 20))

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from export.example_photos import read_photos
-from export.inference_model import inference_model
 from export.quantization.device_model import device_attention
 from msrn_tf import command_line
 from msrn_tf.config import option
@@ -22,6 +21,7 @@ from msrn_tf.extras import needs
 from msrn_tf.files import write_beside
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
+from msrn_tf.models.inference_model import inference_model
 from msrn_tf.quiet_import import captured_native_stderr
 from msrn_tf.terminal import say
 

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from export.compare import check_labels
 from export.example_photos import read_photos
-from export.inference_model import inference_model
 from export.ondevice import open_classifier
 from export.serving.version_folders import LARGEST_VERSION, version_folders
 from export.signatures import CLASSIFY_METHOD, signatures
@@ -29,6 +28,7 @@ from msrn_tf.layers import SemanticAttention
 from msrn_tf.layers.semantic_attention import ACCELERATOR_BLOCK_ELEMENTS
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import in_dtype, load_model
+from msrn_tf.models.inference_model import inference_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
 

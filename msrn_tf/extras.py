@@ -27,6 +27,7 @@ EXTRAS = {
     },
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime", "tf2onnx": "tf2onnx"},
     "addons": {"tensorflow_addons": "tensorflow-addons", "tf_keras": "tf_keras"},
+    "beam": {"apache_beam": "apache-beam"},
     "report": {"cleanlab": "cleanlab", "scipy": "scipy"},
 }
 """Extra → name of a module that is imported → name of its package."""

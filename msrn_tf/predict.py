@@ -6,20 +6,22 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
 from msrn_tf.default_model import default_model_path
 from msrn_tf.errors import UserError, argument
+from msrn_tf.extras import needs
 from msrn_tf.files import replacing
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
-from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
+from msrn_tf.predictions import Prediction, Refusal, print_csv_of, print_json_of, print_table_of
+from msrn_tf.predictor import Predictor
 from msrn_tf.progress import ProgressBar
+from msrn_tf.runners import WITHOUT_BEAM, RunnerConfig
 from msrn_tf.terminal import say
 from msrn_tf.type_names import Progress
 from msrn_tf.visualization.captions import captioned_grid
@@ -50,26 +52,36 @@ class PredictionConfig:
     sheet: str = option(
         "", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file"
     )
-    batch_size: int = option(16, "photos in a batch", low=1)
+    batch_size: int = option(16, "photos in a batch; with --runner, at most", low=1)
+    input: str = option(
+        "",
+        "with --runner: a pattern of photos such as gs://BUCKET/photos/**.jpg, a folder, or a table (or a pattern of "
+        "tables: CSV, JSON lines, Parquet) with a column of their paths",
+    )
+    image_column: str = option("", "with --runner: column of the table that names photos; empty: detected")
+    output: str = option(
+        "",
+        "with --runner: start of the names of the files to write, such as gs://BUCKET/scores; JSON lines, or Parquet "
+        "where it ends with .parquet",
+    )
 
 
-def main(arguments: Sequence[str], config: PredictionConfig) -> None:
+def main(arguments: Sequence[str], config: PredictionConfig, runner: RunnerConfig = WITHOUT_BEAM) -> None:
     """Predicts as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
-    _check_flags(config)
+    _check_flags(arguments, runner, config)
+    if runner.runner:
+        _predict_by_beam(runner, config)
+        return
     paths = find_photos(arguments, sys.stdin.buffer)
-    model_path = config.model or default_model_path()
-    with argument("model"):
-        model = load_model(model_path)
-    if not config.model:
-        say(f"no --model: using {model_path}, which knows {', '.join(model.labels)}", error=True)
+    model, model_path = _load(config)
     if config.heatmaps and not model.explains:
         raise UserError(f"--heatmaps: {model_path} is a {model.name} model, which has no heat-maps")
     if config.heatmaps and config.heatmaps_by == "group" and not model.num_groups:
         raise UserError(f"--heatmaps_by=group: {model_path} has no groups; use label or scale")
     heatmaps = HeatmapFiles(config.heatmaps, config.heatmaps_by) if config.heatmaps else None
-    predictions = []
+    predictor, predictions = Predictor(model, heatmaps.by if heatmaps else None), []
     with ProgressBar("predicting", len(paths), "photos") as bar:
-        for prediction in predict_files(model, paths, config.batch_size, heatmaps, bar.update):
+        for prediction in predict_files(predictor, paths, config.batch_size, heatmaps, bar.update):
             predictions.append(prediction)
             if config.json:
                 print_json_of([prediction], config.top_k)
@@ -80,20 +92,57 @@ def main(arguments: Sequence[str], config: PredictionConfig) -> None:
     if config.sheet and predictions:
         write_sheet(predictions, config.sheet)
     done = {prediction.photo for prediction in predictions}
-    bad = [path for path in paths if path not in done]
-    for path in bad:
-        say(f"error: {path}: is not a photo that can be decoded ({why_unreadable(path)})", error=True)
-    if bad:
+    refused = [Refusal(path, why_unreadable(path)) for path in paths if path not in done]
+    if config.json:
+        print_json_of(refused, config.top_k)
+    for refusal in refused:
+        say(f"error: {refusal.photo}: is not a photo that can be decoded ({refusal.reason})", error=True)
+    if refused:
         sys.exit(UNREADABLE_STATUS)
 
 
-def _check_flags(config):
+def _load(config):
+    """The model, and where it lies."""
+    path = config.model or default_model_path()
+    with argument("model"):
+        model = load_model(path)
+    if not config.model:
+        say(f"no --model: using {path}, which knows {', '.join(model.labels)}", error=True)
+    return model, path
+
+
+def _predict_by_beam(runner, config):
+    """Predicts by a pipeline, from files to files."""
+    with needs("beam"):
+        from msrn_tf.beam.pipelines import pipeline_options
+        from msrn_tf.beam.predict_pipeline import Output, predict
+        from msrn_tf.beam.sources import find_source
+    options = pipeline_options(runner.runner, runner.runner_option)
+    source, output = find_source(config.input, config.image_column), Output.of(config.output)
+    output.check_new()
+    _, path = _load(config)
+    path = path if storage.is_address(path) else os.path.abspath(path)
+    counters = predict(path, source, output, config.top_k, config.batch_size, options)
+    photos, refused = (counters.get(name, 0) for name in ("photos", "refused"))
+    say(f"written    {config.output}: {photos} photos, {refused} more refused", error=True)
+    if refused:
+        sys.exit(UNREADABLE_STATUS)
+
+
+def _check_flags(arguments, runner, config):
+    for name in ("input", "output"):
+        if bool(getattr(config, name)) != bool(runner.runner):
+            raise UserError(f"--{name}: is {'missing: --runner needs it' if runner.runner else 'for --runner'}")
+    of_one_machine = [name for name in ("json", "csv", "heatmaps", "sheet") if runner.runner and getattr(config, name)]
+    if runner.runner and (arguments or of_one_machine):
+        what = f"--{of_one_machine[0]}" if of_one_machine else repr(arguments[0])
+        raise UserError(f"{what}: cannot be combined with --runner, which reads --input and writes --output")
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
 
 
 def predict_files(
-    model: MultiLabelClassifier,
+    predictor: Predictor,
     paths: Sequence[str],
     batch_size: int,
     heatmaps: HeatmapFiles | None = None,
@@ -102,17 +151,15 @@ def predict_files(
     """A `Prediction` for each photo that can be decoded; they are decoded while the model works.
 
     Args:
-        heatmaps: `HeatmapFiles` or None.
+        heatmaps: `HeatmapFiles` of what the predictor computes, or None.
         progress: called with the number of photos done.
     """
-    forward = _forward(model, heatmaps.by if heatmaps else None)
+    model = predictor.model
     groups = group_names(model) if heatmaps and heatmaps.by == "group" else None
     for indices, images in decoded_batches(paths, model.image_size, batch_size):
-        # The last batch is filled up: the model is traced for one shape.
-        padded = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
-        scores, maps = _first(len(indices), forward(padded))
+        scores, maps = predictor.of_batch(images)
         for row, index in enumerate(indices):
-            prediction = _prediction(model, paths[index], scores[row])
+            prediction = predictor.prediction(paths[index], scores[row])
             if heatmaps:
                 written = _write_heatmaps(model, prediction, [scale[row] for scale in maps], heatmaps, groups)
                 prediction = dataclasses.replace(prediction, heatmaps=written)
@@ -121,37 +168,13 @@ def predict_files(
             progress(int(indices[-1]) + 1)
 
 
-def _forward(model, heatmaps_by):
-    """A function of images: scores `[batch, C]`, and the scales' heat-maps of the same pass where they are wanted."""
-
-    @tf.function(autograph=False)
-    def forward(images):
-        if heatmaps_by is None:
-            return model.calibrated(model(images, training=False)), []
-        logits, maps = model.classify_and_explain(images, of="groups" if heatmaps_by == "group" else "labels")
-        return model.calibrated(logits), maps
-
-    return forward
-
-
-def _first(count, outputs):
-    """The first rows of each array of a nest of tensors."""
-    return tf.nest.map_structure(lambda tensor: tensor.numpy()[:count], outputs)
-
-
 def predict_photos(model: MultiLabelClassifier, photos: Sequence[tuple[str, np.ndarray]]) -> list[Prediction]:
     """A `Prediction` for each photo whose pixels are at hand.
 
     Args:
         photos: list of (path, uint8 `[size, size, 3]`).
     """
-    scores = model.probabilities(tf.stack([pixels for _, pixels in photos]))
-    return [_prediction(model, path, row) for (path, _), row in zip(photos, scores, strict=True)]
-
-
-def _prediction(model, path, scores):
-    order = np.argsort(-scores, kind="stable")
-    return Prediction.of(path, [(model.labels[c], scores[c], scores[c] >= model.thresholds[c]) for c in order])
+    return Predictor(model).of_photos(photos)
 
 
 def _write_heatmaps(model, prediction, maps, heatmaps, groups):
@@ -184,4 +207,6 @@ def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(PredictionConfig,), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-...")
+    command_line.run(
+        main, usage=__doc__, configs=(PredictionConfig, RunnerConfig), positional="PHOTO_OR_DIR_OR_PATTERN_OR_-..."
+    )

@@ -58,6 +58,18 @@ class Prediction:
         return fields | {"labels": list(self.labels[:top_k]), "scores": list(self.scores[:top_k])}
 
 
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A photo that cannot be read or decoded, and why, in a few words."""
+
+    photo: str
+    reason: str
+
+    def as_json(self, _top_k: int | None = None) -> dict:
+        """For `json.dumps`: a row as of a `Prediction` in which nothing is found."""
+        return {"photo": self.photo, "labels": [], "scores": [], "present": [], "reason": self.reason}
+
+
 def print_table_of(predictions: Sequence[Prediction], top_k: int) -> None:
     """A line a photo with its `top_k` best labels, and milliseconds where they were measured."""
     stages = list((predictions[0].milliseconds if predictions else None) or {})
@@ -70,7 +82,7 @@ def print_table_of(predictions: Sequence[Prediction], top_k: int) -> None:
     print_table(table)
 
 
-def print_json_of(predictions: Iterable[Prediction], top_k: int) -> None:
+def print_json_of(predictions: Iterable[Prediction | Refusal], top_k: int) -> None:
     """A JSON object a line, a line a photo."""
     for prediction in predictions:
         say(json.dumps(prediction.as_json(top_k)))

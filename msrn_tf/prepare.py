@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from msrn_tf import command_line
+from msrn_tf import command_line, storage
 from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Examples
@@ -23,8 +23,9 @@ from msrn_tf.errors import UserError
 from msrn_tf.extras import needs
 from msrn_tf.label_graph import DEFAULT_THRESHOLD, LabelGraph, glove_word_vectors
 from msrn_tf.progress import ProgressBar
+from msrn_tf.runners import WITHOUT_BEAM, RunnerConfig
 from msrn_tf.terminal import Table, print_table, say
-from msrn_tf.visualization.audit_page import audit_page
+from msrn_tf.visualization.audit_page import write_audit
 
 REJECTED_SHOWN = 10
 
@@ -57,13 +58,16 @@ class PreparationConfig:
     )
     word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
     graph_threshold: float = option(DEFAULT_THRESHOLD, "the audit draws an edge from this P(j|i) on", low=0.0, high=1.0)
+    order_seed: int = option(0, "with --runner: seed of the order of the records", low=0)
 
 
-def main(data: DataConfig, config: PreparationConfig) -> None:
+def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WITHOUT_BEAM) -> None:
     """Prepares as configured."""
     with needs("data"):
         from msrn_tf.data import preparation
-        from msrn_tf.data.audit import audit
+    if runner.runner:
+        with needs("beam"):
+            import msrn_tf.beam.preparation  # noqa: F401  (or its absence would be told when much is done)
     if not config.output:
         raise UserError("--output is missing: give a folder for the records")
     reader = data.open(config.train_split)
@@ -78,28 +82,66 @@ def main(data: DataConfig, config: PreparationConfig) -> None:
         skip_bad_images=config.bad_images == "skip",
         num_threads=config.num_threads or _threads(any(map(preparation.are_remote, splits.values()))),
     )
+    last_flags = {
+        name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold", "image_size")
+    }
     with preparation.writing(config.output):
-        last_flags = {
-            name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold", "image_size")
-        }
-        preparation.start(config.output, plan, data.dataset, reader.labels, splits, last_flags)
-        if preparation.is_complete(config.output):
-            say(f"{config.output} is complete; nothing to do")
-            return
-        notes = {}
-        for split, examples in splits.items():
-            with ProgressBar(f"writing {split}", len(examples)) as bar:
-                notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
-        preparation.finish(config.output, reader.labels, splits, notes)
-        graph = write_label_graph(config)
-        report = audit(reader.labels, splits, notes, config.train_split, config.image_size)
-        page = audit_page(data.dataset, report, graph, config.graph_threshold)
-        preparation.write_text(os.path.join(config.output, "audit.json"), json.dumps(report, indent=2))
-        preparation.write_text(os.path.join(config.output, "audit.html"), page)
-        alike = "".join(f"{name}\n" for name in report["training_photos_like_others"])
-        preparation.write_text(os.path.join(config.output, "near_duplicates.txt"), alike)
-        preparation.remove_notes(config.output)
-    print_report(report, graph, config)
+        if runner.runner:
+            found = _prepare_by_beam(data, config, runner, plan, reader.labels, splits, last_flags)
+        else:
+            found = _prepare_here(data, config, plan, reader.labels, splits, last_flags)
+    if found is None:
+        say(f"{config.output} is complete; nothing to do")
+    else:
+        report, graph = found
+        print_report(report, graph, config)
+
+
+def _prepare_here(data, config, plan, labels, splits, last_flags):
+    """Prepares on this machine; returns the report and the label graph, or None where nothing is left to do."""
+    from msrn_tf.data import preparation
+    from msrn_tf.data.audit import audit
+
+    preparation.start(config.output, plan, data.dataset, labels, splits, last_flags)
+    if preparation.is_complete(config.output):
+        return None
+    notes = {}
+    for split, examples in splits.items():
+        with ProgressBar(f"writing {split}", len(examples)) as bar:
+            notes[split] = preparation.write_split(config.output, split, examples, plan, bar.update)
+    preparation.finish(config.output, labels, splits, notes)
+    graph = write_label_graph(config)
+    report = audit(labels, splits, notes, config.train_split, config.image_size)
+    write_audit(config.output, data.dataset, report, graph, config.graph_threshold)
+    preparation.remove_notes(config.output)
+    return report, graph
+
+
+def _prepare_by_beam(data, config, runner, plan, labels, splits, last_flags):
+    """The same by a pipeline."""
+    from msrn_tf.beam.pipelines import pipeline_options
+    from msrn_tf.beam.preparation import Order, prepare
+    from msrn_tf.beam.prepare_pipeline import Job
+    from msrn_tf.data import preparation
+
+    options = pipeline_options(runner.runner, runner.runner_option)
+    order = Order.begun(config.output, config.order_seed) or Order.of(splits, plan, config.order_seed)
+    preparation.start(config.output, plan, data.dataset, labels, splits, last_flags, dataclasses.asdict(order))
+    if preparation.is_complete(config.output):
+        return None
+    job = Job(
+        output=config.output if storage.is_address(config.output) else os.path.abspath(config.output),
+        name=data.dataset,
+        labels=labels,
+        train_split=config.train_split,
+        image_size=config.image_size,
+        graph_threshold=config.graph_threshold,
+        plan=dataclasses.replace(plan, num_threads=config.num_threads),
+    )
+    counters = prepare(job, splits, order, options, _word_vectors(config, labels))
+    say("counted    " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counters.items())))
+    with storage.open_file(os.path.join(config.output, "audit.json"), encoding="utf-8") as file:
+        return json.load(file), LabelGraph.load(os.path.join(config.output, "label_graph.npz"))
 
 
 def _threads(are_remote):
@@ -132,14 +174,25 @@ def write_label_graph(config: PreparationConfig) -> LabelGraph:
     """Writes `label_graph.npz` of what was kept of the training split, and returns it."""
     prepared = Prepared(config.output)
     examples = prepared.read(config.train_split)
-    graph = LabelGraph(prepared.labels, examples.counts(), examples.cooccurrence(), len(examples))
-    if config.word_vectors:
-        vectors, missing = glove_word_vectors(config.word_vectors, graph.labels)
-        graph = dataclasses.replace(graph, word_vectors=vectors)
-        for label, words in missing.items():
-            say(f"warning: word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}")
+    graph = LabelGraph(
+        prepared.labels,
+        examples.counts(),
+        examples.cooccurrence(),
+        len(examples),
+        _word_vectors(config, prepared.labels),
+    )
     graph.save(os.path.join(config.output, "label_graph.npz"))
     return graph
+
+
+def _word_vectors(config, labels):
+    """Vectors of labels, float32 `[C, V]`, where a file of them is given; says which labels have none."""
+    if not config.word_vectors:
+        return None
+    vectors, missing = glove_word_vectors(config.word_vectors, labels)
+    for label, words in missing.items():
+        say(f"warning: word vectors: {label!r} has no vector for {', '.join(words) or 'any word'}")
+    return vectors
 
 
 def print_report(report: dict[str, Any], graph: LabelGraph, config: PreparationConfig) -> None:
@@ -183,4 +236,4 @@ def _split_flags(splits, config):
 
 
 if __name__ == "__main__":
-    command_line.run(main, usage=__doc__, configs=(DataConfig,), extra_flags=PreparationConfig)
+    command_line.run(main, usage=__doc__, configs=(DataConfig, PreparationConfig, RunnerConfig))

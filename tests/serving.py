@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 
-from export.inference_model import inference_model
 from export.saved_model import find_versions, write_saved_model
 from export.serving.configuration import model_server_config
 from export.serving.serve_config import ServeConfig
@@ -24,6 +23,7 @@ from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.calibration import Calibration
 from msrn_tf.models.factory import create_model
+from msrn_tf.models.inference_model import inference_model
 
 LABELS = ("sky", "water", "boat", "tree", "cat")
 SIZE = 64

@@ -19,13 +19,13 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 from test_decoding import READABLE, encoded, photo
 
-from export.folding import fold_batch_norms
-from export.inference_model import inference_model
 from export.saved_model import choose_version, find_versions, labels_text
 from export.serving.configuration import write_configuration
 from export.serving.warm_up import WARM_UP_FILE, example_of, read_warm_up_requests
 from export.signatures import combined_maps, decode_photos
 from msrn_tf.models.factory import save_model
+from msrn_tf.models.folding import fold_batch_norms
+from msrn_tf.models.inference_model import inference_model
 from msrn_tf.predict import predict_photos
 from msrn_tf.visualization.heatmaps import combine_scales
 

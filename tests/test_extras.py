@@ -45,6 +45,7 @@ RUNS = [
     ("onnx", "tf2onnx", ONNX),
     ("addons", "tensorflow_addons", ADDONS),
     pytest.param("addons", "tf_keras", ADDONS, marks=needs_addons),
+    ("beam", "apache_beam", ["msrn_tf.prepare", "--dataset=demo", "--output=out", "--runner=DirectRunner"]),
     ("report", "cleanlab", CHECK),
     ("report", "scipy", CHECK),
 ]

@@ -8,13 +8,14 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from serving import LABELS, small_model
 
-from export.inference_model import inference_model
 from export.quantization.conversion import convert
 from export.signatures import signatures
 from msrn_tf import predict
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
 from msrn_tf.data.examples import Examples
 from msrn_tf.models import MSRN
+from msrn_tf.models.inference_model import inference_model
+from msrn_tf.predictor import Predictor
 from msrn_tf.report.findings import Finding
 from msrn_tf.report.photos import PhotoShelf
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
@@ -47,7 +48,9 @@ def test_predict_writes_heatmaps_of_the_pass_that_scores(model, passes, tmp_path
     for number in range(3):
         paths.append(str(tmp_path / f"{number}.jpg"))
         (tmp_path / f"{number}.jpg").write_bytes(draw_example("test", number).image_bytes)
-    rows = list(predict.predict_files(model, paths, 2, HeatmapFiles(str(tmp_path / "maps"), by)))
+    predictor = Predictor(model, by)
+    passes.clear()
+    rows = list(predict.predict_files(predictor, paths, 2, HeatmapFiles(str(tmp_path / "maps"), by)))
     assert len(rows) == 3 and len(passes) == 1  # compiled once for both batches
 
 

@@ -7,13 +7,13 @@ import tensorflow as tf
 from test_layers_and_models import LABELS, small_model
 
 from export.device_classifier import DeviceClassifier
-from export.inference_model import inference_model
 from export.saved_model import write_saved_model
 from export.signatures import combined_maps
 from export.tflite import tflite_bytes
 from msrn_tf.errors import UserError
 from msrn_tf.layers import DotProductAttention, QueryDecoderHead, ResidualAttentionHead
 from msrn_tf.layers.residual_attention import TEMPERATURES
+from msrn_tf.models.inference_model import inference_model
 
 
 def filled(layer, rng):

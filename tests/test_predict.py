@@ -70,9 +70,11 @@ def test_json_lines_come_for_all_photos_and_unreadable_ones_end_with_status_1(fo
         run_predict([str(folder), f"{folder}/b.txt"], path, json=True, top_k=2)
     assert ended.value.code == predict.UNREADABLE_STATUS == 1
     said = capsys.readouterr()
-    rows = [json.loads(line) for line in said.out.splitlines()]
+    *rows, refused = [json.loads(line) for line in said.out.splitlines()]
     assert names([row["photo"] for row in rows], folder) == ["a.jpg", "b.jpg", "deep/a.jpg", "deep/c.jpeg"]
     assert all(len(row["labels"]) == 2 for row in rows)
+    assert refused["photo"] == f"{folder}/b.txt" and refused["labels"] == refused["scores"] == refused["present"] == []
+    assert refused["reason"].startswith("is not one of JPEG")
     assert said.err.count("error: ") == 1 and "b.txt: is not a photo that can be decoded" in said.err
 
 

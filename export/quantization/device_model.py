@@ -17,11 +17,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.inference_model import inference_model
 from export.signatures import combined_maps
 from msrn_tf.layers import SemanticAttention, moment_attention
 from msrn_tf.layers.semantic_attention import largest_range
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.inference_model import inference_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.type_names import Shape, Tensor
 

@@ -1,18 +1,24 @@
 """What is in a data set, and what is wrong with it, as numbers; and for what is wrong, what mends it."""
 
 import collections
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from msrn_tf.data.examples import PRESENT, UNKNOWN, Examples, name_of
+from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples, name_of
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.near_duplicates import alike_pairs
 from msrn_tf.text import look_alike
 
 LISTED = 100
+NO_SIDE = 1 << 31
+FOUND = (
+    "num_duplicates", "duplicates_across_splits", "duplicates", "num_near_duplicates", "near_duplicates_across_splits",
+    "near_duplicates", "training_photos_like_others",
+)  # fmt: skip
 FEW_PHOTOS = 10
 """A label of fewer in the training split is hardly learned, and its average precision in another hardly measured."""
 
@@ -21,6 +27,117 @@ EXPECTED_TOGETHER = 10.0
 
 GREAT_IMBALANCE = 100
 """Photos of the commonest label for one of the rarest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFacts:
+    """What was counted in a split, or in a part of one.
+
+    Attributes:
+        images, rejected, without_a_label: numbers of photos: kept, left out, and kept ones that show no label.
+        shortest_side, longest_side: pixels; `NO_SIDE` and 0 where there is no photo.
+        smaller_than_image_size: photos that training will enlarge.
+        present, unknown: int64 `[C]`: kept photos with this target.
+    """
+
+    images: int
+    rejected: int
+    without_a_label: int
+    shortest_side: int
+    longest_side: int
+    smaller_than_image_size: int
+    present: np.ndarray
+    unknown: np.ndarray
+
+    @classmethod
+    def of(cls, kept: Examples, rows: Sequence[Sequence[Any]], rejected: int, image_size: int) -> "SplitFacts":
+        """Of photos that were written.
+
+        Args:
+            kept: their `Examples`.
+            rows: their rows of a note of `preparation.write_shard`.
+            rejected: number of others.
+            image_size: that training will warp photos to, in pixels.
+        """
+        sides = np.array([row[3:5] for row in rows], int).reshape(-1, 2)
+        return cls(
+            images=len(rows),
+            rejected=rejected,
+            without_a_label=int((~kept.show_a_label()).sum()),
+            shortest_side=int(sides.min(initial=NO_SIDE)),
+            longest_side=int(sides.max(initial=0)),
+            smaller_than_image_size=int((sides.min(axis=1) < image_size).sum()),
+            present=kept.counts(PRESENT),
+            unknown=kept.counts(UNKNOWN),
+        )
+
+    @classmethod
+    def joined(cls, parts: Iterable["SplitFacts"]) -> "SplitFacts":
+        """Of the parts together; there is one at least."""
+        parts, joining = list(parts), {"shortest_side": min, "longest_side": max}
+        return cls(
+            **{
+                field.name: joining.get(field.name, sum)(getattr(part, field.name) for part in parts)
+                for field in dataclasses.fields(cls)
+            }
+        )
+
+    def described(self, labels: Sequence[str]) -> dict[str, Any]:
+        """As a split's part of the report."""
+        return {
+            "images": self.images,
+            "without_a_label": self.without_a_label,
+            "labels_an_image": round(int(self.present.sum()) / self.images, 3) if self.images else 0.0,
+            "shortest_side": min(self.shortest_side, self.longest_side),
+            "longest_side": self.longest_side,
+            "smaller_than_image_size": self.smaller_than_image_size,
+            "present": dict(zip(labels, self.present.tolist(), strict=True)),
+            "unknown": dict(zip(labels, self.unknown.tolist(), strict=True)),
+            "labels_without_positives": [label for label, count in zip(labels, self.present, strict=True) if not count],
+            "rejected": self.rejected,
+        }
+
+
+@dataclasses.dataclass(slots=True)
+class SameBytes:
+    """The photos of the same bytes: (name, id) → the splits that have it, both in the order of the data set.
+
+    VOC's `trainval` is made of two others: one photo of several splits is no duplicate.
+    """
+
+    photos: dict[tuple[str, str], list[str]] = dataclasses.field(default_factory=dict)
+
+    def add(self, name: str, image_id: str, split: str) -> None:
+        """One more."""
+        self.photos.setdefault((name, image_id), []).append(split)
+
+    @property
+    def overlaps(self) -> Iterator[tuple[str, str]]:
+        """Pairs of splits that share a photo, for each such photo."""
+        for listed in self.photos.values():
+            yield from itertools.combinations(sorted(set(listed)), 2)
+
+    @property
+    def duplicates(self) -> list[dict[str, Any]]:
+        """The group of different photos; empty where there is one."""
+        group = [{"splits": listed, "image": image_id} for (_, image_id), listed in self.photos.items()]
+        return group if len(group) > 1 else []
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The photo that stands for all."""
+        (_, image_id), listed = next(iter(self.photos.items()))
+        return {"splits": sorted(set(listed)), "image": image_id}
+
+
+def is_across_splits(photos: Sequence[dict[str, Any]]) -> bool:
+    """Whether photos of the report are in several splits: that makes a measurement too good."""
+    return len({split for photo in photos for split in photo["splits"]}) > 1
+
+
+def are_apart(pair: Sequence[dict[str, Any]]) -> bool:
+    """Whether two photos are not in the same splits."""
+    return pair[0]["splits"] != pair[1]["splits"]
 
 
 def audit(
@@ -40,101 +157,90 @@ def audit(
         image_size: that training will warp photos to, in pixels; 0: not looked at.
 
     Returns:
+        As `report_of`.
+    """
+    rejected, facts, together = [], {}, None
+    by_digest, looks = collections.defaultdict(SameBytes), {}
+    for split, examples in splits.items():
+        rows = [row for note in notes[split] for row in note["rows"]]
+        kept = examples.take(np.array([row[0] for row in rows], int))
+        left_out = [rejection(split, examples[n], reason) for note in notes[split] for n, reason in note["rejected"]]
+        rejected += left_out
+        for example, row in zip(kept, rows, strict=True):
+            by_digest[row[2]].add(name_of(example), example.image_id, split)
+            looks[row[2]] = row[5] if len(row) > 5 else ""  # a note of an older version has none
+        facts[split] = SplitFacts.of(kept, rows, len(left_out), image_size)
+        if split == train_split:
+            together = kept.cooccurrence()
+    duplicates = [group for same in by_digest.values() if (group := same.duplicates)]
+    photos = [same.first for same in by_digest.values()]
+    pairs = [[photos[one], photos[other]] for one, other, _ in alike_pairs([looks[digest] for digest in by_digest])]
+    across = [pair for pair in pairs if are_apart(pair)]
+    found = {
+        "rejected": rejected,
+        "overlaps": collections.Counter(pair for same in by_digest.values() for pair in same.overlaps),
+        "num_duplicates": len(duplicates),
+        "duplicates_across_splits": sum(map(is_across_splits, duplicates)),
+        "duplicates": sorted(duplicates, key=is_across_splits, reverse=True)[:LISTED],
+        "num_near_duplicates": len(pairs),
+        "near_duplicates_across_splits": len(across),
+        "near_duplicates": (across + [pair for pair in pairs if not are_apart(pair)])[:LISTED],
+        "training_photos_like_others": sorted(set(training_photos(across, train_split))),
+    }
+    return report_of(labels, facts, together, found, train_split, image_size)
+
+
+def rejection(split: str, example: Example, reason: str) -> dict[str, str]:
+    """A photo that was left out, for the report."""
+    return {"split": split, "image": name_of(example), "reason": reason}
+
+
+def training_photos(across: Iterable[Sequence[dict[str, Any]]], train_split: str) -> Iterator[str]:
+    """The photos of the training split among pairs that look alike and are apart."""
+    return (photo["image"] for pair in across for photo in pair if train_split in photo["splits"])
+
+
+def report_of(
+    labels: Sequence[str],
+    facts: dict[str, SplitFacts],
+    together: np.ndarray | None,
+    found: dict[str, Any],
+    train_split: str,
+    image_size: int,
+) -> dict[str, Any]:
+    """The report of what was counted.
+
+    Args:
+        labels: C names.
+        facts: dict of split → `SplitFacts`.
+        together: int64 `[C, C]`, how many photos of the training split show two labels; None: it is not there.
+        found: `rejected`, `overlaps` (dict of two splits → photos), and what `FOUND` names; lists of duplicates have
+            those across splits first, and `LISTED` of them at most.
+        train_split, image_size: as in `audit`.
+
+    Returns:
         A dict of JSON values: for each split the numbers of images, rejected ones, ones without a label, sizes, label
         counts and labels without positives; the rejected images with reasons; the splits that share photos (VOC's
         `trainval` is made of two others); groups of different photos with the same bytes, and pairs that look alike;
         what is strange about labels; and under `findings` what needs a person, each with what mends it.
     """
-    report: dict[str, Any] = {"splits": {}, "rejected": []}
-    by_digest = collections.defaultdict(lambda: collections.defaultdict(list))
-    looks, training = {}, None
-    for split, examples in splits.items():
-        rows = [row for note in notes[split] for row in note["rows"]]
-        kept = examples.take(np.array([row[0] for row in rows], int))
-        rejected = [
-            {"split": split, "image": name_of(examples[number]), "reason": reason}
-            for note in notes[split]
-            for number, reason in note["rejected"]
-        ]
-        report["rejected"] += rejected
-        for example, row in zip(kept, rows, strict=True):
-            by_digest[row[2]][name_of(example), example.image_id].append(split)
-            looks[row[2]] = row[5] if len(row) > 5 else ""  # a note of an older version has none
-        report["splits"][split] = _describe(labels, kept, rows, image_size) | {"rejected": len(rejected)}
-        training = kept if split == train_split else training
-    overlaps = collections.Counter(
-        pair
-        for photos in by_digest.values()
-        for listed in photos.values()
-        for pair in itertools.combinations(sorted(set(listed)), 2)
-    )
-    report["overlaps"] = [{"splits": pair, "images": count} for pair, count in sorted(overlaps.items())]
-    report |= _same_bytes(by_digest) | _look_alike(by_digest, looks, train_split)
-    report["labels"] = _strange_labels(labels, training) if training is not None else {}
-    report["findings"] = _findings(report, train_split, image_size)
-    return report
-
-
-def _same_bytes(by_digest):
-    same = [
-        [{"splits": listed, "image": image_id} for (_, image_id), listed in photos.items()]
-        for photos in by_digest.values()
-        if len(photos) > 1
-    ]
-    # Those across splits first: they make a measurement too good.
-    return {
-        "num_duplicates": len(same),
-        "duplicates_across_splits": sum(map(_is_across_splits, same)),
-        "duplicates": sorted(same, key=_is_across_splits, reverse=True)[:LISTED],
+    report: dict[str, Any] = {
+        "splits": {split: its.described(labels) for split, its in facts.items()},
+        "rejected": found["rejected"],
+        "overlaps": [{"splits": pair, "images": count} for pair, count in sorted(found["overlaps"].items())],
+        **{name: found[name] for name in FOUND},
+        "labels": {} if together is None else _strange_labels(labels, facts[train_split], together),
     }
+    return report | {"findings": _findings(report, train_split, image_size)}
 
 
-def _look_alike(by_digest, looks, train_split):
-    """Pairs of photos of other bytes that look alike, each by the first photo of its bytes."""
-    photos = [next(iter(photos.items())) for photos in by_digest.values()]
-    described = [{"splits": sorted(set(listed)), "image": image_id} for (_, image_id), listed in photos]
-    pairs = [
-        [described[one], described[other]] for one, other, _ in alike_pairs([looks[digest] for digest in by_digest])
-    ]
-    across = [pair for pair in pairs if pair[0]["splits"] != pair[1]["splits"]]
-    within = [pair for pair in pairs if pair[0]["splits"] == pair[1]["splits"]]
-    return {
-        "num_near_duplicates": len(pairs),
-        "near_duplicates_across_splits": len(across),
-        "near_duplicates": (across + within)[:LISTED],
-        "training_photos_like_others": sorted(
-            {photo["image"] for pair in across for photo in pair if train_split in photo["splits"]}
-        ),
-    }
-
-
-def _is_across_splits(photos):
-    return len({split for photo in photos for split in photo["splits"]}) > 1
-
-
-def _describe(labels, kept, rows, image_size):
-    present, unknown = kept.counts(PRESENT), kept.counts(UNKNOWN)
-    sides = np.array([row[3:5] for row in rows]) if rows else np.zeros((1, 2), int)
-    return {
-        "images": len(rows),
-        "without_a_label": int((~kept.show_a_label()).sum()),
-        "labels_an_image": round(int(present.sum()) / len(rows), 3) if rows else 0.0,
-        "shortest_side": int(sides.min()),
-        "longest_side": int(sides.max()),
-        "smaller_than_image_size": int((sides.min(axis=1) < image_size).sum()),
-        "present": dict(zip(labels, present.tolist(), strict=True)),
-        "unknown": dict(zip(labels, unknown.tolist(), strict=True)),
-        "labels_without_positives": [label for label, count in zip(labels, present, strict=True) if not count],
-    }
-
-
-def _strange_labels(labels, training):
+def _strange_labels(labels, training, together):
     """What is strange about the labels of the training split: names alike, pairs that never or always meet."""
-    counts, together = training.counts(PRESENT), training.cooccurrence()
+    counts = training.present
     alike = collections.defaultdict(list)
     for label in labels:
         alike[look_alike(label)].append(label)
-    num_known = max(1, len(training))
+    num_known = max(1, training.images)
     expected = np.triu(np.outer(counts, counts) / num_known, 1)
     never = np.argwhere((expected >= EXPECTED_TOGETHER) & (together == 0))
     always = np.argwhere(

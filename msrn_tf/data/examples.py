@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
+from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets, LabelPairs
 
 __all__ = ["ABSENT", "PRESENT", "UNKNOWN", "Example", "Examples", "Reader", "name_of"]
 
@@ -171,6 +171,10 @@ class Examples(Sequence):
                 together += np.rint(present.T @ present).astype(np.int64)
         np.fill_diagonal(together, 0)
         return together
+
+    def label_pairs(self) -> LabelPairs:
+        """The same as pairs that occur, each once."""
+        return self.compressed_targets().label_pairs()
 
     def show_a_label(self) -> np.ndarray:
         """Whether each photo shows a label, bool `[N]`."""

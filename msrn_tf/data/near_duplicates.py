@@ -6,6 +6,8 @@ no two of 1,816 different ones do. Two hashes that differ in `MOST_BITS` at most
 parts at least, so that photos with an equal part alone are compared.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from PIL import Image
 
@@ -15,12 +17,14 @@ with needs("data"):
     import imagehash
 
 MOST_BITS = 4
-PART_BITS = -(-64 // (MOST_BITS + 1))
+NUM_PARTS = MOST_BITS + 1
+PART_BITS = -(-64 // NUM_PARTS)
 SMALL_SIDE = 64
 LEAST_CONTRAST = 4.0
 """Standard deviation of grey, of 255: photos of less, such as blank ones, all have one hash."""
 
-ROWS_AT_A_TIME = 1 << 10
+COMPARED_AT_A_TIME = 1 << 22
+"""Pairs of hashes, which bounds the memory."""
 
 
 def perceptual_hash(pixels: np.ndarray) -> str:
@@ -46,25 +50,41 @@ def alike_pairs(hashes: list[str]) -> list[tuple[int, int, int]]:
     """
     numbers = np.flatnonzero([bool(text) for text in hashes])
     values = np.array([int(hashes[number], 16) for number in numbers], np.uint64)
-    pairs = {}
-    for start in range(0, 64, PART_BITS):
-        keys = (values >> np.uint64(start)) & np.uint64((1 << PART_BITS) - 1)
+    pairs = []
+    for part in range(NUM_PARTS):
+        keys = part_of(values, part)
         order = np.argsort(keys, kind="stable")
         bounds = np.flatnonzero(np.diff(keys[order])) + 1
         for bucket in np.split(order, bounds):
-            if len(bucket) > 1:
-                pairs |= _close(values, bucket)
-    return sorted((int(numbers[a]), int(numbers[b]), bits) for (a, b), bits in pairs.items())
+            pairs += [(bucket[one], bucket[other], bits) for one, other, bits in alike_in_bucket(values[bucket], part)]
+    return sorted((int(numbers[one]), int(numbers[other]), bits) for one, other, bits in pairs)
 
 
-def _close(values, bucket):
-    """Dict of (place, later place) → bits that differ, of the values at some places."""
-    found = {}
-    bucket = np.sort(bucket)
-    for first in range(0, len(bucket), ROWS_AT_A_TIME):
-        rows = bucket[first : first + ROWS_AT_A_TIME]
-        bits = np.bitwise_count(values[rows][:, None] ^ values[bucket][None, :])
-        for row, column in np.argwhere(bits <= MOST_BITS):
-            if bucket[column] > rows[row]:
-                found[int(rows[row]), int(bucket[column])] = int(bits[row, column])
-    return found
+def part_of(values: np.ndarray, part: int) -> np.ndarray:
+    """Part number `part` of hashes: photos that look alike have one of their `NUM_PARTS` parts in common.
+
+    Args:
+        values: uint64 of any shape.
+    """
+    return (values >> np.uint64(part * PART_BITS)) & np.uint64((1 << PART_BITS) - 1)
+
+
+def alike_in_bucket(values: np.ndarray, part: int) -> Iterator[tuple[int, int, int]]:
+    """The pairs among hashes that have a part in common. A pair with several parts in common comes with the first.
+
+    Args:
+        values: uint64 `[N]`.
+        part: the number of the part.
+
+    Yields:
+        (place, later place, bits that differ).
+    """
+    rows = max(1, COMPARED_AT_A_TIME // max(1, len(values)))
+    for first in range(0, len(values), rows):
+        differ = values[first : first + rows, None] ^ values[None, first:]
+        bits = np.bitwise_count(differ)
+        is_close = np.triu(bits <= MOST_BITS, 1)
+        for earlier in range(part):
+            is_close &= part_of(differ, earlier) != 0
+        for row, column in np.argwhere(is_close):
+            yield first + int(row), first + int(column), int(bits[row, column])

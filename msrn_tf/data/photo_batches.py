@@ -1,5 +1,6 @@
 """A person's photos decoded in batches, while a model works on those before."""
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -21,22 +22,46 @@ def decoded_batches(paths: Sequence[str], image_size: int, batch_size: int) -> I
     Yields:
         `(indices, images)`: int `[batch]` into `paths`, uint8 `[batch, image_size, image_size, 3]`.
     """
-
-    def read(index, path):
-        return index, tf.io.read_file(path)
-
-    def decode(index, encoded):
-        return index, evaluation_pixels(encoded, image_size)
-
     reasons = storage.in_flight(why_not_a_photo_file, paths, remote=any(map(storage.is_address, paths)))
     files = [index for index, reason in enumerate(reasons) if not reason]
     if not files:
         return
-    dataset = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
-    dataset = dataset.map(as_written(read), num_parallel_calls=READS_IN_FLIGHT, use_unbounded_threadpool=True)
-    dataset = dataset.map(as_written(decode), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(batch_size)
-    for indices, images in dataset.prefetch(PREFETCHED_BATCHES):
+    named = tf.data.Dataset.from_tensor_slices((files, [os.fsencode(paths[index]) for index in files]))
+    encoded = named.map(as_written(_read), num_parallel_calls=READS_IN_FLIGHT, use_unbounded_threadpool=True)
+    photos = encoded.map(as_written(_decode_as_read(image_size)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    for indices, images in photos.batch(batch_size).prefetch(PREFETCHED_BATCHES):
         yield indices.numpy(), images.numpy()
+
+
+def _read(index, path):
+    return index, tf.io.read_file(path)
+
+
+@functools.lru_cache
+def _decode_as_read(image_size):
+    """The function of (index, bytes) → (index, pixels), which takes TensorFlow seconds to trace: once for all calls."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.string)], autograph=False)
+    def decode(index, encoded):
+        return index, evaluation_pixels(encoded, image_size)
+
+    return decode
+
+
+def evaluation_photo(path: str, image_size: int) -> tuple[np.ndarray, str]:
+    """What a model sees of one photo.
+
+    Returns:
+        `(pixels, reason)`: uint8 `[image_size, image_size, 3]` and `""`, or a black photo and why there is no other.
+    """
+    reason = why_not_a_photo_file(path)
+    try:
+        if not reason:
+            encoded = tf.io.read_file(os.fsencode(path))
+            return _decode_as_read(image_size)(0, encoded)[1].numpy(), ""
+    except tf.errors.OpError:
+        reason = why_unreadable(path)
+    return np.zeros((image_size, image_size, 3), np.uint8), reason
 
 
 def whole_photo(path: str) -> Image.Image:

@@ -23,11 +23,11 @@ import tensorflow as tf
 from PIL import Image
 
 from msrn_tf import storage
-from msrn_tf.data.examples import Examples, name_of
+from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
-from msrn_tf.data.prepared import DATASET_FILE, column_path, index_columns, shard_path
+from msrn_tf.data.prepared import DATASET_FILE, index_columns, shard_path, sizes_of, write_index
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
 from msrn_tf.files import replacing, temporary_name
@@ -36,6 +36,7 @@ from msrn_tf.type_names import Progress
 PLAN_FILE = "prepare.json"
 PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
 JPEG_QUALITY = 95
+AHEAD_A_THREAD = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ def start(
     labels: Sequence[str],
     splits: dict[str, Examples],
     last_flags: dict[str, Any] | None = None,
+    order: dict[str, Any] | None = None,
 ) -> None:
     """Makes the folder, or recognises it as begun by the same command.
 
@@ -97,6 +99,8 @@ def start(
         labels: C names.
         splits: dict of split → `Examples`.
         last_flags: dict of flag → value: what is written last depends on them, so they may change until then.
+        order: what decides the order of records, where it is not that of the examples. The files of photos are then
+            looked at by those who read them, and not here.
 
     Raises:
         UserError: the folder holds something else.
@@ -104,10 +108,11 @@ def start(
     chosen = {key: value for key, value in dataclasses.asdict(plan).items() if key != "num_threads"}
     fingerprints = {split: list(examples.fingerprint()) for split, examples in splits.items()}
     description = {"dataset": name, **chosen, "labels": list(labels), "splits": fingerprints}
-    photos = {split: _state_of_files(examples) for split, examples in splits.items()}
+    description |= {} if order is None else {"order": order}
+    photos = {split: None if order else state_of_files(examples) for split, examples in splits.items()}
     path = os.path.join(output, PLAN_FILE)
     if storage.exists(path):
-        before = _plan_before(path)
+        before = plan_before(output)
         photos_before, flags_before = before.pop(PHOTOS, photos), before.pop("last_flags", last_flags)
         # A command that was not to skip bad photos has skipped none: one that is may go on.
         is_same = before in (description, description | {"skip_bad_images": False})
@@ -132,9 +137,10 @@ def is_complete(output: str) -> bool:
     return DATASET_FILE in names and not any(name.endswith(".tfrecord.json") for name in names)
 
 
-def _plan_before(path):
+def plan_before(output: str) -> dict[str, Any]:
+    """What a folder was begun with; empty: nothing that can be read."""
     try:
-        with storage.open_file(path, encoding="utf-8") as file:
+        with storage.open_file(os.path.join(output, PLAN_FILE), encoding="utf-8") as file:
             return dict(json.load(file))
     except (OSError, ValueError, TypeError, RecursionError):  # it was cut short, or is another's
         return {}
@@ -155,41 +161,75 @@ def write_split(
     Raises:
         UserError: a photo cannot be decoded and bad ones are not to be skipped, or none can be.
     """
-    notes, first = _finished_shards(output, split, examples)
-    progress(first)
-    checked = _in_order(examples[first:], plan)
-    number = first
+    notes, number = _finished_shards(output, split, examples)
+    progress(number)
+    photos = _with_progress(enumerate(checked_photos(examples[number:], plan), number), progress)
     while number < len(examples):
-        path = shard_path(output, split, len(notes))
-        note = {"rows": [], "rejected": []}
-        offset = 0
-        temporary = temporary_name(path)
-        with tf.io.TFRecordWriter(temporary) as writer:
-            while offset < plan.shard_bytes and number < len(examples):
-                photo, example = next(checked), examples[number]
-                if photo.reason:
-                    _reject(example, photo, plan)
-                    note["rejected"].append([number, photo.reason])
-                else:
-                    record = _record(example, photo)
-                    writer.write(record)
-                    note["rows"].append([number, offset, photo.digest, photo.height, photo.width, photo.look])
-                    offset += len(record) + FRAME_BYTES
-                number += 1
-                progress(number)
-        storage.put(temporary, path)
-        covered = examples[notes[-1]["next"] if notes else 0 : number]
-        notes.append(note | {"next": number, PHOTOS: _state_of_files(covered)})
-        write_text(_note_path(path), json.dumps(notes[-1]))
+        path, first = shard_path(output, split, len(notes)), number
+        note = write_shard(path, photos, plan, plan.shard_bytes)
+        number += len(note["rows"]) + len(note["rejected"])
+        notes.append(note | {"next": number, PHOTOS: state_of_files(examples[first:number])})
+        write_text(note_path(path), json.dumps(notes[-1]))
     if not any(note["rows"] for note in notes):
         for number in range(len(notes)):  # or the next run, when the photos are there, would keep them
-            storage.remove(_note_path(shard_path(output, split, number)))
+            remove_note(shard_path(output, split, number))
         number, reason = notes[0]["rejected"][0]
-        raise UserError(
-            f"split {split!r}: none of its {len(examples)} photos can be used ({name_of(examples[number])}: "
-            f"{reason}); complete the data, or leave the split out with `splits`"
-        )
+        raise UserError(nothing_left(split, len(examples), name_of(examples[number]), reason))
     return notes
+
+
+def write_shard(
+    path: str,
+    photos: Iterator[tuple[int, tuple[Example, Checked]]],
+    plan: PreparationPlan,
+    shard_bytes: int | None = None,
+    attempt: str = "",
+) -> dict[str, Any]:
+    """Writes photos to a file that is whole when it has its name.
+
+    Args:
+        path: the file.
+        photos: (number, (example, what became of it)), taken until the shard is full or there are no more.
+        plan: `PreparationPlan`.
+        shard_bytes: int. It is full with the record that reaches this; None: it takes all.
+        attempt: text that tells this writer from another that writes the same shard at the same time.
+
+    Returns:
+        A note: a dict with `rows` and `rejected`, as of `write_split`.
+
+    Raises:
+        UserError: a photo cannot be decoded and bad ones are not to be skipped.
+    """
+    note: dict[str, Any] = {"rows": [], "rejected": []}
+    offset, temporary = 0, temporary_name(f"{path}{attempt}")
+    with tf.io.TFRecordWriter(temporary) as writer:
+        for number, (example, photo) in photos:
+            if photo.reason:
+                if not plan.skip_bad_images:
+                    raise UserError(cannot_be_used(name_of(example), photo.reason))
+                note["rejected"].append([number, photo.reason])
+                continue
+            record = _record(example, photo)
+            writer.write(record)
+            note["rows"].append([number, offset, photo.digest, photo.height, photo.width, photo.look])
+            offset += len(record) + FRAME_BYTES
+            if shard_bytes is not None and offset >= shard_bytes:
+                break
+    storage.put(temporary, path)
+    return note
+
+
+def cannot_be_used(name: str, reason: str) -> str:
+    """The sentence about a photo that is not to be skipped."""
+    return f"{name}: is not a photo that can be used ({reason}); fix it, or use `bad_images`=skip"
+
+
+def nothing_left(split: str, count: int, name: str, reason: str) -> str:
+    """The sentence about a split of which no photo can be used, for one of them why."""
+    return (
+        f"split {split!r}: none of its {count} photos can be used ({name}: {reason}); complete the data, or leave the "
+        "split out with `splits`"
+    )
 
 
 def finish(
@@ -200,19 +240,33 @@ def finish(
     Args:
         splits, notes: dicts by split: the examples, and what `write_split` returned.
     """
-    description: dict[str, Any] = {"labels": list(labels), "splits": {}}
+    facts = {}
     for split, examples in splits.items():
         rows = [(shard, *row) for shard, note in enumerate(notes[split]) for row in note["rows"]]
         kept = examples.take(np.array([row[1] for row in rows], int))
         columns = index_columns(kept, shards=[row[0] for row in rows], offsets=[row[2] for row in rows])
-        for column, values in columns.items():
-            with replacing(column_path(output, split, column), "wb") as file:
-                np.save(file, values)
-        description["splits"][split] = {
-            "num_images": len(kept),
-            "num_shards": len(notes[split]),
-            "counts": dict(zip(labels, kept.counts().tolist(), strict=True)),
-        }
+        write_index(output, split, [columns], sizes_of(columns))
+        facts[split] = (len(kept), len(notes[split]), kept.counts())
+    write_description(output, labels, facts)
+
+
+def write_description(output: str, labels: Sequence[str], splits: dict[str, tuple[int, int, np.ndarray]]) -> None:
+    """Writes `dataset.json`.
+
+    Args:
+        splits: dict of split → (images, shards, int64 `[C]` of images that show each label).
+    """
+    description = {
+        "labels": list(labels),
+        "splits": {
+            split: {
+                "num_images": images,
+                "num_shards": shards,
+                "counts": dict(zip(labels, counts.tolist(), strict=True)),
+            }
+            for split, (images, shards, counts) in splits.items()
+        },
+    }
     write_text(os.path.join(output, DATASET_FILE), json.dumps(description, indent=2))
 
 
@@ -220,6 +274,12 @@ def remove_notes(output: str) -> None:
     """The last step: without notes the folder says that it is complete."""
     for path in storage.matching(output, "*.tfrecord.json"):
         storage.remove(path)
+
+
+def remove_note(shard: str) -> None:
+    """Removes the note of a shard, where it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        storage.remove(note_path(shard))
 
 
 def check(content: bytes, plan: PreparationPlan) -> Checked:
@@ -239,29 +299,40 @@ def check(content: bytes, plan: PreparationPlan) -> Checked:
     return Checked(content, digest, height, width, look)
 
 
-def _in_order(examples, plan):
-    """`Checked` of each example, in their order, a few ahead.
+def checked_photos(examples: Sequence[Example], plan: PreparationPlan) -> Iterator[tuple[Example, Checked]]:
+    """Each example with what became of it, in their order, a few ahead.
 
     On threads: TensorFlow's decoders, Pillow's resizing and its encoder run without Python's lock. Processes, each of
     which would import TensorFlow, would be no faster.
     """
 
     def load(example):
-        try:
-            return check(_content(example), plan)
-        except OSError as error:
-            return Checked(reason=f"cannot be read ({error.strerror})")
-        except tf.errors.OpError as error:
-            return Checked(reason=reason_of_refusal(error))
+        return example, checked(example, plan)
 
     with concurrent.futures.ThreadPoolExecutor(plan.num_threads) as threads:
         ahead = collections.deque()
         for example in examples:
             ahead.append(threads.submit(load, example))
-            if len(ahead) > 4 * plan.num_threads:
+            if len(ahead) > AHEAD_A_THREAD * plan.num_threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+def checked(example: Example, plan: PreparationPlan) -> Checked:
+    """A photo, read and checked."""
+    try:
+        return check(_content(example), plan)
+    except OSError as error:
+        return Checked(reason=f"cannot be read ({error.strerror})")
+    except tf.errors.OpError as error:
+        return Checked(reason=reason_of_refusal(error))
+
+
+def _with_progress(photos, progress):
+    for number, photo in photos:
+        progress(number + 1)
+        yield number, photo
 
 
 def _content(example):
@@ -273,13 +344,6 @@ def _content(example):
     if reason:
         raise OSError(None, reason)
     return storage.read_whole(example.image_path)
-
-
-def _reject(example, photo, plan):
-    if not plan.skip_bad_images:
-        raise UserError(
-            f"{name_of(example)}: is not a photo that can be used ({photo.reason}); fix it, or use `bad_images`=skip"
-        )
 
 
 def _record(example, photo):
@@ -307,28 +371,45 @@ def _finished_shards(output, split, examples):
     notes, first = [], 0
     while True:
         path = shard_path(output, split, len(notes))
-        try:
-            with storage.open_file(_note_path(path), encoding="utf-8") as file:
-                note = json.load(file)
-            is_whole = storage.exists(path) and note[PHOTOS] == _state_of_files(examples[first : note["next"]])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # cut short with the machine
-            is_whole = False
-        if not is_whole:
+        note = finished_note(path, examples, first)
+        if note is None:
             break
         first = note["next"]
         notes.append(note)
-    kept = {_note_path(shard_path(output, split, number)) for number in range(len(notes))}
+    kept = {note_path(shard_path(output, split, number)) for number in range(len(notes))}
     for path in storage.matching(output, f"{glob.escape(split)}-*.tfrecord.json"):
         if path not in kept:
             storage.remove(path)
     return notes, first
 
 
-def _note_path(shard):
+def finished_note(path: str, examples: Examples, first: int = 0) -> dict[str, Any] | None:
+    """The note of a shard that is whole and whose photos are as they were; None: it is to be written.
+
+    Args:
+        path: the shard's.
+        examples: that the shard is made of from number `first` on: to where the note says, or all.
+    """
+    try:
+        note = read_note(path)
+        is_whole = storage.exists(path) and note[PHOTOS] == state_of_files(examples[first : note.get("next")])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # cut short with the machine
+        return None
+    return note if is_whole else None
+
+
+def read_note(shard: str) -> dict[str, Any]:
+    """The note of a shard. Raises `OSError` or `ValueError` where there is none that is whole."""
+    with storage.open_file(note_path(shard), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def note_path(shard: str) -> str:
+    """The note of a shard: it is there while the data set is being written."""
     return f"{shard}.json"
 
 
-def _state_of_files(examples):
+def state_of_files(examples: Examples) -> int:
     """A number that changes with the size or time of change of a file, or with bytes in memory."""
     state = 0
     for example, status in zip(examples, _statuses(examples), strict=True):

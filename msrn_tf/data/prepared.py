@@ -4,11 +4,13 @@ The index says where each record starts, so that an epoch's order can be any per
 middle without reading what came before.
 """
 
+import contextlib
+import dataclasses
 import json
 import os
 import stat
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from msrn_tf.data.examples import Examples
 from msrn_tf.data.label_files import Folder
 from msrn_tf.data.targets import ABSENT, MOST_DENSE_LABELS, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
+from msrn_tf.files import replacing
 from msrn_tf.text import read_text
 
 DATASET_FILE = "dataset.json"
@@ -55,6 +58,77 @@ def index_columns(examples: Examples, shards: Sequence[int], offsets: Sequence[i
     kept = examples.compressed_targets()
     arrays = (kept.values, kept.columns, kept.starts, np.int8(kept.default))
     return columns | dict(zip(COMPRESSED_TARGETS, arrays, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexSizes:
+    """How large an index is.
+
+    Attributes:
+        rows: photos.
+        entries: of compressed targets; 0 where they are a table.
+        name_bytes: of the longest name.
+    """
+
+    rows: int
+    entries: int
+    name_bytes: int
+
+    @classmethod
+    def joined(cls, parts: Iterable["IndexSizes"]) -> "IndexSizes":
+        """Of parts, one behind the other."""
+        parts = list(parts)
+        longest = max((part.name_bytes for part in parts), default=1)
+        return cls(sum(part.rows for part in parts), sum(part.entries for part in parts), longest)
+
+
+def sizes_of(columns: dict[str, np.ndarray]) -> IndexSizes:
+    """The sizes of an index, or of a part of one."""
+    names = columns["image_id"]
+    return IndexSizes(len(names), len(columns.get("target_data", ())), names.dtype.itemsize)
+
+
+def write_index(folder: str, split: str, parts: Iterable[dict[str, np.ndarray]], sizes: IndexSizes) -> None:
+    """Writes the index of a split, part by part: none but the one at hand is in memory.
+
+    Args:
+        folder: of the prepared data.
+        split: its name.
+        parts: `index_columns` of the records, in the order of the shards; there is one at least.
+        sizes: of all of them together.
+    """
+    with contextlib.ExitStack() as files:
+        columns: dict[str, _Column] = {}
+        for part in parts:
+            for name, values in part.items():
+                if name not in columns:
+                    file = files.enter_context(replacing(column_path(folder, split, name), "wb"))
+                    columns[name] = _Column(file, name, values, sizes)
+                columns[name].append(values)
+
+
+class _Column:
+    """A `.npy` file that is written a part after the other."""
+
+    def __init__(self, file: IO[bytes], name: str, values: np.ndarray, sizes: IndexSizes):
+        length = {"target_data": sizes.entries, "target_indices": sizes.entries, "target_indptr": sizes.rows + 1}
+        shape = values.shape and (length.get(name, sizes.rows), *values.shape[1:])
+        self.dtype = np.dtype(f"S{sizes.name_bytes}") if name == "image_id" else values.dtype
+        if name == "target_indptr":
+            self.dtype = np.dtype(np.int64)
+        self._file, self._is_starts, self._entries = file, name == "target_indptr", 0
+        self._is_written = False
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def append(self, values: np.ndarray) -> None:
+        if self._is_starts:  # of rows: each part's begin at 0
+            values = values[1 if self._is_written else 0 :] + self._entries
+            self._entries = int(values[-1]) if len(values) else self._entries
+        elif self._is_written and not values.ndim:
+            return
+        self._is_written = True
+        self._file.write(np.ascontiguousarray(values, self.dtype).tobytes())
 
 
 def shard_path(folder: str, split: str, number: int) -> str:

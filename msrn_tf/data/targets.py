@@ -1,6 +1,8 @@
 """Targets of many labels, of which few are known of a photo, as compressed rows."""
 
+import itertools
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ MOST_DENSE_LABELS = 256
 
 ROWS_AT_A_TIME = 1 << 14
 ENTRIES_AT_A_TIME = 1 << 20
+
+LabelPairs = tuple[np.ndarray, np.ndarray]
+"""Pairs of different labels that photos show, int64 i · C + j with i < j, in order; how many photos, int64."""
 
 
 class CompressedTargets:
@@ -83,9 +88,19 @@ class CompressedTargets:
         """How many photos show two labels at once, int64 `[C, C]`; on the diagonal, how many show the label."""
         together = np.zeros(self.num_labels**2, np.int64)
         for first in range(0, len(self), ROWS_AT_A_TIME):
-            _add_pairs(self[first : first + ROWS_AT_A_TIME], together)
+            for pairs in _pairs(self[first : first + ROWS_AT_A_TIME]):
+                together += np.bincount(pairs, minlength=len(together))
         pairs = together.reshape(self.num_labels, self.num_labels)
         return pairs + np.triu(pairs, 1).T
+
+    def label_pairs(self) -> LabelPairs:
+        """The same as pairs that occur, without the diagonal: little room where labels are many and photos few."""
+        one_by_one = [
+            pairs
+            for first in range(0, len(self), ROWS_AT_A_TIME)
+            for pairs in itertools.islice(_pairs(self[first : first + ROWS_AT_A_TIME]), 1, None)
+        ]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *one_by_one]), return_counts=True)
 
     def checksum(self) -> int:
         """Of all."""
@@ -97,15 +112,31 @@ class CompressedTargets:
         return state
 
 
-def _add_pairs(targets, together):
-    """Counts pairs of present labels of the same photo, the lower one first, into int64 `[C · C]`."""
+def sum_of_pairs(parts: Iterable[LabelPairs]) -> LabelPairs:
+    """Pairs of labels of parts of a data set together."""
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64)), *parts]
+    pairs, places = np.unique(np.concatenate([pairs for pairs, _ in parts]), return_inverse=True)
+    counts = np.zeros(len(pairs), np.int64)
+    np.add.at(counts, places, np.concatenate([counts for _, counts in parts]))
+    return pairs, counts
+
+
+def symmetric(pairs: LabelPairs, num_labels: int) -> np.ndarray:
+    """Pairs of labels as a table, int64 `[C, C]`, 0 on the diagonal."""
+    together = np.zeros(num_labels**2, np.int64)
+    together[pairs[0]] = pairs[1]
+    table = together.reshape(num_labels, num_labels)
+    return table + table.T
+
+
+def _pairs(targets):
+    """Pairs of present labels of the same photo, int64 i · C + j with i ≤ j: all of a label with itself come first."""
     present = targets.values == PRESENT
     rows = np.repeat(np.arange(len(targets)), np.diff(targets.starts))[present]
     columns = targets.columns[present].astype(np.int64)
     entries, distance = np.arange(len(rows)), 0
     while len(entries):
-        pairs = columns[entries] * targets.num_labels + columns[entries + distance]
-        together += np.bincount(pairs, minlength=len(together))
+        yield columns[entries] * targets.num_labels + columns[entries + distance]
         distance += 1
         entries = entries[entries < len(rows) - distance]
         entries = entries[rows[entries] == rows[entries + distance]]

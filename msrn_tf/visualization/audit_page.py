@@ -1,6 +1,8 @@
 """`audit.html`: what is in a data set as one page without scripts or addresses, for light and dark screens."""
 
 import io
+import json
+import os
 from typing import Any
 
 import matplotlib
@@ -8,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from msrn_tf.errors import printable
+from msrn_tf.files import replacing
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.visualization.html import data_uri, document, escape
 
@@ -24,6 +27,18 @@ div{display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 2rem;overflow-x:aut
 """
 LIGHT, DARK = {"ink": "#222", "paper": "#fff"}, {"ink": "#ddd", "paper": "#16181c"}
 INKED = ("text.color", "xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")
+
+
+def write_audit(output: str, name: str, report: dict[str, Any], graph: LabelGraph, threshold: float) -> None:
+    """Writes `audit.json`, `audit.html` and `near_duplicates.txt` to a folder; see `audit_page`."""
+    files = {
+        "audit.json": json.dumps(report, indent=2),
+        "audit.html": audit_page(name, report, graph, threshold),
+        "near_duplicates.txt": "".join(f"{name}\n" for name in report["training_photos_like_others"]),
+    }
+    for file_name, text in files.items():
+        with replacing(os.path.join(output, file_name)) as file:
+            file.write(text)
 
 
 def audit_page(name: str, report: dict[str, Any], graph: LabelGraph, threshold: float) -> str:

@@ -1,4 +1,4 @@
-"""A trained model made ready to be run and never trained again: what both exports, for servers and devices, start from.
+"""A trained model made ready to be run and never trained again: what predicts, and what exports start from.
 
 Batch norms are folded into their convolutions, and label and group semantics, which do not depend on the photo, are
 constants: an exported model has no layers over the label graph. The result equals the trained model within 1e-5.
@@ -6,9 +6,9 @@ constants: an exported model has no layers over the label graph. The result equa
 
 from typing import Any
 
-from export.folding import fold_batch_norms
 from msrn_tf.models import MSRN, ConstantSemantics
 from msrn_tf.models.classifier import MultiLabelClassifier
+from msrn_tf.models.folding import fold_batch_norms
 
 
 def inference_model(model: MultiLabelClassifier, attention: Any = None) -> MultiLabelClassifier:
