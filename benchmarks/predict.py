@@ -1,9 +1,10 @@
-"""Photos a second: the model alone on pixels in memory, and msrn_tf.predict's way from files to rows.
+"""Photos a second: the model alone on pixels in memory, as trained and folded, and msrn_tf.predict from files to rows.
 
     python benchmarks/predict.py --model=runs/voc/model.keras --photos=PHOTOS
 
-Both run in turns in one process, on the same photos in batches of the same size; printed are medians of the rounds, of
-the rate from the end of the first batch on: what TensorFlow does once, such as tracing, is not counted.
+`predict` computes with the folded model. All run in turns in one process, on the same photos in batches of the same
+size; printed are medians of the rounds, of the rate from the end of the first batch on: what TensorFlow does once, such
+as tracing, is not counted.
 """
 
 import argparse
@@ -48,12 +49,17 @@ if __name__ == "__main__":
             forward(images).numpy()
             yield len(images)
 
+    def model_folded():
+        for images in batches:
+            predictor.of_batch(images)
+            yield len(images)
+
     def predict():
         for number, _ in enumerate(predict_files(predictor, paths, size), 1):
             if number % size == 0:
                 yield size
 
-    ways = {"model alone": model_alone, "predict": predict}
+    ways = {"model alone": model_alone, "model folded": model_folded, "predict": predict}
     for way in ways.values():
         rate(way())
     rounds = [{name: rate(way()) for name, way in ways.items()} for _ in range(arguments.rounds)]

@@ -64,14 +64,14 @@ def write_index(folder, count, num_labels, known):
 
 def measure_columns(folder):
     """Today's form."""
-    from msrn_tf.data.pipeline import _rows, epoch_order
+    from msrn_tf.data.pipeline import epoch_order, row_places
     from msrn_tf.data.prepared import Prepared
 
     before, started = peak(), time.perf_counter()
     examples = Prepared(folder).read("train")
     opened = time.perf_counter()
     order, positions = epoch_order(len(examples), BATCH, seed=0, epoch=1)
-    rows, _ = _rows(examples, order[positions.reshape(-1)])
+    rows, _ = row_places(examples, order[positions.reshape(-1)])
     next(iter(rows.batch(BATCH)))
     return opened - started, time.perf_counter() - opened, peak() - before
 

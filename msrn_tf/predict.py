@@ -57,12 +57,14 @@ class PredictionConfig:
         "",
         "with --runner: a pattern of photos such as gs://BUCKET/photos/**.jpg, a folder, or a table (or a pattern of "
         "tables: CSV, JSON lines, Parquet) with a column of their paths",
+        path="input",
     )
     image_column: str = option("", "with --runner: column of the table that names photos; empty: detected")
     output: str = option(
         "",
         "with --runner: start of the names of the files to write, such as gs://BUCKET/scores; JSON lines, or Parquet "
         "where it ends with .parquet",
+        path="file",
     )
 
 

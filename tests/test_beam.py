@@ -330,8 +330,8 @@ def test_what_cannot_be_read_or_run_is_one_sentence(album, model_path, tmp_path)
     for wrong in ("nosuch://bucket/*.jpg", "ram://bucket/*.jpg"):  # of TensorFlow alone: workers would not see it
         with pytest.raises(UserError, match=f"`input`={wrong[:5]}"):
             find_source(wrong)
-    with pytest.raises(UserError, match="no option 'regoin'; did you mean region"):
-        pipeline_options("DataflowRunner", ["regoin=europe-west4"])
+    with pytest.raises(UserError, match="no option 'regionn'; did you mean region"):
+        pipeline_options("DataflowRunner", ["regionn=europe-west4"])
     with pytest.raises(UserError, match=r"`runner_option`=num_workers=many: .*invalid int value"):
         pipeline_options("DataflowRunner", ["num_workers=many"])
     options = pipeline_options("DataflowRunner", ["use_public_ips=false", "experiments=a,b", "num_workers=3"])

@@ -71,6 +71,8 @@ def test_prediction_names_labels_writes_heatmaps_and_names_bad_photos(trained, s
     assert run.returncode == 1 and "Traceback" not in run.stderr  # the others are done
     assert ["text.jpg" in line for line in run.stderr.splitlines() if line.startswith("error: ")] == [True]
     rows = [json.loads(line) for line in run.stdout.splitlines()]
+    refused = rows.pop()
+    assert os.path.basename(refused["photo"]) == "text.jpg" and refused["reason"]
     assert [os.path.basename(row["photo"]) for row in rows] == ["good.jpg", "grey.png"]
     for row in rows:
         assert len(row["labels"]) == 3 and row["scores"] == sorted(row["scores"], reverse=True)

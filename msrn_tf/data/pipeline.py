@@ -323,6 +323,23 @@ def _rows(examples, numbers, reads_in_flight=READS_IN_FLIGHT, **columns):
         reads_in_flight: int.
         columns: further arrays int64 `[rows]`.
     """
+    rows, read = row_places(examples, numbers, reads_in_flight, **columns)
+
+    def with_content(row):
+        return {name: row[name] for name in ("target", *columns)} | {"content": read(row)}
+
+    waiting = {} if read is _read_content else _waiting(reads_in_flight)
+    return rows.map(as_written(with_content), **waiting)
+
+
+def row_places(
+    examples: Examples, numbers: np.ndarray, reads_in_flight: int = READS_IN_FLIGHT, **columns: np.ndarray
+) -> tuple[tf.data.Dataset, Callable[[dict[str, Tensor]], Tensor]]:
+    """Where the photos of some rows are, before any is read: a dataset of dicts, and what reads the bytes of one.
+
+    Args:
+        examples, numbers, reads_in_flight, columns: see `_rows`.
+    """
     first = examples.take(numbers[:1])
     places = list(first.place_columns())
     read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
@@ -344,14 +361,13 @@ def _rows(examples, numbers, reads_in_flight=READS_IN_FLIGHT, **columns):
             value.set_shape([None, examples.num_labels] if name == "target" else [None])
         return values
 
-    def with_content(row):
-        return {name: row[name] for name in ("target", *columns)} | {"content": read(row)}
-
-    # What waits for a store has threads beside those of the cores.
-    waiting = {"num_parallel_calls": reads_in_flight, "use_unbounded_threadpool": True}
     parts = tf.data.Dataset.range(len(numbers)).batch(CHECKED_AT_A_TIME if is_checked else ROWS_AT_A_TIME)
-    rows = parts.map(as_written(named), **(waiting if is_checked else {})).unbatch()
-    return rows.map(as_written(with_content), **({} if "content" in places else waiting))
+    return parts.map(as_written(named), **(_waiting(reads_in_flight) if is_checked else {})).unbatch(), read
+
+
+def _waiting(reads_in_flight):
+    """Of a map that waits for a store: threads beside those of the cores."""
+    return {"num_parallel_calls": reads_in_flight, "use_unbounded_threadpool": True}
 
 
 def _whole_records(paths, offsets):
