@@ -80,7 +80,8 @@ def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WIT
         max_side=config.max_side,
         shard_bytes=config.shard_megabytes << 20,
         skip_bad_images=config.bad_images == "skip",
-        num_threads=config.num_threads or _threads(any(map(preparation.are_remote, splits.values()))),
+        num_threads=config.num_threads
+        or preparation.reading_threads(any(examples.are_remote for examples in splits.values())),
     )
     last_flags = {
         name: getattr(config, name) for name in ("train_split", "word_vectors", "graph_threshold", "image_size")
@@ -142,10 +143,6 @@ def _prepare_by_beam(data, config, runner, plan, labels, splits, last_flags):
     say("counted    " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(counters.items())))
     with storage.open_file(os.path.join(config.output, "audit.json"), encoding="utf-8") as file:
         return json.load(file), LabelGraph.load(os.path.join(config.output, "label_graph.npz"))
-
-
-def _threads(are_remote):
-    return max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote else 1)
 
 
 def _chosen_splits(reader, config):

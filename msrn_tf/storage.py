@@ -262,11 +262,18 @@ def in_flight(function: Callable[[_Item], _Result], items: Iterable[_Item], remo
     if not remote:
         yield from map(function, items)
         return
-    with concurrent.futures.ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as threads:
-        ahead = collections.deque()
+    yield from on_threads(function, items, REQUESTS_IN_FLIGHT, 2 * REQUESTS_IN_FLIGHT)
+
+
+def on_threads(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], num_threads: int, most_ahead: int
+) -> Iterator[_Result]:
+    """`map` on threads, in the order of the items, `most_ahead` of them ahead of the one that is taken."""
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as threads:
+        ahead: collections.deque[concurrent.futures.Future[_Result]] = collections.deque()
         for item in items:
             ahead.append(threads.submit(function, item))
-            if len(ahead) > 2 * REQUESTS_IN_FLIGHT:
+            if len(ahead) > most_ahead:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

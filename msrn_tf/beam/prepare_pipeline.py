@@ -25,7 +25,6 @@ from apache_beam.transforms import combiners
 from msrn_tf import storage
 from msrn_tf.arrays import map_array
 from msrn_tf.beam.work_list import read_block
-from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.audit import (
     LISTED,
     SameBytes,
@@ -41,12 +40,12 @@ from msrn_tf.data.near_duplicates import NUM_PARTS, alike_in_bucket, part_of
 from msrn_tf.data.preparation import (
     PHOTOS,
     PreparationPlan,
-    are_remote,
     checked_photos,
     finished_note,
     note_path,
     nothing_left,
     read_note,
+    reading_threads,
     remove_note,
     state_of_files,
     write_description,
@@ -178,7 +177,8 @@ class WriteShard(beam.DoFn):
         if note is not None:
             self._kept_shards.inc()
             return block, note
-        plan = dataclasses.replace(self._job.plan, num_threads=_threads(self._job.plan, block.examples))
+        threads = self._job.plan.num_threads or reading_threads(block.examples.are_remote)
+        plan = dataclasses.replace(self._job.plan, num_threads=threads)
         photos = zip(block.numbers.tolist(), checked_photos(block.examples, plan), strict=True)
         # Two workers may write the same shard at the same time; what they write is the same.
         note = write_shard(path, photos, plan, attempt=f".{uuid.uuid4().hex}")
@@ -187,10 +187,6 @@ class WriteShard(beam.DoFn):
         self._written_shards.inc()
         self._bytes.inc(storage.getsize(path))
         return block, note
-
-
-def _threads(plan, examples):
-    return plan.num_threads or max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote(examples) else 1)
 
 
 def _places(block, rows):

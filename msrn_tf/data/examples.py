@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from msrn_tf import storage
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets, LabelPairs
 
 __all__ = ["ABSENT", "PRESENT", "UNKNOWN", "Example", "Examples", "Reader", "name_of"]
@@ -200,6 +201,11 @@ class Examples(Sequence):
         if self._path_index is None:
             return list(dict.fromkeys(self._paths))
         return [self._paths[number] for number in np.unique(self._path_index)]
+
+    @property
+    def are_remote(self) -> bool:
+        """Whether photos are at addresses, where each request waits: those of a data set are all, or none is."""
+        return any(map(storage.is_address, self[:1].files()))
 
     def place_columns(self) -> dict[str, np.ndarray]:
         """Where the photos' bytes are: `content`, or `path`, or `path` and `offset`; text as bytes."""

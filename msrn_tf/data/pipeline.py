@@ -300,9 +300,9 @@ def read_encoded(example: Example) -> Tensor:
     path = os.fsencode(example.image_path)
     if example.record_offset < 0:
         return _read_file({"path": path})
-    (offset,) = offsets = np.array([example.record_offset])
+    offset = example.record_offset
     if not storage.is_address(path):
-        (offset,) = _whole_records(np.array([path], object), offsets)
+        (offset,) = _whole_records(np.array([path], object), np.array([offset]))
     if offset == NO_RECORD:
         raise tf.errors.DataLossError(None, None, DAMAGED_RECORD)
     return _read_record({"path": path, "offset": tf.constant(offset, tf.int64)})
@@ -345,7 +345,7 @@ def row_places(
     read = _read_content if "content" in places else _read_record if "offset" in places else _read_file
     kinds = {"target": tf.int8} | {name: PLACES[name] for name in places} | dict.fromkeys(columns, tf.int64)
 
-    is_checked = "offset" in places and not any(map(storage.is_address, first.files()))
+    is_checked = "offset" in places and not first.are_remote
 
     def look_up(part):
         found = examples.take(numbers[part])

@@ -5,8 +5,6 @@ finished shards and goes on behind them; the notes become the index at the end. 
 threads worked on it.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import glob
@@ -23,6 +21,7 @@ import tensorflow as tf
 from PIL import Image
 
 from msrn_tf import storage
+from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_file
@@ -309,14 +308,7 @@ def checked_photos(examples: Sequence[Example], plan: PreparationPlan) -> Iterat
     def load(example):
         return example, checked(example, plan)
 
-    with concurrent.futures.ThreadPoolExecutor(plan.num_threads) as threads:
-        ahead = collections.deque()
-        for example in examples:
-            ahead.append(threads.submit(load, example))
-            if len(ahead) > AHEAD_A_THREAD * plan.num_threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return storage.on_threads(load, examples, plan.num_threads, AHEAD_A_THREAD * plan.num_threads)
 
 
 def checked(example: Example, plan: PreparationPlan) -> Checked:
@@ -426,7 +418,7 @@ def _newest(splits):
 
 
 def _statuses(examples):
-    return storage.in_flight(_status, examples, remote=are_remote(examples))
+    return storage.in_flight(_status, examples, remote=examples.are_remote)
 
 
 def _status(example):
@@ -436,9 +428,9 @@ def _status(example):
         return None
 
 
-def are_remote(examples: Examples) -> bool:
-    """Whether photos are at addresses, where each request waits."""
-    return any(map(storage.is_address, examples[:1].files()))
+def reading_threads(are_remote: bool) -> int:
+    """Threads to prepare with: one for each core; many where reading photos waits for a store."""
+    return max(os.cpu_count() or 1, READS_IN_FLIGHT if are_remote else 1)
 
 
 def write_text(path: str, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from msrn_tf.layers.semantic_attention import check_channels
 from msrn_tf.type_names import Shape, Tensor
 from msrn_tf.validation import LARGEST_WIDTH, checked_whole
 
@@ -51,17 +52,12 @@ class DotProductAttention(keras.layers.Layer):
 
     def build(self, positions_shape: Shape, semantics_shape: Shape) -> None:
         channels = semantics_shape[-1]
-        if positions_shape[-1] != channels:
-            raise ValueError(
-                f"positions and semantics must have as many channels. Received: {positions_shape}, {semantics_shape}"
-            )
+        check_channels(positions_shape, semantics_shape)
         if channels % self.heads:
             raise ValueError(f"`heads` must divide the {channels} channels. Received: heads={self.heads}")
-        for name in ("key_kernel", "query_kernel"):
-            kernel = self.add_weight(
-                name=name, shape=(channels, self.heads * self.key_channels), initializer="glorot_uniform"
-            )
-            setattr(self, name, kernel)
+        shape = (channels, self.heads * self.key_channels)
+        self.key_kernel = self.add_weight(name="key_kernel", shape=shape, initializer="glorot_uniform")
+        self.query_kernel = self.add_weight(name="query_kernel", shape=shape, initializer="glorot_uniform")
 
     def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
         weights, values = self._weights(positions, semantics), self._by_head(ops.cast(positions, "float32"))

@@ -68,8 +68,7 @@ class ResidualAttentionHead(keras.layers.Layer):
 
     def call(self, feature_map: Tensor, training: bool | None = None) -> Tensor:
         scores = self._scores(self.drop(feature_map, training=training))
-        shares = 1 / ops.cast(ops.shape(scores)[1], "float32") + self.residual_weight * self._attention(scores)
-        return ops.sum(shares * scores, axis=(1, 2))
+        return ops.sum(self._shares(scores) * scores, axis=(1, 2))
 
     def evidence_maps(self, feature_map: Tensor) -> Tensor:
         """What each position adds to each label's logit over the average position: `[batch, C, h, w]`, float32.
@@ -77,8 +76,7 @@ class ResidualAttentionHead(keras.layers.Layer):
         Exact, not a first-order estimate: a logit is the sum over positions of (1/N + λ·s) · y.
         """
         scores = self._scores(feature_map)
-        shares = 1 / ops.cast(ops.shape(scores)[1], "float32") + self.residual_weight * self._attention(scores)
-        added = ops.sum(shares * (scores - ops.mean(scores, axis=1, keepdims=True)), axis=2)
+        added = ops.sum(self._shares(scores) * (scores - ops.mean(scores, axis=1, keepdims=True)), axis=2)
         _, height, width, _ = ops.shape(feature_map)
         return ops.reshape(ops.transpose(added, (0, 2, 1)), (-1, self.num_labels, height, width))
 
@@ -88,10 +86,11 @@ class ResidualAttentionHead(keras.layers.Layer):
         scores = self.classifier(ops.cast(feature_map, "float32"))
         return ops.reshape(scores, (-1, height * width, self.heads, self.num_labels))
 
-    def _attention(self, scores):
-        """s, of the shape of the scores."""
+    def _shares(self, scores):
+        """1/N + λ · s, of the shape of the scores: what each of them counts in the logit."""
         scale = ops.convert_to_tensor(TEMPERATURES[self.heads], "float32")
-        return ops.softmax(scores * ops.reshape(scale, (1, 1, -1, 1)), axis=1)
+        attention = ops.softmax(scores * ops.reshape(scale, (1, 1, -1, 1)), axis=1)
+        return 1 / ops.cast(ops.shape(scores)[1], "float32") + self.residual_weight * attention
 
     def compute_output_shape(self, map_shape: Shape) -> Shape:
         return (map_shape[0], self.num_labels)

@@ -97,10 +97,7 @@ class SemanticAttention(keras.layers.Layer):
         }
 
     def build(self, positions_shape: Shape, semantics_shape: Shape) -> None:
-        if positions_shape[-1] != semantics_shape[-1]:
-            raise ValueError(
-                f"positions and semantics must have as many channels. Received: {positions_shape}, {semantics_shape}"
-            )
+        check_channels(positions_shape, semantics_shape)
 
     def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
         @ops.custom_gradient
@@ -212,6 +209,14 @@ class SemanticAttention(keras.layers.Layer):
 def _size(array):
     """Numbers in an array of known shape."""
     return math.prod(array.shape)
+
+
+def check_channels(positions_shape: Shape, semantics_shape: Shape) -> None:
+    """Raises `ValueError` where positions and semantics are not of one width."""
+    if positions_shape[-1] != semantics_shape[-1]:
+        raise ValueError(
+            f"positions and semantics must have as many channels. Received: {positions_shape}, {semantics_shape}"
+        )
 
 
 def largest_range(num_positions: int, nodes: int, position_cost: float = POSITION_COST) -> float:
