@@ -216,6 +216,32 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("function", [DECODE, CROP], ids=["photo", "crop"])
+def test_no_photo_is_decoded_before_its_size_is_checked(function):
+    """In a graph, what does not wait for a check may run beside it."""
+    library = function.get_concrete_function().graph.as_graph_def().library
+    decoders = set()
+    for body in library.function:
+        nodes = {node.name: node for node in body.node_def}
+        for node in body.node_def:
+            if node.op.startswith("Decode") and node.op != "DecodeRaw":
+                decoders.add(node.op)
+                assert any("Assert" in name for name in before(node, nodes)), f"{node.op} in {body.signature.name}"
+    assert decoders >= {"DecodeJpeg" if function is DECODE else "DecodeAndCropJpeg", "DecodePng"}
+
+
+def before(node, nodes):
+    """Names of the operations that a node waits for."""
+    found, waiting = set(), [node.name]
+    while waiting:
+        for name in nodes[waiting.pop()].input:
+            name = name.lstrip("^").split(":")[0]
+            if name in nodes and name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_photo_is_refused_with_its_reason(name):
     content, words = REFUSED[name]

@@ -90,7 +90,8 @@ def _decode_plain_jpeg(encoded, choose_box, max_pixels):
     size = _checked(tf.image.extract_jpeg_shape(encoded)[:2], max_pixels)
     if choose_box is None:
         # The accurate DCT equals Pillow's (libjpeg-turbo's default); the faster one differs by a few grey levels.
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        with _after(size):
+            return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     return tf.image.decode_and_crop_jpeg(encoded, choose_box(size[0], size[1]), channels=3)
 
 
