@@ -38,6 +38,7 @@ STARTS = {
     "webp": b"RIFF",
     "tiff": b"II*",
     "avif": b"\0\0\0\x20ftypavif",
+    "heic": b"\0\0\0\x1cftypheic",
 }
 
 

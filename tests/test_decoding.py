@@ -4,6 +4,7 @@ import io
 import struct
 
 import numpy as np
+import pillow_heif
 import pytest
 import tensorflow as tf
 from fuzz_decoders import STARTS, fuzz
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from mutations import mutated
 from PIL import Image, ImageOps
 
+from msrn_tf.data import pillow_decoding
 from msrn_tf.data.decoding import decode, decode_crop
 from msrn_tf.data.examples import Example
 from msrn_tf.data.pipeline import why_not_decoded
 
+pillow_heif.register_heif_opener()  # Pillow then reads and writes HEIC, as it does where the program runs
 CROP = tf.function(
     lambda content: decode_crop(content, lambda h, w: tf.stack([h // 5, w // 4, h // 2, w // 3])),
     input_signature=[tf.TensorSpec([], tf.string)],
@@ -134,6 +137,8 @@ READABLE = {
     "tiff turned by a tag": encoded(PHOTO, "TIFF", tiffinfo={0x0112: 6}),
     "avif": encoded(PHOTO, "AVIF", quality=90),
     "avif turned by exif": encoded(PHOTO, "AVIF", exif=exif(8)),
+    "heic": encoded(PHOTO, "HEIF", quality=90),
+    "heic turned by exif": encoded(PHOTO, "HEIF", exif=exif(8)),
     **{f"exif {n}": encoded(PHOTO, "JPEG", quality=90, exif=exif(n)) for n in range(1, 9)},
     "big-endian exif": encoded(PHOTO, "JPEG", quality=90, exif=big_endian_exif(6)),
     "an orientation of 9": encoded(PHOTO, "JPEG", quality=90, exif=exif(9)),
@@ -205,7 +210,9 @@ REFUSED = {
     "tiff of numbers": (encoded(GRADIENT.convert("F"), "TIFF"), "32 bits a pixel"),
     "cut webp": (READABLE["webp"][:500], "cannot be decoded"),
     "cut tiff": (READABLE["tiff, tiff_lzw"][:900], "cannot be decoded"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
+    "heic without a picture": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "cannot be decoded as HEIC"),
+    "cut heic": (READABLE["heic"][:700], "cannot be decoded"),
+    "heic larger than allowed": (encoded(Image.new("RGB", (400, 300)), "HEIF"), "too many pixels: 120000"),
     "eps": (encoded(PHOTO, "EPS"), "not one of JPEG"),  # Pillow would start another program for it
     "cut jpeg": (READABLE["baseline"][:900], "Invalid JPEG"),
     "cut png": (READABLE["png"][:300], "Invalid PNG"),
@@ -214,6 +221,20 @@ REFUSED = {
     "50000 x 50000": (BOMB, "too many pixels"),
     "larger than allowed": (encoded(Image.new("RGB", (400, 300)), "JPEG"), "too many pixels: 120000"),
 }
+
+
+def test_heic_without_its_plug_in_is_refused_by_the_name_of_what_reads_it(monkeypatch):
+    monkeypatch.setattr(pillow_decoding, "_readable", lambda: ("BMP", "TIFF", "WEBP", "AVIF"))
+    _, reason = pillow_decoding.pixels_by_pillow(READABLE["heic"], 10**8)
+    assert reason == b"is HEIC; pip install pillow-heif reads it"
+
+
+def test_heic_is_upright_as_its_photo_was():
+    """Its decoder turns it by a property of the file, and takes the EXIF tag away: a second turn would be wrong."""
+    pixels = DECODE(READABLE["heic turned by exif"], 10**8).numpy().astype(int)
+    expected = np.asarray(PHOTO.transpose(Image.Transpose.ROTATE_90)).astype(int)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels - expected).mean() < 10  # colours at half the resolution
 
 
 @pytest.mark.parametrize("function", [DECODE, CROP], ids=["photo", "crop"])
