@@ -24,18 +24,17 @@ LABELS, GROUPS, CHANNELS = 20, 4, 512
 POSITIONS = (784, 196, 49)  # of the three scales at 448 pixels
 
 
-def build(options):
-    """A model with random weights."""
+def build(config, image_size):
+    """A model of a `ModelConfig`, with random weights."""
     import numpy as np
 
-    from msrn_tf.config import ModelConfig
     from msrn_tf.label_graph import LabelGraph, random_word_vectors
     from msrn_tf.models.factory import create_model
 
     labels = [f"label {index}" for index in range(LABELS)]
     counts = LabelGraph.from_targets(labels, np.random.default_rng(0).integers(0, 2, (100, LABELS)))
     graph = LabelGraph(counts.labels, counts.counts, counts.cooccurrence, 100, random_word_vectors(LABELS, 0))
-    return create_model(ModelConfig(backbone=options.backbone, head="elementwise"), labels, options.image_size, graph)
+    return create_model(config, labels, image_size, graph)
 
 
 def runner(content, threads, **inputs):
@@ -57,10 +56,11 @@ def latency(options):
     from export.quantization.arena import arena_bytes
     from export.quantization.conversion import convert, quantize
     from export.quantization.recipes import recipe
+    from msrn_tf.config import ModelConfig
     from msrn_tf.models.inference_model import inference_model
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    model = build(options)
+    model = build(ModelConfig(backbone=options.backbone, head="elementwise"), options.image_size)
     rng = np.random.default_rng(0)
     photos = [smooth_photo(rng, options.image_size) for _ in range(4)]
     contents = {"none": convert(model, "none")}

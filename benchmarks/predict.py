@@ -3,8 +3,8 @@
     python benchmarks/predict.py --model=runs/voc/model.keras --photos=PHOTOS
 
 `predict` computes with the folded model. All run in turns in one process, on the same photos in batches of the same
-size; printed are medians of the rounds, of the rate from the end of the first batch on: what TensorFlow does once, such
-as tracing, is not counted.
+size; printed are medians of the rounds and their range, of the rate from the end of the first batch on: what TensorFlow
+does once, such as tracing, is not counted.
 """
 
 import argparse
@@ -65,6 +65,9 @@ if __name__ == "__main__":
     rounds = [{name: rate(way()) for name, way in ways.items()} for _ in range(arguments.rounds)]
     print(f"{os.uname().machine}, {os.cpu_count()} cores; {len(paths)} photos of {model.image_size} pixels")
     for name in ways:
-        median = statistics.median(one[name] for one in rounds)
-        share = statistics.median(one[name] / one["model alone"] for one in rounds)
-        print(f"{name:12} {median:7.1f} photos/s  {share:5.2f} of the model alone")
+        rates = [one[name] for one in rounds]
+        shares = [one[name] / one["model alone"] for one in rounds]
+        print(
+            f"{name:12} {statistics.median(rates):6.1f} photos/s ({min(rates):.1f}–{max(rates):.1f})"
+            f"  {statistics.median(shares):.2f} of the model alone ({min(shares):.2f}–{max(shares):.2f})"
+        )

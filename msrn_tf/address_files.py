@@ -99,12 +99,13 @@ def entries(path: str) -> list[Entry]:
         stem = name.rstrip("/")
         if stem:  # an object store's mark of the folder itself is a name without letters
             below = os.path.join(path, stem)
-            is_folder = name.endswith("/") or (not marked and _is_folder(below))
+            is_folder = name.endswith("/") or (not marked and isdir(below))
             found.append(Entry(stem, below, is_folder, not is_folder))
     return found
 
 
-def _is_folder(path):
+def isdir(path: str) -> bool:
+    """As `storage.isdir`."""
     found = status(path)
     return found is not None and stat.S_ISDIR(found.mode)
 
@@ -113,7 +114,7 @@ def matches_of(pattern: str) -> list[str]:
     """As `storage.matches_of`."""
     with as_os_errors(pattern):
         found = sorted(path.rstrip("/") for path in tf.io.gfile.glob(pattern.rstrip("/")))
-    return [path for path in found if _is_folder(path)] if pattern.endswith("/") else found
+    return [path for path in found if isdir(path)] if pattern.endswith("/") else found
 
 
 def makedirs(path: str) -> None:

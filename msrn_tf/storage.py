@@ -96,10 +96,7 @@ def isfile(path: str) -> bool:
 
 def isdir(path: str) -> bool:
     """As `os.path.isdir`."""
-    if not is_address(path):
-        return os.path.isdir(path)
-    found = _remote(path).status(path)
-    return found is not None and stat.S_ISDIR(found.mode)
+    return _remote(path).isdir(path) if is_address(path) else os.path.isdir(path)
 
 
 def status(path: str) -> Status:

@@ -95,6 +95,7 @@ def test_a_family_gives_its_maps_and_is_kept_and_frozen(small, rng, tmp_path):
     assert not model.backbone.trainable_weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [pytest.param(name, marks=[] if name in EXPORTED_EACH_TIME else pytest.mark.slow) for name in SMALL],

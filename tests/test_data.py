@@ -107,8 +107,8 @@ def test_order_is_a_function_of_seed_and_epoch_and_training_batches_are_full():
     ("augment", "mix"),
     [
         ("multi_scale_crop", "none"),
-        ("randaugment", "none"),
-        pytest.param("addons", "none", marks=needs_addons),
+        pytest.param("randaugment", "none", marks=pytest.mark.slow),
+        pytest.param("addons", "none", marks=[needs_addons, pytest.mark.slow]),
         ("flip", "mixup"),
         ("flip", "cutmix"),
     ],

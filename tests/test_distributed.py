@@ -29,6 +29,7 @@ def ends_of(workers):
     return [(worker.wait(), worker.stdout() + worker.stderr()) for worker in workers]
 
 
+@pytest.mark.slow
 def test_when_one_of_two_workers_is_killed_the_other_says_so_and_both_go_on_from_the_last_checkpoint(
     small_voc, tmp_path
 ):

@@ -80,6 +80,7 @@ def test_evaluation_states_its_protocol_and_compares_with_a_baseline(path, tmp_p
     assert "Against the baseline" in report.read_text()
 
 
+@pytest.mark.slow
 def test_test_time_augmentation_is_the_mean_of_logits(model):
     examples = drawn("test", 5)
     found = Evaluator(model, 4, image_sizes=(32, 48), flip=True).logits(PhotoSource(examples, InputPlan(32)))
@@ -199,6 +200,7 @@ def test_a_split_that_shows_no_label_is_measured_but_neither_compared_nor_calibr
         calibrate.main(DATA, calibrate.CalibrationConfig(model=path))
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_decoded_are_counted_where_that_is_asked_for(evaluator):
     sound = drawn("test", 20)
 

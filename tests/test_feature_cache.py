@@ -105,6 +105,7 @@ def train(model, training, validation, folder, **changes):
     return trainer.fit(training, validation), trainer
 
 
+@pytest.mark.slow
 def test_training_from_feature_maps_gives_the_weights_of_training_from_photos(
     cache, maps, make_model, examples, tmp_path
 ):
@@ -136,6 +137,7 @@ def test_maps_are_computed_once_for_the_same_photos_and_weights(cache, maps, exa
     assert not [name for name in os.listdir(cache.folder) if "unfinished" in name]
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_decoded_is_stood_in_for_in_training_and_named_in_evaluation(model, examples, tmp_path):
     broken = dataclasses.replace(examples[5], image_bytes=b"no photo")
     cache = FeatureCache(str(tmp_path), model)

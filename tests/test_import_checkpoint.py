@@ -48,6 +48,7 @@ def write_tensors(state, path, prefix=""):
         torch.save({"state_dict": tensors, "epoch": 3, "arch": "MSRN", "best_score": np.float64(94.8)}, path)
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_of_every_form_gives_the_published_logits(shared, parity, param, tmp_path):
     shapes = json.loads((parity / "voc_params.json").read_text())
     state = {name: param(name, shape) for name, shape in shapes}

@@ -206,7 +206,7 @@ def test_a_saved_model_is_restored_whole(tmp_path, rng, choices):
     assert os.listdir(tmp_path) == ["model.keras"]
 
 
-@pytest.mark.parametrize("choices", [{}, {"model": "gap"}], ids=str)
+@pytest.mark.parametrize("choices", [pytest.param({}, marks=pytest.mark.slow), {"model": "gap"}], ids=str)
 def test_a_loaded_model_behaves_as_a_built_keras_model(tmp_path, rng, choices):
     model = small_model(**choices)
     images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
@@ -301,6 +301,7 @@ np.savez(sys.argv[2], **outputs)
 """
 
 
+@pytest.mark.slow
 def test_layers_give_the_same_on_the_jax_backend(tmp_path, rng):
     pytest.importorskip("jax", reason="JAX is not installed (requirements-dev.txt has it)")
     arrays = {

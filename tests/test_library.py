@@ -80,6 +80,7 @@ def test_each_pass_over_the_training_photos_is_the_next_epoch_and_a_function_of_
     assert epochs(read(photos, seed=5), 2) == [first, second]
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_decoded_are_named_and_left_out_or_refused(photos, tmp_path, capsys):
     for path in photos.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -138,6 +139,7 @@ def test_a_new_model_takes_a_label_graph_in_any_order_of_labels(tmp_path):
         msrn_tf.new_model(("violet",), graph, **SMALL)
 
 
+@pytest.mark.slow
 def test_fit_gives_the_losses_of_the_command_and_works_with_callbacks(photos, tmp_path):
     """The same seed, batches and optimizer: Adam without decay, whose every variable learns at one rate."""
     flags = [f"--{name}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in SMALL.items()]

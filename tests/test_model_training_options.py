@@ -122,7 +122,7 @@ def test_frozen_parts_are_not_trained():
     assert "conv1_conv/kernel" in paths[0] - paths[2] and not any("stack2" in path for path in paths[0] - paths[2])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_recomputing_activations_changes_neither_gradients_nor_statistics(rng, compiled):
     images = tf.constant(rng.integers(0, 256, (2, 64, 64, 3)), tf.uint8)
 

@@ -42,7 +42,7 @@ def passes(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("by", ["label", "scale", "group"])
+@pytest.mark.parametrize("by", ["label", *(pytest.param(by, marks=pytest.mark.slow) for by in ("scale", "group"))])
 def test_predict_writes_heatmaps_of_the_pass_that_scores(model, passes, tmp_path, by):
     paths = []
     for number in range(3):

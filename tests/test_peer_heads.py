@@ -196,7 +196,9 @@ def test_a_head_of_another_number_of_labels_is_refused():
         model.with_parts(backbone=model.backbone, head=ResidualAttentionHead(4))
 
 
-@pytest.mark.parametrize("choices", CHOICES, ids=str)
+@pytest.mark.parametrize(
+    "choices", [CHOICES[0], *(pytest.param(choices, marks=pytest.mark.slow) for choices in CHOICES[1:])], ids=str
+)
 def test_exports_give_the_models_scores(rng, tmp_path, choices):
     model = small_model(**choices)
     images = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)

@@ -320,6 +320,7 @@ def test_what_cannot_be_written_and_photos_that_are_all_missing_are_one_sentence
     assert command("msrn_tf.prepare", *flags).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_records_and_another_skips_and_counts_bad_photos(photos, prepared, tmp_path):
     flags = [*SMALL, "--model=gap", "--notensorboard"]
     run = command("msrn_tf.train", "--dataset=prepared", f"--data_dir={prepared[0]}", f"--workdir={tmp_path / 'a'}",

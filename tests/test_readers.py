@@ -857,12 +857,13 @@ FORMATS = {
 }
 
 
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_thousand_mutations_of_an_annotation_are_each_read_or_refused(tmp_path, name):
+def test_mutations_of_an_annotation_are_each_read_or_refused(tmp_path, name, count):
     dataset, write, path = FORMATS[name]
     write(tmp_path)
-    outcomes = readings_of_mutations(tmp_path, path, [dataset], 1000)
-    assert min(outcomes["read"], outcomes["refused"]) > 5 and outcomes.total() >= 1000
+    outcomes = readings_of_mutations(tmp_path, path, [dataset], count)
+    assert min(outcomes["read"], outcomes["refused"]) > count / 200 and outcomes.total() >= count
 
 
 def test_a_list_that_is_code_is_not_run(tmp_path):

@@ -136,6 +136,7 @@ def assert_same_run(workdir, undisturbed):
     assert records_of(workdir) == records_of(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "kills"),
     [
@@ -189,6 +190,7 @@ def test_a_finished_run_says_so_and_other_flags_are_refused_by_name(small_voc, u
     assert (undisturbed / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_taken_again_where_a_run_was_killed_before_its_first_checkpoint(
     small_voc, undisturbed, tmp_path
 ):
@@ -286,6 +288,7 @@ def test_other_data_are_refused(rng, tmp_path):
             run_directory.check_same_data(tmp_path, other, labels)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_whole(small_voc, undisturbed, tmp_path):
     size = sum(file.stat().st_size for file in undisturbed.rglob("*") if file.is_file())
     one = sum(file.stat().st_size for file in undisturbed.glob("checkpoints/ckpt-2.*"))

@@ -291,6 +291,7 @@ def test_compiled_by_xla_as_on_an_accelerator_it_gives_the_same(rng, form, monke
         np.testing.assert_allclose(mine, reference, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_on_jax_forward_and_backward_pass_are_the_same(rng, tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     arrays = [array.astype("float32") for array in random_case(rng, 2, 30, 4, 8, length=0.7)]

@@ -117,6 +117,7 @@ def test_photos_that_come_at_once_get_their_own_answers(tflite, other):
             assert not ranked["scores"][row].any()
 
 
+@pytest.mark.slow
 def test_a_server_that_prefers_it_takes_it_where_there_is_one_and_for_what_it_can(base, other, tmp_path):
     path, maps = str(tmp_path / "a.jpg"), HeatmapFiles(str(tmp_path / "maps"))
     (tmp_path / "a.jpg").write_bytes(PHOTOS[0])

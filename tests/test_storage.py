@@ -251,6 +251,7 @@ def test_so_many_photos_are_being_read_at_a_time_as_are_asked_for_on_any_number_
     assert len(batches) == 4 and not together.broken
 
 
+@pytest.mark.slow
 def test_the_order_and_the_pixels_of_an_epoch_do_not_depend_on_the_reads_in_flight_or_the_place(photos, ram, tmp_path):
     for source, output in ((str(photos), str(tmp_path / "prepared")), (copied(photos, f"{ram}/p"), f"{ram}/prepared")):
         run(prepare.main, DataConfig(data_dir=source, dataset="csv"), prepare.PreparationConfig(output=output))
@@ -376,6 +377,7 @@ def weights_of(path):
     return {weight.path: weight.numpy() for weight in model.weights}
 
 
+@pytest.mark.slow
 def test_the_whole_way_at_an_address_is_that_on_a_disk(photos, ram, tmp_path, monkeypatch, capsys):
     data = copied(photos, f"{ram}/photos")
     for source, output in ((str(photos), str(tmp_path / "prepared")), (data, f"{ram}/prepared")):

@@ -578,6 +578,7 @@ def labelled(model, photos, tmp_path):
     return DataConfig(dataset="csv", data_dir=str(folder))
 
 
+@pytest.mark.slow
 def test_compare_measures_both_and_fails_where_accuracy_is_lost(saved, files, labelled, photos, tmp_path, capsys):
     output = tmp_path / "comparison.json"
     other = small_model()

@@ -99,6 +99,7 @@ def one_device(one_device_and_two_replicas):
     return one_device_and_two_replicas[0]
 
 
+@pytest.mark.slow
 def test_one_device_and_two_mirrored_replicas_train_alike_with_synchronized_batch_norm(one_device_and_two_replicas):
     """Its division by small variances makes float noise grow from step to step."""
     one_device, two = one_device_and_two_replicas
@@ -130,6 +131,7 @@ def test_two_replicas_hold_the_same_bits_and_what_is_kept_scores_as_it_did_in_va
     assert run["kept_mAP"] == pytest.approx(best, abs=tolerance)
 
 
+@pytest.mark.slow
 def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
     """After one step from mean 0 and variance 1: of the first layer, which sees the photos alone."""
     changes = {"epochs": 1, "batch_size": 24, "model": "gap", "synchronized": False}
@@ -143,6 +145,7 @@ def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
     assert (two[name] <= one[name] + 1e-6).all() and (two[name] < one[name] - 1e-6).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [pytest.param({"model": "gap"}, id="gap"), pytest.param(ALL_STRIDES, marks=pytest.mark.slow, id="msrn")],
@@ -167,6 +170,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
         trainer.fit(source(), source(10))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_device, tmp_path, monkeypatch):
     stop = types.SimpleNamespace(received=None)
     trainer = make_trainer(str(tmp_path), stop=stop)
@@ -190,6 +194,7 @@ def test_a_run_stopped_while_it_validates_goes_on_with_that_validation(one_devic
         assert record["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_runs_out_leaves_its_last_checkpoint_whole_and_goes_on_from_it_in_parts(tmp_path):
     trainer = make_trainer(str(tmp_path), model="gap", freeze_backbone=True, checkpoint_steps=1)
     step, calls = trainer.train_step, []
@@ -221,6 +226,7 @@ def test_a_run_that_is_asked_to_stop_before_it_starts_trains_nothing(tmp_path):
     assert checkpoint_paths(str(tmp_path)) == [] and value_of(trainer.optimizer.iterations) == 0
 
 
+@pytest.mark.slow
 def test_a_float16_run_overflows_recovers_and_keeps_its_scale_in_the_checkpoint(tmp_path):
     trainer = make_trainer(str(tmp_path), model="gap", mixed_precision="float16", epochs=8)
     before = [value_of(variable) for variable in trainer.model.trainable_variables]
@@ -292,6 +298,7 @@ def test_xla_on_two_replicas_trains_as_without_it_and_they_hold_the_same_bits(fo
     assert_same_training(plain, compiled, weight_tolerance=1e-4)
 
 
+@pytest.mark.slow
 def test_xla_on_two_replicas_gives_the_weights_of_one_device_without_it(folder):
     changes = {"model": "gap", "freeze_backbone": True, "epochs": 1}
     one, two = train(folder, changes, changes | {"replicas": 2, "jit_compile": True})
@@ -323,6 +330,7 @@ def test_for_photos_that_cannot_be_decoded_the_next_sound_ones_stand_in(bad):
         np.testing.assert_array_equal(one[0], other[0])
 
 
+@pytest.mark.slow
 def test_bad_validation_photos_are_skipped_and_counted_and_a_validation_without_a_score_keeps_a_model(tmp_path, capsys):
     trainer = make_trainer(str(tmp_path), epochs=2)
     validation = PhotoSource(with_broken(examples()[:10], [3]), InputPlan(SIZE))
