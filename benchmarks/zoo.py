@@ -1,0 +1,62 @@
+"""Size and speed of the models of docs/pretrained.md's table: parameters, MB of the int8 .tflite, milliseconds a photo.
+
+    PYTHONPATH=. python benchmarks/zoo.py
+
+The weights are random: neither figure depends on them. All models run in turns in LiteRT, on one thread and on two.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+
+import numpy as np
+from ondevice import LABELS, build, in_turns, runner, smooth_photo
+
+from export.quantization.conversion import convert, quantize
+from export.quantization.recipes import recipe
+from msrn_tf.config import ModelConfig
+
+MOBILENET = {"backbone": "mobilenet_v2"}
+LITE0 = {"backbone": "efficientnet_lite0"}
+MSRN = {"head": "elementwise", "strides": (32,), "tap_pooling": "none", "channels": 512}
+MODELS = {
+    "mobilenet_v2, msrn": MOBILENET | MSRN,
+    "mobilenet_v2, gap": MOBILENET | {"model": "gap"},
+    "mobilenet_v2, gmp": MOBILENET | {"model": "gmp"},
+    "efficientnet_lite0, msrn": LITE0 | MSRN,
+    "efficientnet_lite0, msrn, dot products": LITE0 | MSRN | {"attention": "dot_product"},
+    "efficientnet_lite0, gap": LITE0 | {"model": "gap"},
+    "efficientnet_lite0, csra": LITE0 | {"model": "csra"},
+    "efficientnet_lite0, ml_decoder": LITE0 | {"model": "ml_decoder"},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_size", type=int, default=288)
+    parser.add_argument("--repetitions", type=int, default=15)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    photos = [smooth_photo(rng, options.image_size) for _ in range(4)]
+    forms, sizes, parameters = {}, {}, {}
+    for name, choices in MODELS.items():
+        model = build(ModelConfig(**choices), options.image_size)
+        content = quantize(convert(model, "none"), recipe("int8"), photos)
+        parameters[name], sizes[name] = model.count_params(), len(content) / 1e6
+        for threads in (1, 2):
+            forms[name, threads] = runner(content, threads, image=photos[0])
+    series = in_turns(forms, options.repetitions)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {LABELS} labels")
+    print("parameters  int8 MB     ms, one thread    ms, two threads  model")
+    for name in MODELS:
+        times = "  ".join(f"{with_range(series[name, threads]):>17}" for threads in (1, 2))
+        print(f"{parameters[name]:10,}  {sizes[name]:7.2f}  {times}  {name}")
+
+
+def with_range(values):
+    return f"{statistics.median(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+
+
+if __name__ == "__main__":
+    main()
