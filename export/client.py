@@ -32,24 +32,24 @@ class ClientConfig:
     """Client"""
 
     address: str = option("", "host:port of the server; empty: localhost:8500, with --rest localhost:8501")
-    rest: bool = option(False, "use REST in place of gRPC")
+    rest: bool = option(False, "use REST instead of gRPC")
     model_name: str = option("msrn", "name of the model on the server")
-    version: int = option(0, "version to ask; 0: the newest", low=0)
-    version_label: str = option("", "version label to ask, such as stable")
+    version: int = option(0, "version to use; 0: the newest", low=0)
+    version_label: str = option("", "version label to use, such as stable")
     deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
-    retries: int = option(5, "how often a request is repeated while the server is busy or away", low=0)
-    max_message_mb: int = option(256, "largest answer over gRPC, in MB", low=1, high=2047)
+    retries: int = option(5, "how often to retry while the server is busy or unreachable", low=0)
+    max_message_mb: int = option(256, "largest gRPC response, in MB", low=1, high=2047)
     ca_certificate: str = option(
         "", "PEM file of the authority that signed the server's certificate; empty: no TLS", path="input"
     )
     client_certificate: str = option(
         "", "PEM file, if the server asks for a client certificate; needs --client_key", path="input"
     )
-    client_key: str = option("", "PEM file of the key of --client_certificate", path="input")
-    batch_size: int = option(8, "photos in a request", low=1)
-    top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line for each photo in place of a table")
-    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
+    client_key: str = option("", "PEM key file for --client_certificate", path="input")
+    batch_size: int = option(8, "photos per request", low=1)
+    top_k: int = option(5, "labels to print per photo", low=1)
+    json: bool = option(False, "print a JSON line per photo instead of a table")
+    csv: bool = option(False, "print CSV instead of a table: a line per photo with the score of every label")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )

@@ -375,10 +375,10 @@ def _arguments():
 
     parser = argparse.ArgumentParser(description="Asks a server for the labels of photos.")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, GIF or BMP")
-    parser.add_argument("--rest", action="store_true", help="use REST in place of gRPC")
+    parser.add_argument("--rest", action="store_true", help="use REST instead of gRPC")
     parser.add_argument("--address", help="host:port; localhost:8500, with --rest localhost:8501")
     parser.add_argument("--model_name", default="msrn")
-    parser.add_argument("--version", type=int, default=0, help="version to ask; 0: the newest")
+    parser.add_argument("--version", type=int, default=0, help="version to query; 0: the newest")
     parser.add_argument("--label", default="", help="version label, such as stable")
     parser.add_argument("--deadline", type=float, default=60.0, help="seconds for one photo, retries included")
     parser.add_argument("--retries", type=int, default=5)

@@ -47,15 +47,15 @@ class CompareConfig:
 
     model: str = option("", "model.keras that the .tflite files were made from", path="input")
     tflite: tuple[str, ...] = option(
-        (), "a .tflite to compare with it; repeat the flag for several", repeated=True, path="input"
+        (), "a .tflite to compare; repeat the flag for several", repeated=True, path="input"
     )
     split: str = option("test", "split to measure on")
-    max_images: int = option(0, "measure the first images of the split only; 0: all", low=0)
-    batch_size: int = option(32, "images in a batch, for the model", low=1)
+    max_images: int = option(0, "measure only the first images of the split; 0: all", low=0)
+    batch_size: int = option(32, "images per batch, for the model", low=1)
     threads: int = option(2, "threads of the interpreter", low=1)
     runs: int = option(20, "runs whose median is the latency", low=1)
-    top_k: int = option(3, "number of best labels that are compared for agreement", low=1)
-    max_drop: float = option(0.5, "loss of mAP in points that is allowed; above it the exit status is 1", low=0.0)
+    top_k: int = option(3, "number of top labels to compare for agreement", low=1)
+    max_drop: float = option(0.5, "largest allowed mAP loss in points; above it, the exit status is 1", low=0.0)
     output: str = option("", "file for the comparison (.json)", path="file")
 
 

@@ -26,11 +26,11 @@ STAGES = ("read", "run")
 class OnDeviceConfig:
     """On the device"""
 
-    model: str = option("", "the .tflite of export.tflite", path="input")
+    model: str = option("", "a .tflite from export.tflite", path="input")
     threads: int = option(2, "threads of the interpreter", low=1)
-    top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line for each photo in place of a table")
-    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
+    top_k: int = option(5, "labels to print per photo", low=1)
+    json: bool = option(False, "print a JSON line per photo instead of a table")
+    csv: bool = option(False, "print CSV instead of a table: a line per photo with the score of every label")
     heatmaps: str = option("", "folder for heat-maps; the model must be exported --with_attention", path="folder")
 
 

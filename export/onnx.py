@@ -33,16 +33,16 @@ OPSETS = (13, 18)
 class OnnxConfig:
     """Export"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    model: str = option("", "model.keras written by msrn_tf.train", path="input")
     output: str = option("", "the .onnx to write", path="file")
     opset: int = option(18, "ONNX operator set", low=OPSETS[0], high=OPSETS[1])
     channel_order: str = option(
-        "rgb", "order of the input's channels; OpenVINO Model Server decodes to bgr", choices=("rgb", "bgr")
+        "rgb", "channel order of the input; OpenVINO Model Server decodes to bgr", choices=("rgb", "bgr")
     )
     photos: str = option(
         "",
-        "folder of photos like those that it will see: the export is compared with the model on them, and "
-        "attention is faster; empty: one drawn photo",
+        "folder of photos like those the model will see, to compare the export with the model and to make "
+        "attention faster; empty: one drawn photo",
         path="input",
     )
 

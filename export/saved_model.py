@@ -42,25 +42,23 @@ TOLERANCE = 1e-5
 class SavedModelConfig:
     """Export"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
-    output: str = option("", "folder of the served model; the version is written to OUTPUT/VERSION", path="folder")
-    version: int = option(
-        0, "version to write, which must be new; 0: one more than the highest", low=0, high=LARGEST_VERSION
-    )
-    model_name: str = option("", "name under which clients ask for the model; empty: the last part of --output")
-    serving_dtype: str = option("float32", "dtype of the computation", choices=("float32", "bfloat16"))
+    model: str = option("", "model.keras written by msrn_tf.train", path="input")
+    output: str = option("", "folder of the served model; the version goes to OUTPUT/VERSION", path="folder")
+    version: int = option(0, "version to write, must be new; 0: one above the highest", low=0, high=LARGEST_VERSION)
+    model_name: str = option("", "name by which clients request the model; empty: the last part of --output")
+    serving_dtype: str = option("float32", "compute dtype", choices=("float32", "bfloat16"))
     device: str = option(
         "cpu",
-        "device of the server: for gpu, attention takes few large steps; for cpu, many small ones",
+        "device of the server: attention takes few large steps on gpu, many small ones on cpu",
         choices=("cpu", "gpu"),
     )
     photos: str = option(
-        "", "folder of photos on which the export is compared with the model; empty: one drawn photo", path="input"
+        "", "folder of photos for comparing the export with the model; empty: one drawn photo", path="input"
     )
     tflite: str = option(
         "", "a .tflite that export.tflite made from the same model, for servers that prefer one", path="input"
     )
-    max_pixels: int = option(MAX_PIXELS, "photos with more pixels are refused before they are decoded", low=1)
+    max_pixels: int = option(MAX_PIXELS, "refuse photos with more pixels before decoding them", low=1)
     max_batch_size: int = option(16, "largest batch in the configuration for TensorFlow Serving", low=1)
 
 

@@ -35,7 +35,7 @@ FEW_PHOTOS = 50
 class TFLiteConfig:
     """Export"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    model: str = option("", "model.keras written by msrn_tf.train", path="input")
     output: str = option("", "the .tflite to write", path="file")
     quantize: str = option("dynamic", "; ".join(f"{name}: {m.meaning}" for name, m in MODES.items()), choices=[*MODES])
     with_attention: bool = option(
@@ -43,13 +43,13 @@ class TFLiteConfig:
     )
     calibration: str = option(
         "",
-        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, a folder of "
-        "msrn_tf.prepare or a .tfrecord; empty: --calibration_split of --dataset",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos or of "
+        "msrn_tf.prepare, or a .tfrecord; empty: --calibration_split of --dataset",
         path="input",
     )
     calibration_split: str = option("val", "split of the data set or prepared folder to take these photos from")
-    calibration_images: int = option(200, "number of these photos", low=1)
-    seed: int = option(0, "seed of the choice of these photos", low=0)
+    calibration_images: int = option(200, "photos to calibrate on", low=1)
+    seed: int = option(0, "seed for choosing these photos", low=0)
 
 
 def main(data: DataConfig, config: TFLiteConfig) -> None:

@@ -22,8 +22,8 @@ LARGEST_TFLITE = 2**30
 class WebConfig:
     """Page"""
 
-    tflite: str = option("", "the .tflite of export.tflite; exported --with_attention it has heat-maps", path="input")
-    output: str = option("", "folder for the page; an earlier page there is replaced", path="folder")
+    tflite: str = option("", "a .tflite from export.tflite; heat-maps need its --with_attention", path="input")
+    output: str = option("", "folder for the page; replaces an earlier page", path="folder")
     title: str = option("What is in the photo?", "title of the page")
 
 

@@ -27,12 +27,12 @@ from msrn_tf.visualization.heatmaps import combine_scales
 class CheckConfig:
     """Check of heat-maps"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    model: str = option("", "model.keras written by msrn_tf.train", path="input")
     split: str = option("test", "split to take photos from")
-    photos: int = option(100, "number of photos; each label that the model finds in one of them is checked", low=1)
-    seed: int = option(0, "seed of the choice of photos and of the random orders", low=0)
-    batch_size: int = option(32, "photos in a batch", low=1)
-    output: str = option("", "file for the figures (.json)", path="file")
+    photos: int = option(100, "number of photos; every label that the model finds in them is checked", low=1)
+    seed: int = option(0, "seed for choosing photos and for the random orders", low=0)
+    batch_size: int = option(32, "photos per batch", low=1)
+    output: str = option("", "file for the results (.json)", path="file")
 
 
 def main(data: DataConfig, config: CheckConfig) -> None:

@@ -43,32 +43,31 @@ COLUMNS = ("photo", "label", "annotated", "score", "suggestion")
 class CheckLabelsConfig:
     """Check of labels"""
 
-    split: str = option("train", "split whose labels to check")
+    split: str = option("train", "split to check")
     model: str = option(
         "",
-        "model.keras whose backbone computes the features, preferably one that was frozen in training; empty: "
-        "--backbone",
+        "model.keras whose backbone computes the features, preferably frozen in training; empty: --backbone",
         path="input",
     )
     backbone: str = option("mobilenet_v2", "backbone that computes the features (a wrong name lists all)")
-    backbone_weights: str = option("imagenet", "its weights: imagenet (downloads), or a file", path="input")
-    image_size: int = option(288, "height and width in pixels that images are warped to, for --backbone", low=32)
+    backbone_weights: str = option("imagenet", "weights: imagenet (downloads), or a file", path="input")
+    image_size: int = option(288, "for --backbone: warp images to this height and width in pixels", low=32)
     folds: int = option(
         5,
-        "number of parts that the photos are divided into; each is scored by what was trained on the others",
+        "number of folds of the photos; each is scored by models trained on the others",
         low=2,
         high=100,
     )
     l2: float = option(0.1, "weight decay of the logistic regressions", low=1e-6)
     seed: int = option(0, "seed of the folds", low=0)
-    batch_size: int = option(32, "images in a batch", low=1)
+    batch_size: int = option(32, "images per batch", low=1)
     cache_features: str = option(
-        "", "folder for feature maps, or the one where msrn_tf.train stored those of the same split", path="folder"
+        "", "folder for feature maps; may be one where msrn_tf.train stored those of this split", path="folder"
     )
     augment: str = option(
         "none", "--augment of the training that stored these feature maps", choices=CACHED_AUGMENTATIONS
     )
-    most: int = option(0, "largest number of annotations to list; 0: as many as are estimated to be wrong", low=0)
+    most: int = option(0, "most annotations to list; 0: as many as are estimated to be wrong", low=0)
     output: str = option("", "file for the list (.csv)", path="file")
     page: str = option("", "file for the page (.html)", path="file")
     page_questions: int = option(300, "number of questions on the page, from the start of the list", low=1)

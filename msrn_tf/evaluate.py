@@ -33,7 +33,7 @@ from msrn_tf.visualization.heatmaps import combine_scales
 class EvaluationConfig:
     """Evaluation"""
 
-    model: str = option("", "model.keras, as msrn_tf.train writes it", path="input")
+    model: str = option("", "model.keras written by msrn_tf.train", path="input")
     split: str = option("test", "split to measure on")
     baseline: str = option("", "another model.keras to compare with on the same photos", path="input")
     thresholds: str = option(
@@ -41,7 +41,7 @@ class EvaluationConfig:
         "model: the model's own (0.5 until calibrated); fixed: 0.5; calibrated: best F1 on --calibration_split",
         choices=THRESHOLDS,
     )
-    calibration_split: str = option("", "split for --thresholds=calibrated; must not be the one that is measured")
+    calibration_split: str = option("", "split for --thresholds=calibrated; must not be the measured one")
     i_know_this_is_optimistic: bool = option(False, "allow thresholds that were fitted to the measured photos")
     image_sizes: tuple[int, ...] = option(
         (), "sizes in pixels to warp photos to; logits are averaged over them; empty: the model's size"
@@ -49,12 +49,12 @@ class EvaluationConfig:
     flip: bool = option(False, "average over photos and their mirror images")
     bootstrap: int = option(1000, "resamples for 95 % intervals; 0: none", low=0)
     seed: int = option(0, "seed of the resamples", low=0)
-    batch_size: int = option(32, "images in a batch, over all devices", low=1)
+    batch_size: int = option(32, "images per batch, over all devices", low=1)
     strategy: str = option("mirrored", "all devices of this machine (mirrored), or one", choices=("mirrored", "one"))
-    num_cpu_replicas: int = option(1, "logical CPU devices to mirror on, to try this without GPUs; 1: off", low=1)
+    num_cpu_replicas: int = option(1, "logical CPU devices, to try mirroring without GPUs; 1: off", low=1)
     output: str = option("", "file for the metrics (.json)", path="file")
     report: str = option("", "file for the report (.html)", path="file")
-    report_photos: int = option(2, "photos of each kind and label in the report", low=1)
+    report_photos: int = option(2, "photos per kind and label in the report", low=1)
     report_maps: int = option(24, "photos on which the report checks heat-maps; 0: none", low=0)
 
 

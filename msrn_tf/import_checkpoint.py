@@ -42,18 +42,18 @@ class ImportConfig:
     output: str = option("", "model.keras to write", path="file")
     label_graph: str = option(
         "",
-        "label graph (.npz) with the checkpoint's labels in its order, of this project or in the published form",
+        "label graph (.npz) with the checkpoint's labels in its order, in our format or the published one",
         path="input",
     )
     labels: str = option(
-        "", "text file with one label a line in the checkpoint's order; for --graph_pickle", path="input"
+        "", "text file of labels in the checkpoint's order, one a line; for --graph_pickle", path="input"
     )
-    graph_pickle: str = option("", "published graph (voc_adj.pkl …) in place of --label_graph", path="input")
-    word_vector_pickle: str = option("", "published word vectors, in place of those of the label graph", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "labels are neighbours from this P(j|i) on", low=0.0, high=1.0)
+    graph_pickle: str = option("", "published graph (voc_adj.pkl …) instead of --label_graph", path="input")
+    word_vector_pickle: str = option("", "published word vectors, instead of those in the label graph", path="input")
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of neighbouring labels", low=0.0, high=1.0)
     head: str = option("mlp", "which of the checkpoint's two heads was trained", choices=tuple(HEAD_PARAMETERS))
-    image_size: int = option(448, "height and width in pixels of the photos that it was trained on", low=32)
-    model: str = option("", "model.keras to write under the published names, with --to_torch", path="input")
+    image_size: int = option(448, "height and width in pixels of the checkpoint's training photos", low=32)
+    model: str = option("", "model.keras to convert to the published names, with --to_torch", path="input")
     to_torch: str = option("", "file (.safetensors) to write --model to", path="file")
 
 

@@ -38,32 +38,30 @@ class PredictionConfig:
     """Prediction"""
 
     model: str = option(
-        "", "model.keras, as msrn_tf.train writes it; empty: the bundled model of VOC's 20 labels", path="input"
+        "", "model.keras written by msrn_tf.train; empty: the bundled model for VOC's 20 labels", path="input"
     )
-    top_k: int = option(5, "labels to print for a photo", low=1)
-    json: bool = option(False, "print a JSON line for each photo in place of a table")
-    csv: bool = option(False, "print CSV in place of a table: a line for each photo with the score of every label")
+    top_k: int = option(5, "labels to print per photo", low=1)
+    json: bool = option(False, "print a JSON line per photo instead of a table")
+    csv: bool = option(False, "print CSV instead of a table: a line per photo with the score of every label")
     heatmaps: str = option(
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
     heatmaps_by: str = option(
-        "label", "a picture for each label; the scales side by side; or a picture for each group", choices=KINDS
+        "label", "an image for each label; the scales side by side; or an image for each group", choices=KINDS
     )
-    sheet: str = option(
-        "", f"picture file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file"
-    )
-    batch_size: int = option(16, "photos in a batch; with --runner, at most", low=1)
+    sheet: str = option("", f"image file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file")
+    batch_size: int = option(16, "photos per batch; at most, with --runner", low=1)
     input: str = option(
         "",
         "with --runner: a pattern of photos such as gs://BUCKET/photos/**.jpg, a folder, or a table (or a pattern of "
-        "tables: CSV, JSON lines, Parquet) with a column of their paths",
+        "tables: CSV, JSON lines, Parquet) with a column of paths",
         path="input",
     )
-    image_column: str = option("", "with --runner: column of the table that names photos; empty: detected")
+    image_column: str = option("", "with --runner: table column that names photos; empty: detected")
     output: str = option(
         "",
-        "with --runner: start of the names of the files to write, such as gs://BUCKET/scores; JSON lines, or Parquet "
-        "where it ends with .parquet",
+        "with --runner: prefix of the files to write, such as gs://BUCKET/scores; JSON lines, or Parquet "
+        "if it ends with .parquet",
         path="file",
     )
 

@@ -34,15 +34,13 @@ REJECTED_SHOWN = 10
 class PreparationConfig:
     """Preparation"""
 
-    output: str = option("", "folder to write; it must be new, empty, or begun by the same command", path="folder")
+    output: str = option("", "folder to write; must be new, empty, or started by the same command", path="folder")
     splits: str = option("", "splits to write, separated by commas; empty: all")
-    train_split: str = option("train", "split that the label graph is counted on")
-    image_size: int = option(
-        448, "--image_size of the training to come: the audit counts photos that are smaller", low=0
-    )
+    train_split: str = option("train", "split to count the label graph on")
+    image_size: int = option(448, "--image_size of the later training: the audit counts smaller photos", low=0)
     leave_out: str = option(
         "",
-        "list of photos of --train_split to leave out, one a line, such as near_duplicates.txt of an earlier run",
+        "file of --train_split photos to leave out, one per line, such as near_duplicates.txt of an earlier run",
         path="input",
     )
     max_side: int = option(0, "shrink photos whose longer side has more pixels than this; 0: keep the bytes", low=0)
@@ -57,8 +55,8 @@ class PreparationConfig:
         low=0,
     )
     word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "the audit draws an edge from this P(j|i) on", low=0.0, high=1.0)
-    order_seed: int = option(0, "with --runner: seed of the order of the records", low=0)
+    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of an edge in the audit", low=0.0, high=1.0)
+    order_seed: int = option(0, "with --runner: seed for the record order", low=0)
 
 
 def main(data: DataConfig, config: PreparationConfig, runner: RunnerConfig = WITHOUT_BEAM) -> None:

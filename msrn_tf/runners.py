@@ -18,7 +18,7 @@ class RunnerConfig:
     )
     runner_option: tuple[str, ...] = option(
         (),
-        "name=value of a pipeline option, as Beam documents it, such as region=europe-west4, flink_master=host:8081 or "
+        "pipeline option as name=value, as Beam documents it, such as region=europe-west4, flink_master=host:8081 or "
         "direct_num_workers=4; may be given several times",
         repeated=True,
     )
