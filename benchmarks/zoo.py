@@ -1,4 +1,4 @@
-"""Size and speed of the models of docs/pretrained.md's table: parameters, MB of the int8 .tflite, milliseconds a photo.
+"""Size and speed of the models of README's table: parameters, MB of the int8 .tflite, milliseconds a photo.
 
     PYTHONPATH=. python benchmarks/zoo.py
 
@@ -41,13 +41,15 @@ def main():
     photos = [smooth_photo(rng, options.image_size) for _ in range(4)]
     forms, sizes, parameters = {}, {}, {}
     for name, choices in MODELS.items():
+        print(f"making {name}", flush=True)
         model = build(ModelConfig(**choices), options.image_size)
         content = quantize(convert(model, "none"), recipe("int8"), photos)
         parameters[name], sizes[name] = model.count_params(), len(content) / 1e6
         for threads in (1, 2):
             forms[name, threads] = runner(content, threads, image=photos[0])
+    print(f"running each {options.repetitions} times", flush=True)
     series = in_turns(forms, options.repetitions)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {LABELS} labels")
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {LABELS} labels")
     print("parameters  int8 MB     ms, one thread    ms, two threads  model")
     for name in MODELS:
         times = "  ".join(f"{with_range(series[name, threads]):>17}" for threads in (1, 2))
