@@ -31,3 +31,10 @@ def test_every_form_of_attention_and_of_a_training_step_is_measured_on_whatever_
     assert forms == {"none", "moments", "direct", "naive"}
     assert sum(row[:1] in (["VOC"], ["COCO"]) for row in rows) == 4
     assert "Error" not in printed
+
+
+@pytest.mark.slow
+def test_every_model_of_the_table_is_measured():
+    printed = output_of("zoo.py", "--image_size=64", "--repetitions=1").splitlines()
+    made = [line.removeprefix("making ") for line in printed if line.startswith("making ")]
+    assert [line.split("  ")[-1] for line in printed[-len(made) :]] == made
