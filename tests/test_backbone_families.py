@@ -43,13 +43,6 @@ SMALL = {
 PLAIN = [name for name, small in SMALL.items() if small[-1]]
 
 
-EXPORTED_EACH_TIME = ("vit",)
-"""Exports of the other families take long, and are as they are but for a release of KerasHub or TensorFlow."""
-
-NOT_IN_INTEGERS = ("vit",)
-"""KerasHub's ViT uses Keras' attention, whose kernels have three axes: litert-quantizer has no scales for these."""
-
-
 @pytest.fixture
 def small(family, monkeypatch):
     """A family's `(name, pixels, widths, side of the finest map)`, its network in small."""
@@ -96,10 +89,7 @@ def test_a_family_gives_its_maps_and_is_kept_and_frozen(small, rng, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(name, marks=[] if name in EXPORTED_EACH_TIME else pytest.mark.slow) for name in SMALL],
-)
+@pytest.mark.parametrize("family", SMALL)
 def test_a_family_is_exported_for_servers_and_devices(family, small, rng, tmp_path):
     name, size, _, side = small
     model = small_model(name, size)
@@ -117,10 +107,6 @@ def test_a_family_is_exported_for_servers_and_devices(family, small, rng, tmp_pa
     assert [row[0].decode() for row in answer["labels"].numpy()] == best
 
     for mode, tolerance in (("none", 1e-5), ("float16", 0.01), ("int8", 0.1)):
-        if mode == "int8" and family in NOT_IN_INTEGERS:
-            with pytest.raises(UserError, match=r"`quantize`: .* cannot quantize .* float16 or none"):
-                tflite_bytes(model, mode, [photo[None] for photo in photos])
-            continue
         content = tflite_bytes(model, mode, [photo[None] for photo in photos])
         device = DeviceClassifier("model.tflite", content=content)
         np.testing.assert_allclose([device.scores(photo) for photo in photos], expected, atol=tolerance)

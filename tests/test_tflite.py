@@ -31,6 +31,7 @@ from export.quantization import calibration_photos, conversion, device_model
 from export.quantization.arena import arena_bytes
 from export.quantization.conversion import convert, quantize
 from export.quantization.metadata import with_metadata
+from export.quantization.model_object import joins_constants, read_model
 from export.quantization.modes import MODES
 from export.quantization.recipes import recipe
 from export.signatures import combined_maps
@@ -610,6 +611,44 @@ def test_compare_refuses_what_is_of_another_model(model):
         with pytest.raises(UserError, match=words):
             compare.check_labels("a.tflite", wrong, model)
     compare.check_labels("a.tflite", classifier(LABELS), model)
+
+
+def test_a_constant_that_joins_activations_is_quantized_with_them_in_float(rng):
+    """Transformers join a class token to the tokens of the patches."""
+    kernel, token = rng.normal(size=(2, 2, 3, 4)).astype("float32"), rng.normal(size=(1, 1, 4)).astype("float32")
+
+    def backbone(image, token):
+        with tf.name_scope("backbone"):
+            tokens = tf.reshape(tf.nn.conv2d(image, kernel, 2, "SAME"), (1, 16, 4))
+            return tf.reduce_mean(tf.nn.relu(tf.concat([token, tokens], axis=1)), axis=1)
+
+    spec = tf.TensorSpec((1, 8, 8, 3), tf.float32, "image")
+    joined = tf.function(lambda image: backbone(image, tf.constant(token)), input_signature=[spec])
+    alone = tf.function(lambda image: backbone(image, tf.reduce_mean(image) * token), input_signature=[spec])
+    images = [rng.normal(size=spec.shape).astype("float32") for _ in range(4)]
+    for function, expected in ((joined, True), (alone, False)):
+        traced = function.get_concrete_function()
+        content = tf.lite.TFLiteConverter.from_concrete_functions([traced], tf.Module()).convert()
+        assert joins_constants(read_model(content)) == expected
+        made = quantize(content, recipe("int8", expected), images)
+        interpreter = Interpreter(model_content=made)
+        interpreter.allocate_tensors()
+        for image in images:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+            interpreter.invoke()
+            result = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+            np.testing.assert_allclose(result, function(image), atol=0.1)
+
+
+def test_what_the_quantizer_cannot_do_is_one_sentence(model, photos, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("no scales\nfor this")
+
+    monkeypatch.setattr(conversion.quantizer.Quantizer, "quantize", refuse)
+    with pytest.raises(
+        UserError, match=r"cannot quantize an operation of this model \(no scales\); use float16 or none"
+    ):
+        convert(model, "int8", photos)
 
 
 @pytest.mark.slow

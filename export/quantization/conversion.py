@@ -14,6 +14,7 @@ from tensorflow.python.eager.wrap_function import function_from_graph_def
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from export.quantization.device_model import DeviceModel
+from export.quantization.model_object import joins_constants, read_model
 from export.quantization.modes import MODES
 from export.quantization.recipes import recipe
 from msrn_tf.errors import UserError, first_line
@@ -32,7 +33,7 @@ def convert(
 
     Args:
         model: trained.
-        mode: key of `recipes.MODES`.
+        mode: key of `modes.MODES`.
         photos: list of uint8 `[1, size, size, 3]`, for modes that are calibrated; in the others they tell how large
             the exponents of attention become.
         with_attention: bool. A second output with heat-maps.
@@ -44,7 +45,10 @@ def convert(
     if mode == "int8_full":
         return _converted(device_model, photos)
     content = _converted(device_model)
-    return content if mode == "none" else quantize(content, recipe(mode), photos if MODES[mode].calibrated else ())
+    if mode == "none":
+        return content
+    chosen = recipe(mode, joins_constants(read_model(content)))
+    return quantize(content, chosen, photos if MODES[mode].calibrated else ())
 
 
 def quantize(
@@ -63,7 +67,7 @@ def quantize(
     try:
         with _without_messages():
             result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    except ValueError as error:  # kernels of three axes, for one, which ViT's attention has
+    except ValueError as error:
         raise UserError(
             f"`quantize`: litert-quantizer cannot quantize an operation of this model ({first_line(error)}); "
             "use float16 or none"

@@ -37,6 +37,17 @@ def add_old_codes(model: Any) -> None:
         code.deprecatedBuiltinCode = min(code.builtinCode, LARGEST_OLD_CODE)
 
 
+def joins_constants(model: Any) -> bool:
+    """Whether a concatenation has an operand that does not depend on the input."""
+    return any(
+        model.buffers[graph.tensors[index].buffer].data is not None
+        for graph in model.subgraphs
+        for operation in graph.operators
+        if model.operatorCodes[operation.opcodeIndex].builtinCode == schema.BuiltinOperator.CONCATENATION
+        for index in operation.inputs
+    )
+
+
 def unpacks_weights(model: Any) -> bool:
     """Whether an operation computes in float32 with weights of another type, as `dynamic` and `float16` have them.
 

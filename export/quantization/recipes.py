@@ -19,8 +19,12 @@ INTEGER_SCOPES = ("backbone", "projection")
 """Parts of the network, by the names of their outputs, that `int8` computes in integers; and dense layers anywhere."""
 
 
-def recipe(mode: str) -> Any:
-    """The recipe of a mode that litert-quantizer carries out: all but `none` and `int8_full`."""
+def recipe(mode: str, joins_constants: bool = False) -> Any:
+    """The recipe of a mode that litert-quantizer carries out: all but `none` and `int8_full`.
+
+    `joins_constants`: whether the model joins constants to activations, as transformers do with the class token. Its
+    concatenations then stay in float: litert-quantizer 0.11 gives such a constant a scale of its neighbour's rank.
+    """
     manager = recipe_manager.RecipeManager()
     if mode == "dynamic":
         for operation in WEIGHTED:
@@ -30,6 +34,8 @@ def recipe(mode: str) -> Any:
             manager.add_weight_only_config(".*", operation, 16, algorithm_key=Algorithm.FLOAT_CASTING)
     else:
         _add_static(manager, activation_bits={"int8": 8, "int16x8": 16}[mode])
+        if joins_constants:
+            manager.add_quantization_config(".*", Operation.CONCATENATION, algorithm_key=Algorithm.NO_QUANTIZE)
     return manager.get_quantization_recipe()
 
 

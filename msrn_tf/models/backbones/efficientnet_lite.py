@@ -151,6 +151,6 @@ def _torch_name(name, layer, leaf):
 FAMILY = Family(
     title="EfficientNet-Lite",
     licence="Apache-2.0",
-    parameters={"efficientnet_lite0": 3.4, "efficientnet_lite1": 4.1, "efficientnet_lite2": 4.8},
+    parameters={"efficientnet_lite0": 3.4, "efficientnet_lite1": 4.2, "efficientnet_lite2": 4.9},
     build=build,
 )

@@ -47,7 +47,7 @@ FAMILY = Family(
     title="ResNet",
     licence="timm's a1_in1k: Apache-2.0; torchvision's: BSD-3-Clause",
     parameters={
-        "resnet18": 11.2, "resnet34": 21.3, "resnet50": 23.6, "resnet101": 42.6, "resnet152": 58.2, RESNET_TINY: 0.9,
+        "resnet18": 11.2, "resnet34": 21.3, "resnet50": 23.6, "resnet101": 42.6, "resnet152": 58.2, RESNET_TINY: 0.7,
     },
     build=build,
 )  # fmt: skip
