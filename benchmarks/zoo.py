@@ -13,8 +13,7 @@ import statistics
 import numpy as np
 from ondevice import LABELS, build, in_turns, runner, smooth_photo
 
-from export.quantization.conversion import convert, quantize
-from export.quantization.recipes import recipe
+from export.quantization.conversion import convert
 from msrn_tf.config import ModelConfig
 
 MOBILENET = {"backbone": "mobilenet_v2"}
@@ -43,7 +42,7 @@ def main():
     for name, choices in MODELS.items():
         print(f"making {name}", flush=True)
         model = build(ModelConfig(**choices), options.image_size)
-        content = quantize(convert(model, "none"), recipe("int8"), photos)
+        content = convert(model, "int8", photos)
         parameters[name], sizes[name] = model.count_params(), len(content) / 1e6
         for threads in (1, 2):
             forms[name, threads] = runner(content, threads, image=photos[0])

@@ -148,7 +148,7 @@ def test_statistics_of_two_replicas_are_the_mean_of_what_each_saw(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
-    [pytest.param({"model": "gap"}, id="gap"), pytest.param(ALL_STRIDES, marks=pytest.mark.slow, id="msrn")],
+    [pytest.param({"model": "gap"}, id="gap"), pytest.param(ALL_STRIDES, id="msrn")],
 )
 def test_one_device_two_replicas_and_two_workers_have_the_same_weights_after_twenty_steps(folder, model):
     """Batch norms kept as they are: nothing but the order of sums differs."""
