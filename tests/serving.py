@@ -35,7 +35,8 @@ def small_model(image_size=SIZE, **choices):
     rng = np.random.default_rng(1)
     graph = LabelGraph.from_targets(LABELS, rng.integers(0, 2, (40, len(LABELS))))
     graph = dataclasses.replace(graph, word_vectors=rng.standard_normal((len(LABELS), 12)).astype("float32"))
-    config = ModelConfig(**{"backbone": "resnet_tiny", "channels": 8, "head": "elementwise"} | choices)
+    small = {"backbone": "resnet_tiny", "channels": 8, "head": "elementwise", "strides": (8, 16)}
+    config = ModelConfig(**small | choices)
     model = create_model(config, LABELS, image_size, graph)
     for variable in model.variables:
         if variable.path.endswith(("moving_variance", "gamma")):
@@ -61,7 +62,7 @@ def exported_once():
     The model is calibrated, so that every comparison is of calibrated scores; its attention maps are of two scales.
     """
     folder = tempfile.TemporaryDirectory(prefix="exported-")
-    model = small_model(strides=(8, 16))
+    model = small_model()
     model.calibration = Calibration(np.linspace(0.4, 1.6, len(LABELS)), np.linspace(-1, 1, len(LABELS)))
     export_version(model, folder.name, 1)
     exported_once.keep = folder  # its end is that of the process

@@ -40,7 +40,7 @@ def model():
     graph = LabelGraph.from_targets(demo.DEMO_LABELS, examples.targets)
     graph = dataclasses.replace(graph, word_vectors=one_hot_word_vectors(12))
     keras.utils.set_random_seed(0)
-    config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise")
+    config = ModelConfig(backbone="resnet_tiny", channels=8, head="elementwise", strides=(8,))
     return create_model(config, demo.DEMO_LABELS, 32, graph)
 
 

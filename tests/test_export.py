@@ -56,7 +56,14 @@ def randomised(network, rng):
     return network
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0", "densenet121"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "mobilenet_v2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b0", "densenet121")),
+    ],
+)
 def test_folding_changes_nothing_but_the_number_of_layers(name, rng):
     from msrn_tf.models.backbones import build_backbone
 

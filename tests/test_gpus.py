@@ -88,6 +88,7 @@ def run_from_the_start(*arguments, path):
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_command_without_a_gpu_says_nothing_of_it(tmp_path):
     """From the start of its process: what TensorFlow writes by itself is held back, in training that computes too."""
     train = ["msrn_tf.train", "--dataset=demo", "--val_split=", "--model=gap", *SMALL, "--batch_size=240",

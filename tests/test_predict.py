@@ -98,7 +98,9 @@ def test_heatmaps_by_label_scale_and_group_and_same_names_are_kept_apart(folder,
         assert len(set(written)) == len(written) == len(list(target.iterdir()))
         assert any("a~2_" in file for file in written)
         with Image.open(written[0]) as picture:
-            assert (picture.width > 4 * picture.height) == (by == "scale")
+            assert (picture.width > 3 * picture.height) == (
+                by == "scale"
+            )  # the photo, then a picture for each of two scales
         if by == "group":
             assert all("group1" in file for file in written)
 

@@ -83,7 +83,7 @@ def intermediate_tensors(model, images):
     return found
 
 
-@pytest.mark.parametrize(("size", "seed"), [(128, 1), (448, 0)])
+@pytest.mark.parametrize(("size", "seed"), [(128, 1), pytest.param(448, 0, marks=pytest.mark.slow)])
 def test_every_stored_tensor_is_reproduced(model, parity, size, seed):
     with np.load(parity / f"voc_{size}.npz") as file:
         fixture = dict(file)

@@ -33,7 +33,7 @@ PHOTOS = [jpeg(0), b"no photo", jpeg(1), jpeg(2)]
 @pytest.fixture(scope="module")
 def other():
     """The exported model with another calibration: its scores are told from the SavedModel's."""
-    model = small_model(strides=(8, 16))
+    model = small_model()
     model.calibration = Calibration(np.ones(len(LABELS)), np.linspace(2, -2, len(LABELS)))
     model.thresholds = tuple(np.linspace(0.2, 0.8, len(LABELS)))
     return model

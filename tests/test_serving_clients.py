@@ -206,12 +206,14 @@ print(json.dumps([image.model_dump() for image in asyncio.run(ask).unsafe()]))
 """
 
 
+@pytest.mark.slow
 def test_a_grpc_client_from_pypi_reads_the_answers(served, from_pypi):
     answer = run_with(from_pypi, MIN_TFS_CLIENT, served[0])
     np.testing.assert_allclose(answer["scores"], [scores_of(3), scores_of(1)], rtol=1e-6)
     assert answer["valid"] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_rest_client_from_pypi_reads_the_answers(served, from_pypi):
     answer = run_with(from_pypi, TF_SERVING_CLIENT, served[1])
     assert answer == [

@@ -102,7 +102,7 @@ OPENED = (
 )
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, pytest.param(1280, marks=pytest.mark.slow)])
 def test_a_browser_shows_pages_without_another_host_and_without_scrolling_sideways(site, width):
     chromium = find_chromium()
     with served(site) as address, running_browser(chromium) as browser:

@@ -50,7 +50,9 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("choices", [{}, {"json": True}, {"csv": True}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, *(pytest.param({form: True}, marks=pytest.mark.slow) for form in ("json", "csv"))], ids=str
+)
 def test_predict_writes_no_text_that_steers_a_terminal(model_path, photos, tmp_path, capsys, choices):
     config = predict.PredictionConfig(
         model=model_path, heatmaps=str(tmp_path / "maps"), sheet=str(tmp_path / "sheet.png"), **choices

@@ -318,7 +318,7 @@ def with_broken(sound, bad):
     return sound.with_contents([b"nothing" if n in bad else row.image_bytes for n, row in enumerate(sound)])
 
 
-@pytest.mark.parametrize("bad", [[4, 5, 6], [23, 0]], ids=str)
+@pytest.mark.parametrize("bad", [[4, 5, 6], pytest.param([23, 0], marks=pytest.mark.slow)], ids=str)
 def test_for_photos_that_cannot_be_decoded_the_next_sound_ones_stand_in(bad):
     sound = examples()
     broken = PhotoSource(with_broken(sound, bad), InputPlan(32))
