@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, random_crop_box
-from msrn_tf.data.decoding import decode, evaluation_pixels
+from msrn_tf.data.decoding import decode, evaluation_pixels, resize, training_resize
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.examples import Example, Examples
 from msrn_tf.data.pipeline import InputPlan, distributed, epoch_order, evaluation_batches, training_batches
@@ -85,6 +85,17 @@ def test_shrinking_equals_pillows():
     expected = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR), int)
     ours = evaluation_pixels(tf.constant(encoded(image)), 40).numpy().astype(int)
     assert np.abs(ours - expected).max() <= 1
+
+
+def test_training_skips_no_pixel_of_a_photo_however_large_it_is():
+    """Black and white in turns are grey once shrunk; without antialiasing a photo five times as large stays striped."""
+    for shape in ((160, 200), (200, 160), (20, 161)):
+        stripes = np.indices(shape).sum(axis=0)[..., None].repeat(3, -1) % 2 * np.uint8(255)
+        small = training_resize(stripes, 40).numpy().astype(int)
+        np.testing.assert_array_equal(small, resize(stripes, 40))
+        assert np.abs(small[1:-1, 1:-1] - 128).max() < 20
+    halved = np.indices((80, 61)).sum(axis=0)[..., None].repeat(3, -1).astype(np.uint8)
+    np.testing.assert_array_equal(training_resize(halved, 40), resize(halved, 40, antialias=False))
 
 
 # The pipeline

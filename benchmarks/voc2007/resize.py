@@ -1,9 +1,10 @@
 """What training loses when photos are shrunk without antialiasing, while evaluation shrinks them with it.
 
-    PYTHONPATH=. python benchmarks/voc2007/resize.py --recipe=frozen --sizes=224,320 --seeds=0,1,2
+    PYTHONPATH=. python benchmarks/voc2007/resize.py --recipe=frozen --sizes=64,128,224 --seeds=0,1,2
 
-Each side trains on `train` and scores `val` of VOC 2007, by the recipe of the study beside this, in processes of its
-own. Runs that are there already are not run again.
+`msrn_tf.data.decoding.training_resize` decides by what this found: it antialiases where a photo is more than twice the
+size. Each side trains on `train` and scores `val` of VOC 2007, by the recipe of the study beside this, in processes of
+its own. Runs that are there already are not run again.
 """
 
 import multiprocessing
@@ -29,7 +30,7 @@ class ResizeConfig:
     """Resize"""
 
     recipe: str = option("frozen", "flagfile beside this, without .cfg", choices=("frozen", "finetuned"))
-    sizes: tuple[int, ...] = option((224, 320), "sides of the images", low=32)
+    sizes: tuple[int, ...] = option((64, 128, 224), "sides of the images", low=32)
     seeds: tuple[int, ...] = option((0, 1, 2), "a run for each seed, size and side")
     voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set", path="input")
     runs: str = option("runs/resize", "folder for feature maps, logs and scores", path="folder")
@@ -64,10 +65,11 @@ def mean_average_precision(settings, variant, seed, side):
 def train(settings, variant, seed, antialias):
     study.start_worker(len(os.sched_getaffinity(0)))
 
-    def chosen(image, image_size, **_):
+    def chosen(image, image_size):
         return decoding.resize(image, image_size, antialias=antialias)
 
-    with mock.patch.object(pipeline, "resize", chosen), mock.patch.object(feature_cache, "resize", chosen):
+    places = [mock.patch.object(module, "training_resize", chosen) for module in (pipeline, feature_cache)]
+    with places[0], places[1]:
         return study.run_or_say_why((settings, variant, seed))
 
 

@@ -206,15 +206,26 @@ GROUPS = {
     "tuning_peers": [
         _head(f"{model}, rate {rate}, dropout {dropout}", f"--model={model}", *more, *choice)
         for model, rates, dropouts, more in (
-            ("gap", ("1e-3", "3e-3", "1e-2"), (0.2, 0.4), ()),
-            ("gmp", ("3e-3", "1e-2"), (0.2, 0.4), ()),
-            ("csra", ("1e-3", "3e-3", "1e-2"), (0.2, 0.4), ()),
+            ("gap", ("1e-3", "3e-3", "1e-2", "3e-2"), (0.2, 0.4), ()),
+            ("gmp", ("3e-3", "1e-2", "3e-2"), (0.2, 0.4), ()),
+            ("csra", ("1e-3", "3e-3", "1e-2", "3e-2"), (0.2, 0.4), ()),
             ("ml_decoder", ("1e-4", "3e-4", "1e-3"), (0.1, 0.4), ("--channels=768",)),
             ("msrn", ("1e-3", "2e-3"), (0.4, 0.6), (SHORT_WORDS,)),
         )
         for rate in rates
         for dropout in dropouts
         for choice in ((f"--learning_rate={rate}", f"--dropout={dropout}"),)
+    ]
+    + [
+        _head(
+            f"dot product, rate {rate}, dropout {dropout}",
+            DOT_PRODUCT,
+            SHORT_WORDS,
+            f"--learning_rate={rate}",
+            f"--dropout={dropout}",
+        )
+        for rate in ("1e-3", "2e-3")
+        for dropout in (0.4, 0.6)
     ],
     # Looked at on `test`.
     "best_frozen": [

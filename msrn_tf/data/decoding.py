@@ -79,6 +79,15 @@ def resize(image: Tensor, image_size: int, antialias: bool = True) -> Tensor:
     return tf.cast(image + 0.5, tf.uint8)  # rounds; a mean of pixels is never beyond their range
 
 
+def training_resize(image: Tensor, image_size: int) -> Tensor:
+    """As `resize`, but without antialiasing where a side is at most halved: it takes half the time and skips no pixel.
+
+    A photo of more than twice the size would lose most of its pixels, and is shrunk as evaluation shrinks it.
+    """
+    skips_pixels = tf.reduce_max(tf.shape(image)[:2]) > 2 * image_size
+    return tf.cond(skips_pixels, lambda: resize(image, image_size), lambda: resize(image, image_size, antialias=False))
+
+
 def evaluation_pixels(
     encoded: Tensor, image_size: int, max_pixels: int = MAX_PIXELS, as_served: bool = False
 ) -> Tensor:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from msrn_tf import storage
 from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
-from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, resize
+from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, training_resize
 from msrn_tf.data.examples import UNKNOWN, Example, Examples
 from msrn_tf.data.photos import why_not_a_photo_file
 from msrn_tf.data.policies import mixed
@@ -112,7 +112,7 @@ def _training_load(plan):
             return random_crop_box(height, width, plan.image_size, _stateless_seed(seed, epoch, row["position"], 0))
 
         image = decode_crop(row["content"], box if plan.augment in CROPPED else None, plan.max_pixels)
-        image = resize(image, plan.image_size, antialias=False)
+        image = training_resize(image, plan.image_size)
         return augment(image, augmentation_seed(seed, epoch, row["position"])), row["target"]
 
     return load

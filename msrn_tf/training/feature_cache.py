@@ -21,7 +21,7 @@ from msrn_tf import storage
 from msrn_tf.arrays import map_array
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
-from msrn_tf.data.decoding import decode_crop, evaluation_pixels, resize
+from msrn_tf.data.decoding import decode, evaluation_pixels, training_resize
 from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
@@ -221,7 +221,7 @@ class FeatureCache:
             digest.update(weight.tobytes())
         for encoded in read_bytes(examples):
             digest.update(hashlib.sha256(encoded).digest())
-        return f"{'train' if training else 'evaluation'}{'_flip' if mirrored else ''}_{digest.hexdigest()[:16]}"
+        return f"{'training' if training else 'evaluation'}{'_flip' if mirrored else ''}_{digest.hexdigest()[:16]}"
 
     def _shapes(self, num_examples, variants):
         size = self.model.image_size
@@ -274,7 +274,7 @@ class FeatureCache:
 
         def load(row, encoded):
             if training:
-                image = resize(decode_crop(encoded, None, self.max_pixels), size, antialias=False)
+                image = training_resize(decode(encoded, self.max_pixels), size)
             else:
                 image = evaluation_pixels(encoded, size, self.max_pixels)
             return row, tf.stack([image, tf.image.flip_left_right(image)] if mirrored else [image])
