@@ -65,6 +65,33 @@ def test_only_the_backbone_goes_from_a_baseline_to_msrn_and_the_rest_is_named():
     assert any("not taken: projection/projection_stride8/kernel" in line for line in report.describe())
 
 
+@pytest.mark.parametrize(
+    ("name", "choices"), [("gap", {}), ("gmp", {}), ("csra", {"attention_heads": 2}), ("ml_decoder", {})], ids=str
+)
+def test_a_shared_label_keeps_its_scores_whatever_the_head(name, choices, rng):
+    source = small_model(["cat", "dog", "hat"], name, **choices)
+    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    expected = np.asarray(source(images))
+    assert np.ptp(expected, axis=1).min() > 1e-4
+    for labels, here, there in ((["hat", "sea", "cat"], [0, 2], [2, 0]), (["dog", "cat"], [0, 1], [1, 0])):
+        target = small_model(labels, name, **choices)
+        assert not transfer_weights(source, target).left
+        np.testing.assert_allclose(np.asarray(target(images))[:, here], expected[:, there], rtol=1e-5, atol=1e-6)
+
+
+def test_what_several_labels_share_goes_over_for_the_same_labels_alone():
+    labels = [f"label{number}" for number in range(101)]  # one more than ML-Decoder has queries
+    source = small_model(labels, "ml_decoder")
+    assert not transfer_weights(source, small_model(labels, "ml_decoder")).left
+    reasons = dict(transfer_weights(source, small_model(labels[::-1], "ml_decoder")).left)
+    assert reasons["head/queries"] == "several labels share a query, and the labels are others"
+
+
+def test_a_head_of_another_kind_is_not_taken_where_its_shapes_fit():
+    source, target = small_model(["cat", "dog"], "gap"), small_model(["cat", "dog"], "ml_decoder")
+    assert dict(transfer_weights(source, target).left)["head/bias"] == "Dense in the file, QueryDecoderHead here"
+
+
 def test_what_belongs_to_a_stride_goes_to_that_stride_alone():
     """All maps of this backbone's first two strides, and its last two, have as many channels each: shapes agree."""
     labels = ["cat", "dog", "hat"]
