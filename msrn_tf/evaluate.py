@@ -12,7 +12,7 @@ from typing import Any
 from msrn_tf import command_line
 from msrn_tf.config import DataConfig, option
 from msrn_tf.data.examples import Reader
-from msrn_tf.data.label_choice import for_labels
+from msrn_tf.data.label_choice import for_labels, shown
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import UserError, argument
 from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
@@ -21,7 +21,9 @@ from msrn_tf.evaluation.faithfulness import check_heatmaps, found_pairs
 from msrn_tf.evaluation.measurement import THRESHOLDS, Measurement, Protocol, measure
 from msrn_tf.evaluation.metrics import FIGURES
 from msrn_tf.files import write_beside
+from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import load_model
+from msrn_tf.models.taps import fixed_size
 from msrn_tf.progress import ProgressBar
 from msrn_tf.report.page import report_page
 from msrn_tf.terminal import Table, print_table, say
@@ -74,16 +76,17 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
         config.i_know_this_is_optimistic,
     )
     examples = read_split(reader, config.split, data.drop_unlabelled)
+    with strategy.scope():
+        models = load_models(config)
 
-    def measured(name, path):
-        with strategy.scope(), argument(name):
-            model = load_model(path)
+    def measured(name):
+        model = models[name]
         evaluator = Evaluator(model, config.batch_size, strategy, config.image_sizes, config.flip)
         ordered = for_labels(examples, reader, model.labels)
         with ProgressBar(f"evaluating --{name}", len(examples) * max(1, len(evaluator.image_sizes))) as bar:
             return measure(evaluator, ordered, protocol, reader, bar.update, data.max_pixels)
 
-    found = measured("model", config.model)
+    found = measured("model")
     metrics = found.metrics
     if config.bootstrap:
         with ProgressBar("bootstrap", config.bootstrap, "resamples") as bar:
@@ -96,15 +99,10 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
             raise UserError(
                 f"--split={config.split}: no image in it shows a label, so --baseline has nothing to compare"
             )
-        other = measured("baseline", config.baseline)
-        unknown = [label for label in found.model.labels if label not in other.model.labels]
-        if unknown:
-            raise UserError(
-                f"--baseline={config.baseline}: does not know {', '.join(unknown[:10])}, which --model does"
-            )
+        other = measured("baseline")
         order = [other.model.labels.index(label) for label in found.model.labels]
         with ProgressBar("comparing", config.bootstrap, "resamples") as bar:
-            metrics["comparison"] = {"baseline": other.metrics["mAP"]} | paired_comparison(
+            metrics["comparison"] = paired_comparison(
                 found.scores, other.scores[:, order], found.targets, found.model.labels, config.bootstrap, config.seed,
                 bar.update,
             )  # fmt: skip
@@ -114,6 +112,29 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
         say(f"written to {config.output}")
     if config.report:
         write_report(found, metrics, reader, data, config)
+
+
+def load_models(config: EvaluationConfig) -> dict[str, MultiLabelClassifier]:
+    """By flag, `model` and where it is given `baseline`. What they cannot do is refused before anything is measured.
+
+    Raises:
+        UserError: a file is no model, takes photos of one size and `image_sizes` has others, or the baseline lacks
+            labels of the model.
+    """
+    models = {}
+    for name, path in (("model", config.model), ("baseline", config.baseline)):
+        if not path:
+            continue
+        with argument(name):
+            models[name] = load_model(path)
+        size = fixed_size(models[name].backbone)
+        if size and set(config.image_sizes) - {size}:
+            sizes = ",".join(map(str, config.image_sizes))
+            raise UserError(f"--image_sizes={sizes}: --{name} takes photos of {size} pixels alone; leave it out")
+    known = models["baseline"].labels if config.baseline else models["model"].labels
+    if unknown := [label for label in models["model"].labels if label not in known]:
+        raise UserError(f"--baseline={config.baseline}: does not know {shown(unknown)}, which --model does")
+    return models
 
 
 def write_report(

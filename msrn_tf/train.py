@@ -19,7 +19,7 @@ from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingD
 from msrn_tf.data.addons import import_addons_image
 from msrn_tf.data.batch_source import BatchSource, PhotoSource
 from msrn_tf.data.examples import Examples
-from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory
+from msrn_tf.data.pipeline import InputPlan, evaluation_batches, in_memory, why_not_decoded
 from msrn_tf.data.readers import read_split
 from msrn_tf.errors import argument
 from msrn_tf.label_graph import LabelGraph
@@ -100,7 +100,8 @@ def _train_on(strategy, configs, stop, check_held):
         worker=worker,
         check_held=check_held,
     )
-    run_log = RunLog(run.workdir, run.tensorboard and is_chief, sample_pictures(model, inputs.validation))
+    pictures = sample_pictures(model, inputs.validation, data.max_pixels)
+    run_log = RunLog(run.workdir, run.tensorboard and is_chief, pictures)
     path, damaged = checkpoints.restore() if goes_on else (None, [])
     if is_chief:
         if not goes_on:
@@ -196,7 +197,7 @@ def say_each(beginning: str, sentences: Iterable[str]) -> None:
 
 
 def sample_pictures(
-    model: MultiLabelClassifier, examples: Examples | None
+    model: MultiLabelClassifier, examples: Examples | None, max_pixels: int
 ) -> Callable[[], dict[str, np.ndarray]] | None:
     """For TensorBoard: a function that shows where the model looks in a few photos; None for a model that does not."""
     if not model.explains or not examples:
@@ -204,7 +205,11 @@ def sample_pictures(
     few = examples[:: -(-len(examples) // SAMPLE_PICTURES)]
 
     def pictures():
-        images, _ = next(iter(evaluation_batches(few, image_size=model.image_size, batch_size=len(few))))
+        sound = few.take([row for row, example in enumerate(few) if not why_not_decoded(example, max_pixels)])
+        if not sound:
+            return {}
+        batches = evaluation_batches(sound, image_size=model.image_size, batch_size=len(sound), max_pixels=max_pixels)
+        images, _ = next(iter(batches))
         return {"predictions": contact_sheet(model, images)}
 
     return pictures

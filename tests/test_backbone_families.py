@@ -9,6 +9,7 @@ from export.device_classifier import DeviceClassifier
 from export.saved_model import write_saved_model
 from export.tflite import tflite_bytes
 from msrn_tf.errors import UserError
+from msrn_tf.evaluate import EvaluationConfig, load_models
 from msrn_tf.layers import InnerOutputs, TokenMap
 from msrn_tf.models.backbones import (
     build_backbone,
@@ -209,3 +210,13 @@ def test_sizes_in_the_list_are_the_networks(name):
     keras.backend.clear_session()
     millions = taps.count_params() / 1e6
     assert BACKBONES[name].parameters[name] == pytest.approx(millions, abs=0.06 + 0.001 * millions)
+
+
+@pytest.mark.parametrize("family", ["vit"])
+def test_other_sizes_than_a_transformers_own_are_refused_before_evaluation(small, tmp_path):
+    name, size, *_ = small
+    path = str(tmp_path / "model.keras")
+    save_model(small_model(name, size), path)
+    assert set(load_models(EvaluationConfig(model=path, image_sizes=(size,)))) == {"model"}
+    with pytest.raises(UserError, match=f"--image_sizes=64,96: --model takes photos of {size} pixels alone"):
+        load_models(EvaluationConfig(model=path, image_sizes=(size, 96)))

@@ -59,6 +59,8 @@ def test_a_better_model_is_found_and_the_same_model_is_not(rng):
     found = bootstrap.paired_comparison(good, bad, targets, ["a", "b", "c"], resamples=200)
     assert found["gained"] == ["c"] and found["lost"] == [] and found["interval"][0] > 0
     assert found["mAP_difference"] == pytest.approx(found["AP_difference"]["c"][0] / 3)
+    expected = [sklearn.metrics.average_precision_score(targets[:, c], bad[:, c]) for c in range(3)]
+    assert found["baseline"] == pytest.approx(100 * np.mean(expected))
     back = bootstrap.paired_comparison(bad, good, targets, ["a", "b", "c"], resamples=200)
     assert back["lost"] == ["c"] and back["mAP_difference"] == pytest.approx(-found["mAP_difference"])
     same = bootstrap.paired_comparison(good, good, targets, ["a", "b", "c"], resamples=50)

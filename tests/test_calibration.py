@@ -144,6 +144,20 @@ def test_best_f1_is_scikit_learns_best(rng):
     assert reached and sklearn.metrics.f1_score(targets, scores >= threshold) == pytest.approx(max(f1))
 
 
+def test_a_wanted_recall_has_the_highest_precision_that_goes_with_it(rng):
+    for _ in range(20):
+        targets = rng.integers(0, 2, 60)
+        scores = np.round(0.3 * targets + rng.random(60), 2)
+        threshold, reached = best_threshold(scores, targets, ThresholdGoal(target_recall=0.5))
+        precisions = []
+        for candidate in np.unique(scores):
+            predicted = scores >= candidate
+            if wilson_lower_bound((predicted & (targets == 1)).sum(), targets.sum()) >= 0.5:
+                precisions.append(sklearn.metrics.precision_score(targets, predicted))
+        assert reached
+        assert sklearn.metrics.precision_score(targets, scores >= threshold) == pytest.approx(max(precisions))
+
+
 @pytest.mark.parametrize("wanted", [0.6, 0.8, 0.9])
 def test_wanted_precision_and_recall_hold_on_photos_not_seen(rng, wanted):
     targets = (rng.random(20000) < 0.3).astype(int)

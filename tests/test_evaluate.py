@@ -152,6 +152,14 @@ def test_what_cannot_work_is_refused_before_anything_is_loaded(choices, words):
         evaluate.check_flags(evaluate.EvaluationConfig(**{"model": "missing.keras"} | choices))
 
 
+def test_a_baseline_that_lacks_labels_is_refused_before_anything_is_measured(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "measure", None)
+    few = create_model(ModelConfig(model="gap", backbone="resnet_tiny"), demo.DEMO_LABELS[2:], 32, None)
+    save_model(few, str(tmp_path / "few.keras"))
+    with pytest.raises(UserError, match=r"--baseline=.*few.keras: does not know sky, cloud, which --model does"):
+        run_evaluate(path, baseline=str(tmp_path / "few.keras"))
+
+
 @pytest.fixture
 def other_labels(monkeypatch):
     """The demo set without its first label, with one that the model does not know in its place."""

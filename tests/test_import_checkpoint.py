@@ -19,6 +19,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.import_checkpoint import ImportConfig, main, read_label_graph
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle, read_word_vector_pickle
+from msrn_tf.layers import DotProductAttention
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import make_msrn
@@ -160,6 +161,19 @@ def test_there_and_back_keeps_every_bit(small_state, tmp_path, ending, head):
     for name in report.used:
         np.testing.assert_array_equal(back[name], state[name], err_msg=name)
     assert {name for name in back if back[name].any()} == set(report.used)
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ({"train_word_vectors": True}, "holds no word vectors, and this model has learned its own"),
+        ({"attention": DotProductAttention()}, "attends channel by channel, and this model by dot products"),
+    ],
+    ids=["word vectors", "attention"],
+)
+def test_what_the_published_file_has_no_place_for_is_refused_by_its_name(choices, reason):
+    with pytest.raises(UserError, match=reason):
+        published_state(small_model(**choices))
 
 
 def test_a_large_kernel_goes_over_in_blocks(small_state, tmp_path, monkeypatch):

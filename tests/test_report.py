@@ -14,7 +14,7 @@ from msrn_tf.evaluation.bootstrap import metric_intervals, paired_comparison
 from msrn_tf.evaluation.faithfulness import FaithfulnessCurves
 from msrn_tf.evaluation.measurement import Measurement, Protocol, metrics_of
 from msrn_tf.models.calibration import Calibration
-from msrn_tf.report import findings
+from msrn_tf.report import findings, sections
 from msrn_tf.report.page import report_page
 
 LAYOUT, CONTRAST = (
@@ -43,7 +43,7 @@ def measurement():
     metrics = metrics_of(model, scores, targets, thresholds, Protocol("demo", "test"))
     metrics["intervals"] = metric_intervals(scores, targets, model.labels, thresholds, 50)
     noise = rng.random(scores.shape)
-    metrics["comparison"] = {"baseline": 50.0} | paired_comparison(scores, noise, targets, model.labels, 50)
+    metrics["comparison"] = paired_comparison(scores, noise, targets, model.labels, 50)
     return Measurement(model, examples, logits, scores, targets, thresholds, metrics)
 
 
@@ -77,6 +77,12 @@ def test_a_model_without_attention_gets_a_page_without_maps(measurement):
         plain, {k: v for k, v in plain.metrics.items() if k != "comparison"}, name="gap", photos_by_label=1
     )
     assert "label graph" not in page and "heat-maps" not in page and "Best and worst photos" in page
+
+
+def test_a_model_without_groups_has_a_label_graph_of_one_colour(measurement):
+    model = small_model(32, pool_ratio=0.0)
+    drawn = sections.label_graph(model, dict.fromkeys(model.labels, 3))
+    assert drawn.count('class="node g0"') == len(model.labels) and "group" not in drawn.replace('class="groups"', "")
 
 
 def test_confusions_count_photos_in_which_one_is_missed_and_another_invented(measurement):

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from running import SMALL, command
+from serving import small_model
 from sklearn.metrics import precision_score, recall_score
 
-from msrn_tf.config import ModelConfig, OptimizationConfig
+from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
+from msrn_tf.data import demo
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.models.factory import create_model
+from msrn_tf.train import sample_pictures
 from msrn_tf.training.run_log import PR_THRESHOLDS, RunLog
-from msrn_tf.training.summary import memory_estimate
+from msrn_tf.training.summary import memory_estimate, print_end
 
 
 def summaries(folder):
@@ -68,6 +72,26 @@ def test_a_run_writes_pictures_curves_both_rates_and_a_profile_and_says_what_it_
     for next_command in ("msrn_tf.evaluate", "msrn_tf.predict", "export.saved_model"):
         assert f"python -m {next_command} --model={tmp_path}/model.keras" in run.stdout
     assert float(found["backbone_learning_rate"]) == pytest.approx(record["learning_rate"] / 2)
+
+
+def test_pictures_are_of_photos_that_can_be_decoded(monkeypatch):
+    monkeypatch.setattr(demo, "SPLIT_SIZES", {"train": 8, "val": 8, "test": 8})
+    model, drawn = small_model(32), read_split(open_dataset("demo", ""), "val")
+    contents = [example.image_bytes for example in drawn]
+    for bad, cells in (([], 4), ([0, 2], 2), (range(8), 0)):
+        broken = drawn.with_contents([b"nothing" if row in bad else content for row, content in enumerate(contents)])
+        pictures = sample_pictures(model, broken, 10**8)()
+        expected = sample_pictures(model, drawn.take([row for row in (0, 2, 4, 6) if row not in bad]), 10**8)
+        if cells:
+            np.testing.assert_array_equal(pictures["predictions"], expected()["predictions"])
+        else:
+            assert pictures == {}
+    assert sample_pictures(model, drawn, 10)() == {}  # all have more pixels
+
+
+def test_a_finished_run_whose_records_are_gone_still_says_where_its_model_is(capsys):
+    print_end(TrainingDataConfig(dataset="demo"), RunConfig(workdir="runs/a"), None, ["test"])
+    assert capsys.readouterr().out.startswith("best       runs/a/model.keras; of which epoch, runs/a/metrics.jsonl no")
 
 
 def test_memory_is_weights_gradients_slots_and_what_layers_put_out():

@@ -135,15 +135,17 @@ def paired_comparison(
         scores, baseline: `[images, C]`.
 
     Returns:
-        A dict: `mAP_difference` (model − baseline, percent) with `interval`; `AP_difference`, label → `[difference,
-        low, high]`; `gained` and `lost`, labels whose interval lies above or below 0; `share_of_resamples_above_0`.
+        A dict: `baseline`, its mAP over these labels in percent; `mAP_difference` (model − baseline, percent) with
+        `interval`; `AP_difference`, label → `[difference, low, high]`; `gained` and `lost`, labels whose interval lies
+        above or below 0; `share_of_resamples_above_0`.
     """
 
     def difference(weights):
         model, other = (100 * weighted_average_precision(s, targets, weights) for s in (scores, baseline))
         return np.column_stack([mean_over_labels(model) - mean_over_labels(other), model - other])
 
-    found = difference(np.ones((1, len(targets))))[0]
+    every_image_once = np.ones((1, len(targets)))
+    found = difference(every_image_once)[0]
     samples = bootstrap(difference, len(targets), resamples, seed, progress)
     ends = interval(samples)
     by_label = {
@@ -152,6 +154,7 @@ def paired_comparison(
         if not np.isnan(found[1 + c])
     }
     return {
+        "baseline": float(100 * mean_over_labels(weighted_average_precision(baseline, targets, every_image_once))[0]),
         "mAP_difference": float(found[0]),
         "interval": [float(value) for value in ends[0]],
         "share_of_resamples_above_0": float((samples[:, 0] > 0).mean()),

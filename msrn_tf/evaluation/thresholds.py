@@ -72,7 +72,7 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray, goal: ThresholdGoal)
     if goal.target_recall:
         bound = wilson_lower_bound(hits, np.full(len(hits), positives))
         good = np.flatnonzero(bound >= goal.target_recall)
-        return (between[good[0]], True) if len(good) else (between[-1], False)
+        return (between[good[np.argmax(precision[good])]], True) if len(good) else (between[-1], False)
     return between[np.argmax(ratio(2 * precision * recall, precision + recall))], True
 
 

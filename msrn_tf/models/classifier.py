@@ -24,7 +24,8 @@ class MultiLabelClassifier(keras.Model):
     Args:
         backbone: functional model from normalised images to maps at strides of 8, 16, 32 (`models.backbones`).
         labels: sequence of C label names, all different, in the order of the logits.
-        image_size: int, up to 8192. Height and width that the model was made for; other sizes run too.
+        image_size: int, up to 8192. Height and width that the model was made for; other sizes run too,
+            except on a transformer (`taps.fixed_size`).
         mean, std: three floats each, for RGB pixels 0–255.
         thresholds: C calibrated probabilities from which a label counts as present. Defaults to 0.5 each.
         calibration: `Calibration`, or its fields as a dict. Defaults to none: slopes of 1, intercepts of 0.

@@ -10,7 +10,7 @@ import numpy as np
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph import LabelGraph
-from msrn_tf.layers import MLPHead
+from msrn_tf.layers import MLPHead, SemanticAttention
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.backbones.resnet import RESNET_BLOCKS
 from msrn_tf.models.model_file import at_most_weights
@@ -166,6 +166,13 @@ def _why_unpublishable(model):
         return "the published code has groups of labels, and this model has none (`pool_ratio`=0)"
     if not all(model.projection.pooled):
         return "the published code pools every feature map, but this model does not; train with `tap_pooling`=published"
+    if not isinstance(model.attention, SemanticAttention):
+        return "the published code attends channel by channel, and this model by dot products (`attention`=dot_product)"
+    if model.semantics.train_word_vectors:
+        return (
+            "the published file holds no word vectors, and this model has learned its own; train with "
+            "`word_vectors`=random or a file"
+        )
     if not np.allclose([model.mean, model.std], [IMAGENET.mean, IMAGENET.std], atol=1e-3):
         return f"the published code normalises pixels by ImageNet's mean and deviation, and this model by {model.mean}"
     return None

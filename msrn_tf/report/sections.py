@@ -143,7 +143,8 @@ def label_graph(model: MSRN, positives: dict[str, int]) -> str:
     """The label graph as the model weighs it, and the groups that it pools labels into."""
     assignment = np.asarray(model.semantics().assignment)
     weights = np.asarray(model.semantics.neighbour_weights())
-    groups = assignment.argmax(axis=1)
+    has_groups = assignment.shape[1] > 0
+    groups = assignment.argmax(axis=1) if has_groups else np.zeros(len(assignment), int)
     chart = charts.label_graph_chart(model.labels, weights, groups, [positives[label] for label in model.labels])
     cards = []
     for group in range(assignment.shape[1]):
@@ -154,10 +155,11 @@ def label_graph(model: MSRN, positives: dict[str, int]) -> str:
         cards.append(
             f'<div class="group g{group % 8}"><h4>group {group + 1}</h4><ul>{chips or "<li>–</li>"}</ul></div>'
         )
+    colours = " A label's colour is the group it leans to most, and the number is how much." if has_groups else ""
     edges = int(((weights > 1e-3) & ~np.eye(len(weights), dtype=bool)).sum())
     return (
         f"<p>Edges ({edges}) join labels that occur together; the wider, the more one takes from the other in the "
-        "first graph layer. A label's colour is the group it leans to most, and the number is how much.</p>"
+        f"first graph layer.{colours}</p>"
         f'<div class="pair wide"><figure class="scroll">{chart}</figure>'
         f'<div class="groups">{"".join(cards)}</div></div>'
     )

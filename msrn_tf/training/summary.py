@@ -69,14 +69,22 @@ def memory_estimate(
     return fixed, activations * (4 if model.compute_dtype == "float32" else 2)
 
 
-def print_end(data: Any, run: Any, best: dict[str, Any], splits: Sequence[str]) -> None:
-    """The best epoch, and the commands that come next. `splits`: those of the data set."""
+def print_end(data: Any, run: Any, best: dict[str, Any] | None, splits: Sequence[str]) -> None:
+    """The best epoch, and the commands that come next.
+
+    Args:
+        best: the record of the epoch whose model was kept; None where the run's records are gone.
+        splits: those of the data set.
+    """
     path = os.path.join(run.workdir, "model.keras")
     folder = f" --data_dir={data.data_dir}" if data.data_dir else ""
     split = "test" if "test" in splits else data.val_split or data.train_split
     name = os.path.basename(os.path.abspath(run.workdir))
-    chosen = "the last" if best.get("val_mAP") is None else f"validation mAP {best['val_mAP']:.2f}"
-    say(f"best       epoch {best['epoch']}, {chosen}: {path}")
+    if best is None:
+        say(f"best       {path}; of which epoch, {run.workdir}/metrics.jsonl no longer says")
+    else:
+        chosen = "the last" if best.get("val_mAP") is None else f"validation mAP {best['val_mAP']:.2f}"
+        say(f"best       epoch {best['epoch']}, {chosen}: {path}")
     say(f"next       python -m msrn_tf.evaluate --model={path} --dataset={data.dataset}{folder} --split={split}")
     say(f"           python -m msrn_tf.predict --model={path} --heatmaps={run.workdir}/heatmaps PHOTO...")
     say(f"           python -m export.saved_model --model={path} --output=serving/{name}")
