@@ -7,6 +7,7 @@ by subject.
 
 import dataclasses
 import logging as standard_logging
+import math
 import os
 import re
 import select
@@ -155,7 +156,7 @@ def define_flags(subject: type) -> None:
             flags.DEFINE_integer(field.name, default, help_, lower_bound=low, upper_bound=high)
         elif isinstance(default, float):
             flags.DEFINE_float(field.name, default, help_, lower_bound=low, upper_bound=high)
-            flags.register_validator(field.name, lambda value: value == value, message="must be a number")
+            flags.register_validator(field.name, math.isfinite, message="must be a finite number")
         elif isinstance(default, tuple):
             flags.DEFINE_list(field.name, [str(value) for value in default], help_)
             flags.register_validator(field.name, _are_integers, message="must be whole numbers, separated by commas")
@@ -265,7 +266,11 @@ def _nobody_reads(stream):
 
 
 def _are_integers(values):
-    return all(str(value).strip().lstrip("-").isdigit() for value in values)
+    try:
+        list(map(int, values))  # what `from_flags` does with them
+    except ValueError:
+        return False
+    return True
 
 
 def _fail(message, status=USAGE_STATUS):

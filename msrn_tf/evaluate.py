@@ -82,7 +82,7 @@ def main(data: DataConfig, config: EvaluationConfig) -> None:
     def measured(name):
         model = models[name]
         evaluator = Evaluator(model, config.batch_size, strategy, config.image_sizes, config.flip)
-        ordered = for_labels(examples, reader, model.labels)
+        ordered = for_labels(examples, reader, model.labels, name)
         with ProgressBar(f"evaluating --{name}", len(examples) * max(1, len(evaluator.image_sizes))) as bar:
             return measure(evaluator, ordered, protocol, reader, bar.update, data.max_pixels)
 

@@ -5,6 +5,7 @@ At an address (`storage`) a file is written here first, and goes there as a whol
 
 import contextlib
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -112,7 +113,9 @@ def _is_device(path: str) -> bool:
     """Whether a path is written as it is, since nothing may take its place: `/dev/stdout`, a pipe."""
     if storage.is_address(path):
         return False
-    return os.path.abspath(path).startswith("/dev/") or (os.path.exists(path) and not _is_file_or_folder(path))
+    # What a command's own streams lead to may be a file, which whoever opened it goes on with.
+    is_stream = re.fullmatch(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/self/fd/\d+", os.path.abspath(path))
+    return bool(is_stream) or (os.path.exists(path) and not _is_file_or_folder(path))
 
 
 def _is_file_or_folder(path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,8 @@ def changed_flags(path: str, *instances: Any) -> list[tuple[str, str, str]]:
     Returns:
         A list of `(name, value in the file, value now)`.
     """
-    lines = [line[2:].split("=", 1) for line in lines_of(read_text(path)) if line.startswith("--")]
+    # Not `lines_of`: a value may be a blank, such as what separates labels.
+    lines = [line[2:].split("=", 1) for line in re.split(r"\r\n|\r|\n", read_text(path)) if line.startswith("--")]
     before = {line[0]: line[-1] for line in lines}
     fields = [(instance, field) for instance in instances for field in dataclasses.fields(instance)]
     values = [  # a flag that there was not yet had what is now its default

@@ -23,6 +23,7 @@ from serving import small_model
 pytest.importorskip("apache_beam", reason="apache-beam is not installed: pip install 'apache-beam~=2.77'")
 
 from msrn_tf import predict
+from msrn_tf.beam import sources
 from msrn_tf.beam.pipelines import pipeline_options
 from msrn_tf.beam.predict_pipeline import Output
 from msrn_tf.beam.prepare_pipeline import FindAlike, FindSame, Job
@@ -317,6 +318,9 @@ def test_photos_are_named_by_tables_of_the_same_columns(album, tmp_path, model_p
         find_source(f"{tmp_path}/c.csv")
     with pytest.raises(UserError, match=r"`image_column`=photo: .* has file_name, day"):
         find_source(f"{album}/list.csv", "photo")
+    pyarrow.parquet.write_table(pyarrow.table({"image": [b"bytes"]}), tmp_path / "d.parquet")
+    with pytest.raises(UserError, match=r"d\.parquet: column 'image' holds binary, not text; name another with"):
+        list(sources._rows(f"{tmp_path}/d.parquet", "image"))
 
 
 def test_what_cannot_be_read_or_run_is_one_sentence(album, model_path, tmp_path):

@@ -101,3 +101,10 @@ def test_a_run_goes_on_with_its_flags_and_with_flags_that_are_newer_than_it_at_t
     path.write_text("--size=4\n")
     assert changed_flags(path, Choices(size=4)) == []
     assert changed_flags(path, Choices("blue", 4)) == [("colour", "red", "blue")]
+
+
+def test_a_run_whose_choice_is_a_blank_goes_on(tmp_path):
+    path = tmp_path / "flags.cfg"
+    path.write_text(flagfile_text(Choices(colour=" ")))
+    assert changed_flags(path, Choices(colour=" ")) == []
+    assert changed_flags(path, Choices(colour="")) == [("colour", " ", "")]

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from msrn_tf.data.label_policies import UNLISTED
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.text import clean_label
@@ -136,6 +137,16 @@ def test_rare_labels_are_left_out_and_named_with_their_counts(table, capsys):
     assert open_dataset("csv", table(), "ox,dog,cat", 1, "val").labels == ("ox", "dog")
     with pytest.raises(UserError, match="`min_photos`=4: no label has as many photos in split"):
         open_dataset("csv", table(), min_photos=4)
+
+
+@pytest.mark.parametrize(("policy", "unlisted"), [("unknown", -1), ("suspect", UNLISTED)])
+def test_chosen_and_frequent_labels_that_are_not_listed_mean_what_the_policy_says(table, policy, unlisted):
+    reader = open_dataset("csv", table(), "ox, cat", unlisted=policy)
+    assert reader.read("train").targets.tolist() == [[unlisted, 1], [-1, 1], [unlisted, 1]]
+    reader = open_dataset("csv", table(), min_photos=1, unlisted=policy)
+    assert reader.labels == ("cat", "dog")
+    assert reader.read("train").targets.tolist() == [[1, 1], [1, unlisted], [1, unlisted]]
+    assert reader.read("val").targets.tolist() == [[0, 1]]  # the policy is for the training split
 
 
 def test_a_split_is_read_in_a_models_order_with_a_word_about_what_does_not_fit(table, capsys):

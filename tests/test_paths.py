@@ -4,12 +4,13 @@ import ast
 import os
 import pathlib
 import subprocess
+import tempfile
 
 import pytest
 from running import ROOT, assert_refused, command
 
 from msrn_tf.errors import UserError, file_error
-from msrn_tf.files import check_output, write_beside
+from msrn_tf.files import check_output, replacing, write_beside
 
 SOURCES = [path for folder in ("msrn_tf", "export", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 ABOUT_PATHS = ("file", "folder", ".keras", ".tflite")
@@ -70,6 +71,25 @@ def test_what_can_be_written_is_accepted_and_nothing_is_left_of_the_try(tmp_path
     check_output("heatmaps", str(tmp_path / "new" / "deeper"), folder=True)
     check_output("output", "/dev/stdout")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_below_dev_is_a_file_and_not_a_device():
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no folder below /dev to write in")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        with pytest.raises(UserError, match="its folder does not exist"):
+            check_output("output", f"{folder}/missing/x.json")
+        write_beside(f"{folder}/x.json", "before")
+        with pytest.raises(ZeroDivisionError), replacing(f"{folder}/x.json") as file:
+            file.write(str(1 / 0))
+        assert pathlib.Path(folder, "x.json").read_text() == "before" and os.listdir(folder) == ["x.json"]
+
+
+def test_a_commands_own_stream_is_written_to_where_it_leads_to_a_file(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        write_beside(f"/dev/fd/{log.fileno()}", "text")
+        assert os.path.samestat(os.fstat(log.fileno()), os.stat(log.name)) and os.listdir(tmp_path) == ["log"]
+    assert (tmp_path / "log").read_text() == "text"
 
 
 @pytest.mark.parametrize(

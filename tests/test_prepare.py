@@ -1,15 +1,18 @@
 """`msrn_tf.prepare`: shards that do not depend on how they came about, and training on them."""
 
+import errno
 import hashlib
 import io
 import json
 import os
 import pathlib
 import signal
+import stat
 import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,11 +22,12 @@ from running import ROOT, SMALL, assert_refused, command
 from serving import small_model
 
 from export.quantization.calibration_photos import calibration_examples
+from msrn_tf import storage
 from msrn_tf.config import DataConfig
 from msrn_tf.data.audit import audit
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.examples import Example, Examples
-from msrn_tf.data.near_duplicates import MOST_BITS, alike_pairs, perceptual_hash
+from msrn_tf.data.near_duplicates import MOST_BITS, alike_pairs, count_alike, perceptual_hash
 from msrn_tf.data.pipeline import (
     InputPlan,
     evaluation_batches,
@@ -32,7 +36,7 @@ from msrn_tf.data.pipeline import (
     training_batches,
     why_not_decoded,
 )
-from msrn_tf.data.preparation import PreparationPlan, check, write_split
+from msrn_tf.data.preparation import PreparationPlan, check, checked, write_split
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -179,17 +183,17 @@ def test_shrunk_photos_are_what_training_sees_of_the_whole_ones(tmp_path):
     grey = np.asarray(Image.linear_gradient("L").resize((90, 120)))
     Image.fromarray(grey.astype(np.uint16) * 257).save(encoded := io.BytesIO(), "PNG")
     plan = PreparationPlan(max_pixels=10**6, max_side=60)
-    checked = check(encoded.getvalue(), plan)
-    assert (checked.height, checked.width) == (60, 45)
-    shrunk = np.asarray(Image.open(io.BytesIO(checked.content)).convert("L"), int)
+    found = check(encoded.getvalue(), plan)
+    assert (found.height, found.width) == (60, 45)
+    shrunk = np.asarray(Image.open(io.BytesIO(found.content)).convert("L"), int)
     expected = np.asarray(Image.fromarray(grey).resize((45, 60), Image.Resampling.LANCZOS), int)
     assert np.abs(shrunk - expected).max() <= 3
     tags = Image.Exif()
     tags[0x0112] = 6
     Image.fromarray(grey).save(turned := io.BytesIO(), "JPEG", exif=tags)
-    checked = check(turned.getvalue(), plan)
-    assert (checked.height, checked.width) == (45, 60)
-    assert checked.digest == hashlib.sha256(turned.getvalue()).hexdigest()
+    found = check(turned.getvalue(), plan)
+    assert (found.height, found.width) == (45, 60)
+    assert found.digest == hashlib.sha256(turned.getvalue()).hexdigest()
 
 
 def test_splits_that_share_photos_are_no_duplicates(tmp_path):
@@ -225,7 +229,7 @@ def test_a_photo_in_another_size_and_quality_looks_alike_and_others_do_not():
     hashes = [perceptual_hash(np.asarray(picture)) for picture in (*pictures, *again)]
     assert [(one, other) for one, other, _ in alike_pairs(hashes)] == [(n, 200 + n) for n in range(50)]
     blank = [perceptual_hash(np.full((50, 50, 3), grey, np.uint8)) for grey in (0, 0, 255)]
-    assert blank == ["", "", ""] and alike_pairs(blank) == []
+    assert blank == ["", "", ""] and list(alike_pairs(blank)) == []
 
 
 def test_alike_pairs_are_those_of_comparing_each_with_each():
@@ -233,7 +237,31 @@ def test_alike_pairs_are_those_of_comparing_each_with_each():
     values = random.integers(0, 1 << 62, 300).tolist()
     values += [value ^ sum(1 << int(bit) for bit in random.choice(64, n % 8, False)) for n, value in enumerate(values)]
     near = {(a, b) for a in range(600) for b in range(a + 1, 600) if (values[a] ^ values[b]).bit_count() <= MOST_BITS}
-    assert {(a, b) for a, b, _ in alike_pairs([f"{value:016x}" for value in values])} == near and len(near) >= 180
+    hashes = [f"{value:016x}" for value in values]
+    pairs = [(a, b) for a, b, _ in alike_pairs(hashes)]
+    assert pairs == sorted(near) and len(near) >= 180
+    kinds = [n % 3 for n in range(600)]
+    of_own, of_others = count_alike(hashes, kinds)
+    for n in range(600):
+        others = [kinds[sum(pair) - n] for pair in near if n in pair]
+        assert (of_own[n], of_others[n]) == (others.count(kinds[n]), len(others) - others.count(kinds[n]))
+
+
+def test_photos_of_a_still_camera_take_no_memory_by_their_pairs():
+    names = [f"{n:04}" for n in range(1500)]
+    rows = [[n, 0, name, 8, 8, "0123456789abcdef"] for n, name in enumerate(names)]
+    examples = Examples.of((Example(name, np.ones(1, np.int8)) for name in names), 1)
+    notes = {"train": [{"rows": rows[:-1], "rejected": []}], "val": [{"rows": rows[-1:], "rejected": []}]}
+    tracemalloc.start()
+    try:
+        report = audit(["cat"], {"train": examples, "val": examples}, notes)
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # a list of the pairs has 250e6
+    finally:
+        tracemalloc.stop()
+    assert report["num_near_duplicates"] == 1500 * 1499 // 2 and report["near_duplicates_across_splits"] == 1499
+    pairs = [[photo["image"] for photo in pair] for pair in report["near_duplicates"]]
+    assert pairs == [[name, names[-1]] for name in names[:100]]
+    assert report["training_photos_like_others"] == names[:-1]
 
 
 def test_the_audit_finds_what_is_strange_and_says_what_mends_it():
@@ -388,6 +416,58 @@ def test_an_interrupted_preparation_goes_on_before_the_photo_that_was_edited(tmp
     (record, _) = tf.data.TFRecordDataset(str(shards[1])).as_numpy_iterator()
     features = tf.train.Example.FromString(record).features.feature
     assert features["image/encoded"].bytes_list.value[0] == (tmp_path / "2.bmp").read_bytes()
+
+
+@pytest.mark.parametrize("photo", ["a.jpg", "gs://b/a.jpg"])
+@pytest.mark.parametrize("number", ["ENOENT", "EISDIR", "EACCES", "EIO", "ESTALE", "EMFILE"])
+@pytest.mark.parametrize("asked", ["status", "read_whole"])
+def test_a_photo_is_left_out_for_what_is_its_own_and_not_for_what_a_disk_or_a_store_fails_at(
+    monkeypatch, photo, number, asked
+):
+    def fail(path):
+        raise OSError(getattr(errno, number), "a reason", path)
+
+    monkeypatch.setattr(storage, "status", lambda path: storage.Status(1, 0, stat.S_IFREG))
+    monkeypatch.setattr(storage, asked, fail)
+    example = Example("a", np.ones(1, np.int8), image_path=photo)
+    if number in ("ENOENT", "EISDIR") or (number == "EACCES" and photo == "a.jpg"):  # a store denies all, or none
+        assert checked(example, PreparationPlan(100)).reason.startswith("cannot be read (")
+        return
+    with pytest.raises(UserError, match=rf"^{photo}: cannot be read now \(a reason\); .* the same command again"):
+        checked(example, PreparationPlan(100))
+
+
+def test_a_preparation_that_a_disk_stopped_goes_on_when_the_disk_does(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.bmp" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (9, 9), (40 * number, 0, 0)).save(path)
+    examples = Examples.of((Example(path.name, np.ones(1, np.int8), image_path=str(path)) for path in paths), 1)
+    plan = PreparationPlan(max_pixels=100, shard_bytes=1)  # a photo a shard
+    (output := tmp_path / "records").mkdir()
+    read = storage.read_whole
+
+    def read_but_the_third(path):
+        if path == str(paths[2]):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return read(path)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"2\.bmp: cannot be read now"):
+        patched.setattr(storage, "read_whole", read_but_the_third)
+        write_split(str(output), "train", examples, plan, lambda done: None)
+    kept = [path.stat().st_mtime_ns for path in sorted(output.glob("*.tfrecord"))]
+    notes = write_split(str(output), "train", examples, plan, lambda done: None)
+    shards = sorted(output.glob("*.tfrecord"))
+    assert [row[0] for note in notes for row in note["rows"]] == [0, 1, 2, 3] and len(kept) == 2
+    assert [shard.stat().st_mtime_ns for shard in shards[:2]] == kept
+
+
+def test_a_decoder_that_finds_no_memory_is_no_fault_of_the_photo(monkeypatch):
+    def decode(content, max_pixels):
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    monkeypatch.setattr("msrn_tf.data.preparation.decoded", decode)
+    with pytest.raises(UserError, match=r"^a: cannot be read now \(no memory"):
+        checked(Example("a", np.ones(1, np.int8), image_bytes=b"x"), PreparationPlan(100))
 
 
 def with_array(name, change):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import tarfile
 import types
 
 import numpy as np
@@ -648,6 +649,19 @@ def test_an_object_without_a_box_is_named_where_boxes_are_asked_for(tmp_path, bo
         reader.places(reader.read("train")[0], 8)
 
 
+def test_boxes_are_those_of_a_photos_own_annotation_where_splits_have_photos_of_one_name(tmp_path):
+    for split, left in (("train", 1), ("val", 11)):
+        write_photo(tmp_path / split / "1.jpg")
+        (tmp_path / split / "1.xml").write_text(
+            "<annotation><size><width>20</width><height>16</height></size><object><name>dog</name><bndbox>"
+            f"<xmin>{left}</xmin><ymin>1</ymin><xmax>{left + 9}</xmax><ymax>16</ymax></bndbox></object></annotation>"
+        )
+    reader = open_dataset("voc", str(tmp_path), labels="dog")
+    for split, columns in (("train", [True, False]), ("val", [False, True])):
+        (example,) = reader.read(split)
+        assert reader.places(example, 2)["dog"].tolist() == [columns] * 2
+
+
 @pytest.mark.parametrize("mark", ["maybe", "2", "-1"])
 def test_a_mark_of_difficulty_that_is_none_is_refused(tmp_path, mark):
     write_voc(tmp_path, f"<object><name>dog</name><difficult>{mark}</difficult></object>")
@@ -871,3 +885,65 @@ def test_a_list_that_is_code_is_not_run(tmp_path):
     path.write_text("filepath,label,split_name\na.jpg,\"__import__('os').abort()\",train\n")
     with pytest.raises(UserError, match="not a list of labels"):
         NusWideTable(str(tmp_path), str(path))
+
+
+def write_yolo(folder, train, val):
+    """Two photos of a cat, in `images`; `data.yaml` names the places of splits."""
+    (folder / "labels").mkdir()
+    for name in "ab":
+        write_photo(folder / "images" / f"{name}.jpg")
+        (folder / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (folder / "data.yaml").write_text(f"names: [cat]\ntrain: {train}\nval: {val}\n")
+
+
+def test_splits_of_yolo_that_name_one_folder_both_have_its_photos(tmp_path, capsys):
+    write_yolo(tmp_path, "images", "images")
+    reader = open_dataset("auto", str(tmp_path))
+    assert reader.splits == ["train", "val"]
+    for split in reader.splits:
+        examples = read_split(reader, split)
+        assert examples.ids == ["images/a.jpg", "images/b.jpg"] and examples.targets.tolist() == [[1], [1]]
+    assert "data.yaml: photos are in more than one split: 2 in train and val" in capsys.readouterr().err
+
+
+def test_a_split_of_yolo_in_a_folder_within_anothers_keeps_its_photos_to_itself(tmp_path):
+    write_yolo(tmp_path, "images", "images/val")
+    (tmp_path / "images" / "val").mkdir()
+    (tmp_path / "images" / "b.jpg").rename(tmp_path / "images" / "val" / "b.jpg")
+    (tmp_path / "labels" / "val").mkdir()
+    (tmp_path / "labels" / "b.txt").rename(tmp_path / "labels" / "val" / "b.txt")
+    reader = open_dataset("yolo", str(tmp_path))
+    assert {split: read_split(reader, split).ids for split in reader.splits} == {
+        "train": ["images/a.jpg"],
+        "val": ["images/val/b.jpg"],
+    }
+
+
+@pytest.mark.parametrize("line", ["./images/gone.jpg", "/elsewhere/images/gone.jpg"])
+def test_a_photo_that_a_list_of_yolo_names_and_is_not_there_is_named(tmp_path, line):
+    write_yolo(tmp_path, "train.txt", "val.txt")
+    (tmp_path / "labels" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "train.txt").write_text(f"images/a.jpg\n{line}\n")
+    (tmp_path / "val.txt").write_text("images/b.jpg\n")
+    reader = open_dataset("yolo", str(tmp_path))
+    assert read_split(reader, "val").ids == ["images/b.jpg"]
+    missing = f"^{tmp_path}/images/gone.jpg: is missing, but split 'train' names it .1 of 2 are missing"
+    with pytest.raises(UserError, match=missing):
+        read_split(reader, "train")
+
+
+def test_a_member_of_a_tar_file_that_unpacks_to_more_than_the_file_is_refused_before_it_is_read(tmp_path):
+    """GNU's sparse members are zeros but for what is stored of them."""
+    item = tarfile.TarInfo("a.jpg")
+    item.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(item.tobuf(tarfile.GNU_FORMAT))
+    head[386:410] = b"%011o\0" % 0 * 2  # nothing is stored, from byte 0 on
+    head[483:495] = b"%011o\0" % (1 << 30)
+    head[148:156] = b"%06o\0 " % sum(head[:148] + b" " * 8 + head[156:])
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        labels = tarfile.TarInfo("a.cls")
+        labels.size = 1
+        archive.addfile(labels, io.BytesIO(b"1"))
+        archive.fileobj.write(head)
+    with pytest.raises(UserError, match=r"a\.tar: is smaller than what it says to hold, up to a\.jpg; make it again"):
+        open_dataset("webdataset", str(tmp_path))

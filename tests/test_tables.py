@@ -147,6 +147,10 @@ def test_photos_of_one_group_are_never_in_two_splits(tmp_path, capsys):
     [
         ("is_valid", ("True", "False"), ("val", "train")),
         ("is_valid", ("0", "1"), ("train", "val")),
+        ("is_valid", ("1.0", "0.0"), ("val", "train")),
+        ("is_valid", ("1.0", ""), ("val", "train")),
+        ("split", ("unassigned", "test"), ("train", "test")),
+        ("ml_use", ("UNASSIGNED", "TEST"), ("train", "TEST")),
         ("subset", ("train", "test"), ("train", "test")),
         ("set", ("Valid", "train"), ("Valid", "train")),
     ],
@@ -283,6 +287,36 @@ def test_parquet_has_lists_and_a_column_a_label(tmp_path):
     table = pyarrow.table({"image": ["a.jpg", "b.jpg"], "cat": pyarrow.array([1.0, None]), "dog": [0, -1]})
     pyarrow.parquet.write_table(table, path)
     assert targets_of(opened(tmp_path)) == {"a.jpg": {"cat": 1, "dog": 0}, "b.jpg": {"cat": -1, "dog": -1}}
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float64(), pyarrow.float32()])
+def test_labels_that_are_numbers_with_gaps_keep_all_of_their_digits(tmp_path, kind):
+    numbers = pyarrow.array([1234567, 1234568, None, 0.1], kind)
+    table = pyarrow.table({"image": ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "label": numbers, "split": ["train"] * 4})
+    pyarrow.parquet.write_table(table, tmp_path / "list.parquet")
+    shown = {photo: [k for k, v in marks.items() if v] for photo, marks in targets_of(opened(tmp_path)).items()}
+    assert shown == {"a.jpg": ["1234567"], "b.jpg": ["1234568"], "c.jpg": [], "d.jpg": ["0.1"]}
+
+
+BYTES, LISTS = pyarrow.array([b"a", b"b"]), pyarrow.array([["a.jpg"], ["b.jpg"]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"image": BYTES}, "column 'image' holds binary, not text; name another with `image_column`"),
+        ({"image": BYTES.cast(pyarrow.large_binary())}, "column 'image' holds large_binary, not text"),
+        ({"image": LISTS}, "column 'image' holds list<.*>, not text; name another with `image_column`"),
+        ({"split": LISTS}, "column 'split' holds list<.*>, not text; name another with `split_column`"),
+        ({"who": BYTES}, "column 'who' holds binary, not text; name another with `group_column`"),
+        ({"label": BYTES}, "column 'label' holds binary, not text; say which column holds labels"),
+    ],
+)
+def test_columns_of_lists_or_bytes_where_text_is_to_be_are_refused(tmp_path, columns, words):
+    table = pyarrow.table({"image": ["a.jpg", "b.jpg"], "label": ["cat", "ox"], "who": ["x", "y"]} | columns)
+    pyarrow.parquet.write_table(table, tmp_path / "list.parquet")
+    with pytest.raises(UserError, match=f"list.parquet: {words}"):
+        opened(tmp_path, group_column="who")
 
 
 def test_photos_in_a_parquet_file_without_names_are_called_by_their_rows(tmp_path):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
 from msrn_tf.data.examples import Example, Examples
+from msrn_tf.data.label_choice import with_columns
 from msrn_tf.data.label_policies import UNLISTED, with_unlisted
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN, CompressedTargets
 from msrn_tf.errors import UserError
@@ -111,6 +112,14 @@ def test_of_data_that_list_what_is_absent_that_stays_and_the_rest_can_be_suspect
     np.testing.assert_array_equal(
         with_unlisted(examples, "suspect").targets, np.where(verified == UNKNOWN, UNLISTED, verified)
     )
+
+
+@pytest.mark.parametrize("compressed_default", [None, ABSENT])
+def test_a_label_of_several_columns_is_suspected_where_none_is_present_or_unknown(compressed_default):
+    suspected = with_unlisted(examples_of(TARGETS, compressed_default), "suspect")
+    read = with_columns(suspected, [[2], [0, 3], [0, 2, 3]], ABSENT)
+    assert read.targets.tolist() == [[-1, 1, 1], [-2, -1, -1], [-2, 1, 1], [-2, -2, -2]]
+    assert with_columns(suspected.take([3]), [[], [1]], UNKNOWN).targets.tolist() == [[UNKNOWN, UNLISTED]]
 
 
 def test_data_without_an_absent_label_are_warned_of():

@@ -134,6 +134,13 @@ def _rows(table: str, column: str) -> Iterator[str]:
 
 
 def _names(table, column):
+    try:
+        yield from _texts(table, column)
+    except ValueError as error:  # lists or bytes
+        raise UserError(f"{table}: {error}; name another with `image_column`") from error
+
+
+def _texts(table, column):
     if not table.lower().endswith(".parquet"):
         yield from text_column(read_table(table), column)
         return

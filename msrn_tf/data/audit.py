@@ -10,7 +10,7 @@ import numpy as np
 
 from msrn_tf.data.examples import PRESENT, UNKNOWN, Example, Examples, name_of
 from msrn_tf.data.label_choice import shown
-from msrn_tf.data.near_duplicates import alike_pairs
+from msrn_tf.data.near_duplicates import alike_pairs, count_alike
 from msrn_tf.text import look_alike
 
 LISTED = 100
@@ -174,20 +174,33 @@ def audit(
             together = kept.cooccurrence()
     duplicates = [group for same in by_digest.values() if (group := same.duplicates)]
     photos = [same.first for same in by_digest.values()]
-    pairs = [[photos[one], photos[other]] for one, other, _ in alike_pairs([looks[digest] for digest in by_digest])]
-    across = [pair for pair in pairs if are_apart(pair)]
     found = {
         "rejected": rejected,
         "overlaps": collections.Counter(pair for same in by_digest.values() for pair in same.overlaps),
         "num_duplicates": len(duplicates),
         "duplicates_across_splits": sum(map(is_across_splits, duplicates)),
         "duplicates": sorted(duplicates, key=is_across_splits, reverse=True)[:LISTED],
-        "num_near_duplicates": len(pairs),
-        "near_duplicates_across_splits": len(across),
-        "near_duplicates": (across + [pair for pair in pairs if not are_apart(pair)])[:LISTED],
-        "training_photos_like_others": sorted(set(training_photos(across, train_split))),
+        **_near_duplicates(photos, [looks[digest] for digest in by_digest], train_split),
     }
     return report_of(labels, facts, together, found, train_split, image_size)
+
+
+def _near_duplicates(photos, looks, train_split):
+    """What `FOUND` names of photos that look alike."""
+    together, across = count_alike(looks, [tuple(photo["splits"]) for photo in photos])
+
+    def first(counts, apart):  # who is counted is in such a pair: the first few of them have enough
+        pairs = ([photos[one], photos[other]] for one, other, _ in alike_pairs(looks, np.flatnonzero(counts).tolist()))
+        return list(itertools.islice((pair for pair in pairs if are_apart(pair) == apart), LISTED))
+
+    return {
+        "num_near_duplicates": int((together + across).sum()) // 2,
+        "near_duplicates_across_splits": int(across.sum()) // 2,
+        "near_duplicates": (first(across, True) + first(together, False))[:LISTED],
+        "training_photos_like_others": sorted(
+            set(training_photos([[photos[number] for number in np.flatnonzero(across)]], train_split))
+        ),
+    }
 
 
 def rejection(split: str, example: Example, reason: str) -> dict[str, str]:
@@ -196,8 +209,8 @@ def rejection(split: str, example: Example, reason: str) -> dict[str, str]:
 
 
 def training_photos(across: Iterable[Sequence[dict[str, Any]]], train_split: str) -> Iterator[str]:
-    """The photos of the training split among pairs that look alike and are apart."""
-    return (photo["image"] for pair in across for photo in pair if train_split in photo["splits"])
+    """The photos of the training split among groups that look alike and are apart."""
+    return (photo["image"] for group in across for photo in group if train_split in photo["splits"])
 
 
 def report_of(

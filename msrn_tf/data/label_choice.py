@@ -66,7 +66,8 @@ def _chosen(old, columns, missing):
     for place, sources in enumerate(columns):
         if sources:
             values = old[:, sources]
-            unknown = np.where((values == UNKNOWN).any(axis=1), UNKNOWN, ABSENT)
+            # The least of what is left is absent only where all are: one that is not listed may be a suspect.
+            unknown = np.where((values == UNKNOWN).any(axis=1), UNKNOWN, values.min(axis=1))
             targets[:, place] = np.where((values == PRESENT).any(axis=1), PRESENT, unknown)
     return targets
 
@@ -178,7 +179,7 @@ def with_frequent_labels(reader: Reader, split: str, min_photos: int) -> Reader:
     return ChosenLabels(reader, columns, examples={split: examples})
 
 
-def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Examples:
+def for_labels(examples: Examples, reader: Reader, labels: Sequence[str], argument: str = "model") -> Examples:
     """Examples with their targets in the order of a model's labels, and a word about what does not fit.
 
     A label that the data set does not know is unknown in all of its photos; in a data set that names just what its
@@ -188,6 +189,7 @@ def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Exa
         examples: `Examples`, as the reader gives them.
         reader: of `open_dataset`.
         labels: the model's.
+        argument: what named the model, for the sentence.
 
     Raises:
         UserError: they have no label in common.
@@ -197,7 +199,7 @@ def for_labels(examples: Examples, reader: Reader, labels: Sequence[str]) -> Exa
     missing = [label for label, column in zip(labels, wanted, strict=True) if column is None]
     if len(missing) == len(labels):
         raise UserError(
-            f"`model`: has no label of the data set; its labels are {shown(labels)}, those of the data "
+            f"`{argument}`: has no label of the data set; its labels are {shown(labels)}, those of the data "
             f"{shown(reader.labels)}"
         )
     shows = getattr(reader, "names_what_is_shown", False)

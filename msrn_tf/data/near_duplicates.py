@@ -6,7 +6,7 @@ no two of 1,816 different ones do. Two hashes that differ in `MOST_BITS` at most
 parts at least, so that photos with an equal part alone are compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -39,25 +39,67 @@ def perceptual_hash(pixels: np.ndarray) -> str:
     return str(imagehash.phash(image)) if np.std(np.asarray(image)) >= LEAST_CONTRAST else ""
 
 
-def alike_pairs(hashes: list[str]) -> list[tuple[int, int, int]]:
-    """The pairs of photos whose hashes differ in `MOST_BITS` at most.
+def count_alike(hashes: Sequence[str], kinds: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    """How many others each photo looks like. Nothing is kept of pairs: of a still camera there are millions.
 
     Args:
         hashes: N of `perceptual_hash`; empty ones are like no other.
+        kinds: what each photo is, such as its splits.
 
     Returns:
-        Sorted list of (number, number of a later one, bits that differ).
+        `(of its kind, of other kinds)`: int64 `[N]` each.
     """
+    numbers, values = _values(hashes)
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
+    kind_of = np.array([places[kinds[number]] for number in numbers], int)
+    values, group_of = np.unique(values, return_inverse=True)
+    sizes = np.zeros((len(values), len(places)), np.int64)
+    np.add.at(sizes, (group_of, kind_of), 1)
+    alike = sizes.copy()
+    for one, other in _alike_values(values):
+        alike[one] += sizes[other]
+        alike[other] += sizes[one]
+    mine = alike[group_of, kind_of]
+    found = np.zeros((2, len(hashes)), np.int64)
+    found[:, numbers] = mine - 1, alike.sum(axis=1)[group_of] - mine
+    return found[0], found[1]
+
+
+def alike_pairs(hashes: Sequence[str], of: Iterable[int] | None = None) -> Iterator[tuple[int, int, int]]:
+    """The pairs of photos whose hashes differ in `MOST_BITS` at most, one after the other.
+
+    Args:
+        hashes: N of `perceptual_hash`; empty ones are like no other.
+        of: numbers of photos, in order: pairs of each with later ones; None: of all that are like another.
+
+    Yields:
+        (number, number of a later one, bits that differ), in order.
+    """
+    numbers, values = _values(hashes)
+    if of is None:
+        of = np.flatnonzero(count_alike(hashes, [None] * len(hashes))[0]).tolist()
+    for number in of:
+        place = int(np.searchsorted(numbers, number))
+        bits = np.bitwise_count(values[place + 1 :] ^ values[place])
+        for later in np.flatnonzero(bits <= MOST_BITS):
+            yield number, int(numbers[place + 1 + later]), int(bits[later])
+
+
+def _values(hashes):
+    """The numbers of the photos that have a hash, and these as uint64."""
     numbers = np.flatnonzero([bool(text) for text in hashes])
-    values = np.array([int(hashes[number], 16) for number in numbers], np.uint64)
-    pairs = []
+    return numbers, np.array([int(hashes[number], 16) for number in numbers], np.uint64)
+
+
+def _alike_values(values):
+    """Pairs of places of different hashes that are alike."""
     for part in range(NUM_PARTS):
         keys = part_of(values, part)
         order = np.argsort(keys, kind="stable")
         bounds = np.flatnonzero(np.diff(keys[order])) + 1
         for bucket in np.split(order, bounds):
-            pairs += [(bucket[one], bucket[other], bits) for one, other, bits in alike_in_bucket(values[bucket], part)]
-    return sorted((int(numbers[one]), int(numbers[other]), bits) for one, other, bits in pairs)
+            for one, other, _ in alike_in_bucket(values[bucket], part):
+                yield bucket[one], bucket[other]
 
 
 def part_of(values: np.ndarray, part: int) -> np.ndarray:

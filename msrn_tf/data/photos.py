@@ -49,9 +49,13 @@ def why_not_a_photo_file(path: str | bytes) -> str | None:
     To open a pipe would wait for ever, and to read a device would never end.
     """
     try:
-        status = storage.status(os.fsdecode(path))
+        return why_not_a_photo_of(storage.status(os.fsdecode(path)))
     except (OSError, ValueError) as error:  # ValueError: a zero in the path
         return "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", str(error))
+
+
+def why_not_a_photo_of(status: storage.Status) -> str | None:
+    """The same of what is there: why it is none that can be read."""
     kind = next((name for is_kind, name in _KINDS if is_kind(status.mode)), None)
     if kind:
         return f"{kind}, {_NOT_REGULAR}"

@@ -7,6 +7,7 @@ threads worked on it.
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import hashlib
 import io
@@ -24,8 +25,8 @@ from msrn_tf import storage
 from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
-from msrn_tf.data.photos import why_not_a_photo_file
-from msrn_tf.data.pipeline import decoded, read_encoded, reason_of_refusal
+from msrn_tf.data.photos import why_not_a_photo_of
+from msrn_tf.data.pipeline import UNREADABLE, decoded, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_columns, shard_path, sizes_of, write_index
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
@@ -36,6 +37,8 @@ PLAN_FILE = "prepare.json"
 PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
 JPEG_QUALITY = 95
 AHEAD_A_THREAD = 4
+OF_A_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What a file system answers where one name is at fault, and not the disk, a store or this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,7 +288,7 @@ def check(content: bytes, plan: PreparationPlan) -> Checked:
     """Decodes a photo's bytes as training will, and shrinks it where the plan says so. Returns `Checked`."""
     try:
         pixels = decoded(content, plan.max_pixels)
-    except tf.errors.OpError as error:
+    except UNREADABLE as error:
         return Checked(reason=reason_of_refusal(error))
     digest, look = hashlib.sha256(content).hexdigest(), perceptual_hash(pixels.numpy())
     height, width = pixels.shape[:2]
@@ -312,13 +315,26 @@ def checked_photos(examples: Sequence[Example], plan: PreparationPlan) -> Iterat
 
 
 def checked(example: Example, plan: PreparationPlan) -> Checked:
-    """A photo, read and checked."""
+    """A photo, read and checked.
+
+    Raises:
+        UserError: a disk, a store or this machine fails. What is left out for that would be missing for ever.
+    """
     try:
         return check(_content(example), plan)
-    except OSError as error:
-        return Checked(reason=f"cannot be read ({error.strerror})")
-    except tf.errors.OpError as error:
-        return Checked(reason=reason_of_refusal(error))
+    except (tf.errors.OpError, OSError) as error:
+        why = str(error.strerror) if isinstance(error, OSError) else reason_of_refusal(error)
+        if _is_of_the_photo(error, example):
+            return Checked(reason=f"cannot be read ({why})" if isinstance(error, OSError) else why)
+        raise UserError(
+            f"{name_of(example)}: cannot be read now ({why}); mend that, and give the same command again to go on"
+        ) from error
+
+
+def _is_of_the_photo(error, example):
+    if isinstance(error, PermissionError | tf.errors.PermissionDeniedError):
+        return not storage.is_address(example.image_path or "")  # a store denies all once credentials have expired
+    return isinstance(error, UNREADABLE) or getattr(error, "errno", None) in OF_A_FILE
 
 
 def _with_progress(photos, progress):
@@ -332,9 +348,14 @@ def _content(example):
         return example.image_bytes
     if example.record_offset >= 0:
         return read_encoded(example).numpy()
-    reason = why_not_a_photo_file(example.image_path)
+    try:
+        reason = why_not_a_photo_of(storage.status(example.image_path))
+    except FileNotFoundError:
+        reason = "no such file"
+    except ValueError as error:  # a zero in the path
+        reason = str(error)
     if reason:
-        raise OSError(None, reason)
+        raise OSError(errno.ENOENT, reason)
     return storage.read_whole(example.image_path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow
 
 from msrn_tf import storage
-from msrn_tf.data.examples import UNKNOWN
+from msrn_tf.data.examples import PRESENT, UNKNOWN
 from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.label_files import Folder
@@ -17,14 +17,24 @@ from msrn_tf.data.listing import ListedPhotos, Listing, Marked
 from msrn_tf.data.readers.label_lists import BLANK, MARKS, ONE_LABEL, labels_of_nothing, parsed, separator_of
 from msrn_tf.data.readers.table_columns import (
     GROUP_COLUMNS,
+    UNASSIGNED,
     VALIDATION_COLUMNS,
+    WORDS,
     Columns,
     are_boxes,
     find_columns,
     states_of,
     with_policies,
+    word_of,
 )
-from msrn_tf.data.readers.table_file import PHOTO_BYTES, is_table_name, photos_in_table, read_table, text_column
+from msrn_tf.data.readers.table_file import (
+    PHOTO_BYTES,
+    can_be_text,
+    is_table_name,
+    photos_in_table,
+    read_table,
+    text_column,
+)
 from msrn_tf.data.splits import split_of_file, split_of_single
 from msrn_tf.errors import UserError
 from msrn_tf.terminal import say
@@ -50,6 +60,7 @@ def open_tables(data_dir: str, paths: dict[str, str], options: FormOptions) -> L
     where = next(iter(paths)) if len(paths) == 1 else data_dir
     for path, table in tables.items():
         columns = find_columns(table, options, path)
+        _check_are_text(table, columns, path)
         if columns.are_lists and are_boxes(table):
             table = _united(table, columns)
         part, what = (_listed if columns.are_lists else _in_columns)(table, columns, options, path)
@@ -127,6 +138,17 @@ def _united(table, columns):
         .aggregate([(columns.labels[0], "list")])
         .rename_columns([*keys, columns.labels[0]])
     )
+
+
+def _check_are_text(table, columns, path):
+    """Refuses lists and bytes where names are to be: Parquet and JSON have them."""
+    for option in ("image", "split", "group"):
+        name = getattr(columns, option)
+        if name is not None and not can_be_text(table.column(name).type):
+            raise UserError(
+                f"{path}: column {name!r} holds {table.column(name).type}, not text; name another with "
+                f"`{option}_column`"
+            )
 
 
 def _names(table, columns, path):
@@ -208,9 +230,10 @@ def _say_unread(table, columns, path):
 def _splits(table, column, of_file, path):
     if column is None:
         return [of_file] * table.num_rows
-    values = list(map(clean_label, text_column(table, column)))
+    values = text_column(table, column)
     if column.casefold() in VALIDATION_COLUMNS:
-        return ["val" if value.casefold() in ("1", "true") else "train" for value in values]
+        return ["val" if WORDS.get(word_of(value)) == PRESENT else "train" for value in values]
+    values = ["" if value.casefold() == UNASSIGNED else value for value in map(clean_label, values)]
     if of_file and {value.casefold() for value in values} - {of_file.casefold()}:
         raise UserError(
             f"{path}: is of split {of_file!r} by its name, but its column {column!r} names others; rename the file, "

@@ -10,7 +10,7 @@ from msrn_tf.data.form_options import FormOptions
 from msrn_tf.data.label_choice import shown
 from msrn_tf.data.photos import PHOTO_SUFFIXES
 from msrn_tf.data.readers.label_lists import labels_in_list
-from msrn_tf.data.readers.table_file import column_of, text_column
+from msrn_tf.data.readers.table_file import can_be_text, column_of, text_column
 from msrn_tf.data.splits import USUAL_NAMES
 from msrn_tf.data.targets import ABSENT, PRESENT, UNKNOWN
 from msrn_tf.errors import UserError
@@ -25,6 +25,7 @@ LIST_COLUMNS = (
     "attributes", "attribute_ids", "keywords", "genres", "genre", "targets", "target", "label_names", "class_name",
 )  # fmt: skip
 SPLIT_COLUMNS = ("split", "split_name", "subset", "partition", "set", "fold", "data set", "dataset", "ml_use")
+UNASSIGNED = "unassigned"  # as Vertex AI says of photos that are to be divided
 VALIDATION_COLUMNS = ("is_valid", "is_val", "is_validation")
 GROUP_COLUMNS = ("patient id", "patient_id", "patientid", "patient", "subject_id", "subject id", "group")
 OTHER_COLUMNS = frozenset(
@@ -99,19 +100,17 @@ def find_columns(table: pyarrow.Table, options: FormOptions, where: str) -> Colu
 
 def is_states(table: pyarrow.Table, name: str) -> bool:
     """Whether a column says of each photo if it shows a label: 1, 0, −1, yes, no, blank; not all are blank."""
-    kind = table.column(name).type
-    if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
+    if not can_be_text(table.column(name).type):
         return False
-    values = {_word(value) for value in table.column(name).unique().to_pylist()}
+    values = {word_of(value) for value in table.column(name).unique().to_pylist()}
     return values <= WORDS.keys() and any(WORDS[value] is not None for value in values)
 
 
 def _refuse_nearly_states(table, name, where):
     """Refuses a column that looks like a label's, but for some of its fields: it would be left out else."""
-    kind = table.column(name).type
-    if is_states(table, name) or pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
+    if is_states(table, name) or not can_be_text(table.column(name).type):
         return
-    counts = {_word(item["values"]): item["counts"] for item in table.column(name).value_counts().to_pylist()}
+    counts = {word_of(item["values"]): item["counts"] for item in table.column(name).value_counts().to_pylist()}
     known = sum(count for word, count in counts.items() if WORDS.get(word) is not None)
     strange = next((word for word in counts if word not in WORDS), None)
     total = sum(count for word, count in counts.items() if WORDS.get(word, 0) is not None)
@@ -130,7 +129,7 @@ def are_boxes(table: pyarrow.Table) -> bool:
 def states_of(table: pyarrow.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A column's states: int8 `[N]` of 1, 0 and −1, and where it is blank, bool `[N]`."""
     column: Any = table.column(name).combine_chunks().dictionary_encode()
-    words = [WORDS[_word(value)] for value in column.dictionary.to_pylist()]
+    words = [WORDS[word_of(value)] for value in column.dictionary.to_pylist()]
     places = column.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     values = np.array([0 if word is None else word for word in words] + [0], np.int8)
     return values[places], np.array([word is None for word in words] + [True])[places]
@@ -223,10 +222,10 @@ def _split_column(table):
         return found
     for name in (*SPLIT_COLUMNS, *VALIDATION_COLUMNS):
         found = column_of(table, [name])
-        if found is None or pyarrow.types.is_nested(table.column(found).type):
+        if found is None or not can_be_text(table.column(found).type):
             continue
-        values = {_word(value) for value in table.column(found).unique().to_pylist()} - {""}
-        allowed = {"0", "1", "true", "false"} if name in VALIDATION_COLUMNS else USUAL_NAMES | {"unassigned"}
+        values = {word_of(value) for value in table.column(found).unique().to_pylist()} - {""}
+        allowed = {"0", "1", "true", "false"} if name in VALIDATION_COLUMNS else USUAL_NAMES | {UNASSIGNED}
         if values and values <= allowed:
             return found
     return None
@@ -248,7 +247,7 @@ def _sample(table, name):
     return shown(repr(str(value)[:20]) for value in table.column(name).unique().to_pylist()[:5])
 
 
-def _word(value):
+def word_of(value: Any) -> str:
     """A field as `WORDS` has it: numbers without a fraction of zero, words in lower case."""
     if value is None or value != value:
         return ""

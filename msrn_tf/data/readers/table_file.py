@@ -95,13 +95,22 @@ def column_of(table: pyarrow.Table, names: Sequence[str]) -> str | None:
     return next((keys[name.casefold()] for name in names if name.casefold() in keys), None)
 
 
+def can_be_text(kind: pyarrow.DataType) -> bool:
+    """Whether values of this type can be read as text: neither lists and the like, nor bytes."""
+    types = pyarrow.types
+    are_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return not (are_bytes or types.is_nested(kind))
+
+
 def text_column(table: pyarrow.Table, name: str) -> list[str]:
     """The values of a column as stripped text, `""` where there is none. Raises `ValueError` for lists and bytes."""
     column = table.column(name)
-    if pyarrow.types.is_nested(column.type) or pyarrow.types.is_binary(column.type):
+    if not can_be_text(column.type):
         raise ValueError(f"column {name!r} holds {column.type}, not text")
-    if pyarrow.types.is_floating(column.type):  # numbers with gaps between them
-        return [f"{value:g}" if value is not None else "" for value in column.to_pylist()]
+    if pyarrow.types.is_floating(column.type):  # whole numbers with gaps between them, as a rule
+        texts = column.cast(pyarrow.string()).to_pylist()
+        values = zip(column.to_pylist(), texts, strict=True)
+        return [str(int(value)) if value is not None and value.is_integer() else text or "" for value, text in values]
     return ["" if value is None else str(value).strip() for value in column.to_pylist()]
 
 

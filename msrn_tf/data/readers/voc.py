@@ -150,7 +150,7 @@ class AnnotatedPhotos(ListedPhotos):
         self._annotations = {_photo_of(path, data_dir): path for path in find_annotations(Folder(data_dir))}
         if not self._annotations:
             raise UserError(f"`data_dir`={data_dir}: holds no XML file in VOC's form (annotation, object, name)")
-        self._by_stem = {_stem(name): path for name, path in self._annotations.items()}
+        self._annotation_of: dict[str, str] = {}
         rows = []
         with ProgressBar("reading annotations", len(self._annotations), "files") as bar:
             for number, (name, path) in enumerate(self._annotations.items(), 1):
@@ -161,7 +161,14 @@ class AnnotatedPhotos(ListedPhotos):
 
     def places(self, example: Example, size: int) -> dict[str, np.ndarray]:
         """Where objects are in the photo warped to `size`×`size`: label → bool `[size, size]`, within its boxes."""
-        return places_in(self._by_stem[_stem(example.image_id)], size)
+        return places_in(self._annotation_of[example.image_id], size)
+
+    def _located(self):
+        found = super()._located()
+        # Base names do not tell photos apart: folders of splits may have the same ones.
+        names = zip(found.ids, self._listing.names, strict=True)
+        self._annotation_of = {place: self._annotations[name] for place, name in names}
+        return found
 
     def _splits_of(self, name, data_dir):
         """`(split, list)` of each list that names a photo, or of its folder."""

@@ -76,12 +76,16 @@ def open_webdataset(data_dir: str, _options: FormOptions) -> ListedPhotos:
 def _samples(path: str, split: str, source: str) -> list[tuple[str, bytes, str, str, dict[str, str]]]:
     """`(name, photo, split, source, texts of labels by suffix)` of each photo."""
     photos, labels = {}, collections.defaultdict(dict)
+    left = storage.getsize(path)
     try:
         with storage.open_file(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for item in archive:
                 key, suffix = _key(item.name)
                 if not item.isreg() or posixpath.basename(item.name).startswith("."):
                     continue
+                left -= item.size
+                if left < 0:  # of a sparse member the archive has the few bytes that are not zero
+                    raise UserError(f"{path}: is smaller than what it says to hold, up to {item.name}; make it again")
                 if suffix in PHOTO_SUFFIXES:
                     if key in photos:
                         raise UserError(f"{path}: holds two photos {key}; give each a name of its own")

@@ -3,10 +3,11 @@
 A label is present where any box of it is; a photo without a file of boxes shows none.
 """
 
+import collections
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import yaml
 
@@ -44,17 +45,20 @@ def open_yolo(data_dir: str, _options: FormOptions) -> ListedPhotos:
     classes = list(map(clean_label, classes))
     photos = sorted(os.path.relpath(path, data_dir).replace(os.sep, "/") for path in photos_in(data_dir)[0])
     labels = set(_label_files(data_dir))
-    splits = _splits(_split_folders(description, photos, named[0]), photos, data_dir)
-    files = {photo: next((path for path in _candidates(photo) if path in labels), None) for photo in splits}
-    labelled = {splits[photo] for photo, path in files.items() if path}
-    if not labelled:
+    splits = _described_splits(description, photos, labels, named[0]) or _splits_of_folders(photos)
+    files = {photo: _label_file(photo, labels) for names in splits.values() for photo in names}
+    bare = [split for split, names in splits.items() if not any(files[photo] for photo in names)]
+    if len(bare) == len(splits):
         raise UserError(f"{named[0]}: no photo below {data_dir} has a file of boxes; labels/a.txt is of images/a.jpg")
-    if bare := sorted(set(splits.values()) - labelled):
-        say(f"left out   of {data_dir}: {', '.join(bare)}, in which no photo has a file of boxes", error=True)
+    if bare:
+        say(f"left out   of {data_dir}: {', '.join(sorted(bare))}, in which no photo has a file of boxes", error=True)
+    marks = {photo: _marks(os.path.join(data_dir, path), classes) if path else {} for photo, path in files.items()}
+    # Each split is a list of its own, in which a photo is once: several may have the same photos.
     rows = [
-        Marked(photo, _marks(os.path.join(data_dir, path), classes) if path else {}, splits[photo])
-        for photo, path in files.items()
-        if splits[photo] in labelled
+        Marked(photo, marks[photo], split, source=split)
+        for split, names in splits.items()
+        if split not in bare
+        for photo in names
     ]
     return ListedPhotos(data_dir, named[0], Listing.of(rows, list(dict.fromkeys(classes))))
 
@@ -122,18 +126,51 @@ def _candidates(photo):
     yield posixpath.join(posixpath.dirname(stem), "labels", f"{posixpath.basename(stem)}.txt")
 
 
-def _splits(places: dict[str, str], photos: Sequence[str], data_dir: str) -> dict[str, str]:
-    """Photo → split, of folders and lists of photos as `/…` → split."""
-    splits = {}
-    for place, split in places.items():
+def _label_file(photo, labels):
+    return next((path for path in _candidates(photo) if path in labels), None)
+
+
+def _described_splits(
+    description: dict, photos: Sequence[str], labels: Container[str], path: str
+) -> dict[str, list[str]]:
+    """Split → photos of the folders and lists that a description names, which may name one for several splits."""
+    named, known = collections.defaultdict(list), frozenset(photos)
+    places = list(_split_places(description, photos, path))
+    in_folder = _photos_of_folders({place for place, _ in places}, photos)
+    for place, split in places:
         if place.lower().endswith(".txt"):
-            known = set(photos)
-            for line in read_lines(os.path.join(data_dir, place.lstrip("/")), "give a photo a line"):
-                photo = next((tail for tail in _tails(line) if tail in known), None)
-                splits |= {photo: split} if photo else {}
+            lines = read_lines(os.path.join(os.path.dirname(path), place.lstrip("/")), "give a photo a line")
+            named[split] += [_photo_meant(line, known, labels) for line in lines]
         else:
-            splits |= {photo: split for photo in photos if f"/{photo}".startswith(f"{place}/")}
-    return splits
+            named[split] += in_folder[place]
+    return {split: list(dict.fromkeys(names)) for split, names in named.items()}
+
+
+def _photos_of_folders(places, photos):
+    """Folder → photos below it that no other of these folders, within it, has for itself."""
+    found = collections.defaultdict(list)
+    for photo in photos:
+        above = [place for place in places if f"/{photo}".startswith(f"{place}/")]
+        if above:
+            found[max(above, key=len)].append(photo)
+    return found
+
+
+def _photo_meant(line, photos, labels):
+    """The photo that a line of a list names; one that is not there is called as its boxes are, or as the line says."""
+    tails = _tails(line)
+    there = next((tail for tail in tails if tail in photos), None)
+    return there or next((tail for tail in tails if _label_file(tail, labels)), line)
+
+
+def _splits_of_folders(photos: Sequence[str]) -> dict[str, list[str]]:
+    """Split → photos of the folders that are called as splits are; of no name, all photos, where there is none."""
+    named = collections.defaultdict(list)
+    for photo in photos:
+        folders = reversed(photo.split("/")[:-1])
+        if split := next((folder for folder in folders if folder in USUAL_NAMES), ""):
+            named[split].append(photo)
+    return named or {"": list(photos)}
 
 
 def _tails(path):
@@ -142,9 +179,9 @@ def _tails(path):
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
-def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[str, str]:
-    """Folders as `/…` → split. Paths in a description are those of another machine: the end of each is looked for."""
-    found = {}
+def _split_places(description: dict, photos: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
+    """Folders and lists as `/…`, with the split of each. A description's paths are those of another machine: the end of
+    each is looked for."""
     for split in SPLITS:
         given = description.get(split)
         for folder in given if isinstance(given, list) else [given]:
@@ -154,20 +191,12 @@ def _split_folders(description: dict, photos: Sequence[str], path: str) -> dict[
                 if place is None and split != "test":
                     raise UserError(f"{path}: {split} is {folder!r}, in which there is no photo; fix the file")
                 if place is not None:
-                    found[place] = split
-    if found:
-        return found
-    return {folder: split for photo in photos for folder, split in _named_folders(photo)} or {"": ""}
+                    yield place, split
 
 
 def _is_place(place, photos, data_dir):
     is_list = place.lower().endswith(".txt") and storage.isfile(os.path.join(data_dir, place.lstrip("/")))
     return is_list or any(f"/{photo}".startswith(f"{place}/") for photo in photos)
-
-
-def _named_folders(photo):
-    parts = photo.split("/")[:-1]
-    return [("/" + "/".join(parts[: n + 1]), part) for n, part in enumerate(parts) if part in USUAL_NAMES]
 
 
 def _marks(path, classes):
