@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from export.client_light import BaseClient, Client, RestClient, ServingFailure
+from export.serving.version_folders import LARGEST_VERSION
 from msrn_tf import command_line
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.command_line import option
@@ -22,6 +23,7 @@ from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
+from msrn_tf.text import is_whole_text
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 SENT_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
@@ -34,7 +36,7 @@ class ClientConfig:
     address: str = option("", "host:port of the server; empty: localhost:8500, with --rest localhost:8501")
     rest: bool = option(False, "use REST instead of gRPC")
     model_name: str = option("msrn", "name of the model on the server")
-    version: int = option(0, "version to use; 0: the newest", low=0)
+    version: int = option(0, "version to use; 0: the newest", low=0, high=LARGEST_VERSION)
     version_label: str = option("", "version label to use, such as stable")
     deadline: float = option(60.0, "seconds for one request, retries included", low=0.001)
     retries: int = option(5, "how often to retry while the server is busy or unreachable", low=0)
@@ -138,6 +140,9 @@ def _client(config):
         raise UserError("--client_certificate and --client_key: give both or none")
     if config.client_certificate and not config.ca_certificate:
         raise UserError("--client_certificate: needs --ca_certificate, without which there is no TLS")
+    for name in ("address", "model_name", "version_label"):
+        if not is_whole_text(getattr(config, name)):
+            raise UserError(f"--{name}={getattr(config, name)}: is no Unicode text, which a request needs; write UTF-8")
     options = {name: getattr(config, name) for name in ("ca_certificate", "client_certificate", "client_key")}
     for name, path in options.items():
         _check_file(name, path)

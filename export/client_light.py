@@ -33,6 +33,7 @@ HTTP_CODES = {
     429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
 SECONDS_TO_ASK_WHY = 3.0
+LARGEST_VERSION = (1 << 63) - 1
 MESSAGES = """
 ModelSpec: name string 1, version Version 2, signature_name string 3, version_label string 4
 Version: value int64 1
@@ -281,13 +282,19 @@ class RestClient(BaseClient):
             answer = self._session.post(
                 self._predict_url, json={"signature_name": signature, "inputs": inputs}, timeout=seconds, **self._tls
             )
-            content = answer.json()
         except self._error as error:
             late = "timed out" in str(error).lower()
             raise ServingFailure(str(error), "DEADLINE_EXCEEDED" if late else "UNAVAILABLE") from error
+        except ValueError as error:  # urllib3's own
+            raise ServingFailure(f"this is not host:port: {error}", "INVALID_ARGUMENT") from error
+        code = HTTP_CODES.get(answer.status_code, "UNKNOWN")
+        try:
+            content = answer.json()
+        except ValueError as error:
+            sentence = f"status {answer.status_code} with an answer that is no JSON; is it the REST port of the server?"
+            raise ServingFailure(sentence, code) from error
         if answer.status_code != 200 or not isinstance(content, dict) or "outputs" not in content:
-            reason = content.get("error", "") if isinstance(content, dict) else ""
-            raise ServingFailure(str(reason), HTTP_CODES.get(answer.status_code, "UNKNOWN"))
+            raise ServingFailure(str(content.get("error", "") if isinstance(content, dict) else ""), code)
         return {name: _array_of_lists(value) for name, value in content["outputs"].items()}
 
 
@@ -370,16 +377,48 @@ def _content(path):
         return file.read()
 
 
+def _text(argument):
+    import argparse
+
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError("is no Unicode text, which a request needs; write UTF-8") from error
+    return argument
+
+
+def _version(argument):
+    import argparse
+
+    if not argument.isdecimal() or int(argument) > LARGEST_VERSION:
+        raise argparse.ArgumentTypeError(f"{argument} is no version; give a number up to {LARGEST_VERSION}")
+    return int(argument)
+
+
+def _free_name(path, taken):
+    """The name of a photo for its maps: `NAME`, or `NAME~2` … where photos in other folders are called alike.
+
+    `taken`: the names that were given, where case is nothing, as on some disks.
+    """
+    name = numbered = os.path.splitext(os.path.basename(path))[0]
+    number = 1
+    while numbered.casefold() in taken:
+        number += 1
+        numbered = f"{name}~{number}"
+    taken.add(numbered.casefold())
+    return numbered
+
+
 def _arguments():
     import argparse
 
     parser = argparse.ArgumentParser(description="Asks a server for the labels of photos.")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, GIF or BMP")
     parser.add_argument("--rest", action="store_true", help="use REST instead of gRPC")
-    parser.add_argument("--address", help="host:port; localhost:8500, with --rest localhost:8501")
-    parser.add_argument("--model_name", default="msrn")
-    parser.add_argument("--version", type=int, default=0, help="version to query; 0: the newest")
-    parser.add_argument("--label", default="", help="version label, such as stable")
+    parser.add_argument("--address", type=_text, help="host:port; localhost:8500, with --rest localhost:8501")
+    parser.add_argument("--model_name", type=_text, default="msrn")
+    parser.add_argument("--version", type=_version, default=0, help="version to query; 0: the newest")
+    parser.add_argument("--label", type=_text, default="", help="version label, such as stable")
     parser.add_argument("--deadline", type=float, default=60.0, help="seconds for one photo, retries included")
     parser.add_argument("--retries", type=int, default=5)
     for name in ("ca_certificate", "client_certificate", "client_key"):
@@ -395,7 +434,7 @@ def main() -> int:
     options = vars(_arguments())
     photos, heatmaps, rest = options.pop("photos"), options.pop("heatmaps"), options.pop("rest")
     address = options.pop("address") or ("localhost:8501" if rest else "localhost:8500")
-    status = 0
+    status, taken = 0, set()
     try:
         if heatmaps:
             os.makedirs(heatmaps, exist_ok=True)
@@ -408,9 +447,8 @@ def main() -> int:
                     continue
                 scores = dict(zip(outputs["labels"][0], map(float, outputs["scores"][0]), strict=True))
                 shown = [label for label, present in zip(scores, outputs["is_present"][0], strict=True) if present]
-                written = {}
+                written, name = {}, _free_name(path, taken) if heatmaps else ""
                 for number, (label, values) in enumerate(attention_maps(outputs, 0).items() if heatmaps else ()):
-                    name = os.path.splitext(os.path.basename(path))[0]
                     written[label] = os.path.join(heatmaps, f"{name}-{number}.png")
                     write_png(written[label], values)
                 line = {"photo": path, "present": shown, "scores": scores} | ({"heatmaps": written} if heatmaps else {})

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from running import ROOT, SMALL, assert_refused, command
 
@@ -15,6 +16,8 @@ pytest.importorskip("gcp_storage_emulator", reason="the emulator of requirements
 pytest.importorskip("trustme", reason="what makes the emulator's certificate is not installed")
 
 from bucket import Bucket
+
+from export.quantization.arena import arena_bytes
 
 KEYS = ("GOOGLE_AUTH_TOKEN_FOR_TESTING", "GOOGLE_APPLICATION_CREDENTIALS")
 
@@ -51,6 +54,15 @@ def test_a_bucket_that_is_not_there_is_one_sentence(reached):
         run = command(module, f"--{flag}=gs://nowhere/x", "--dataset=csv")
         assert_refused(run, f"--{flag}=gs://nowhere: there is no such bucket; check its name")
     assert_refused(command("msrn_tf.predict", "gs://nowhere/*.jpg"), "gs://nowhere: there is no such bucket")
+
+
+def test_the_memory_of_a_tflite_at_an_address_is_that_of_the_file(tmp_path):
+    twice = tf.function(lambda x: 2.0 * x, input_signature=[tf.TensorSpec((1000,), tf.float32)])
+    content = tf.lite.TFLiteConverter.from_concrete_functions([twice.get_concrete_function()], tf.Module()).convert()
+    (tmp_path / "twice.tflite").write_bytes(content)
+    with tf.io.gfile.GFile("ram://models/twice.tflite", "wb") as file:
+        file.write(content)
+    assert arena_bytes("ram://models/twice.tflite") == arena_bytes(str(tmp_path / "twice.tflite")) >= 8000
 
 
 def test_without_credentials_a_command_ends_at_once_with_what_to_do(reached, monkeypatch):

@@ -54,6 +54,17 @@ def test_commands_of_the_pages_have_the_flags_that_they_are_given(module):
     assert named_commands()[module] <= known
 
 
+def test_the_commands_of_deployments_make_the_folder_of_the_file_that_they_write():
+    """`--output` of a file is refused where its folder is not there; volumes and buckets are elsewhere."""
+    written = 0
+    for path in (ROOT / "deploy").rglob("*.*"):
+        content = path.read_text(encoding="utf-8")
+        for folder in re.findall(r"--output=([\w/]+)/\w+\.\w+", content):
+            written += 1
+            assert folder == "/volume" or f"mkdir -p {folder}" in content, path
+    assert written >= 3
+
+
 def test_readme_states_tolerances_as_the_tests_hold_them():
     assert (
         f"logits within {test_published_numbers.LOGIT_TOLERANCE:.0e}, gradients within a relative error of "

@@ -39,6 +39,7 @@ from export.serving.batching import Batcher, BatchingOptions
 from export.serving.serve_config import ServeConfig
 from export.serving.server import Server
 from export.serving.serving_error import ServingError
+from export.serving.ssl_config import read_ssl_config, server_context
 from export.serving.warm_up import predict_request
 from msrn_tf.errors import UserError
 from msrn_tf.predict import predict_photos
@@ -339,6 +340,25 @@ def test_a_broken_version_leaves_the_old_one_serving_until_it_is_mended(doubles)
         assert model.available() == [2] and double(channel, 4.0) == (2, 8.0)
 
 
+def test_a_version_that_is_mended_by_a_copy_with_the_same_times_is_tried_again(doubles):
+    whole = doubles / "1" / "saved_model.pb"
+    (doubles / "2").mkdir()
+    broken = doubles / "2" / "saved_model.pb"
+    with running_server(doubles, poll_seconds=100) as (server, _):
+        broken.write_bytes(b"nonsense")
+        for path in (whole, broken):
+            os.utime(path, (4e9, 4e9))  # later than any other
+        server.manager.poll()
+        model = server.manager._models["msrn"]
+        failed = model.versions[2]
+        assert failed.error and not failed.may_load_again()
+        shutil.copy2(whole, broken)
+        assert failed.may_load_again()
+        shutil.copytree(doubles / "1", doubles / "2", dirs_exist_ok=True)  # with the times of all files
+        server.manager.poll()
+        assert model.available() == [2]
+
+
 def config_of(base, versions=(), labels=(), name="msrn"):
     config = model_server_config_pb2.ModelServerConfig()
     model = config.model_config_list.config.add(name=name, base_path=str(base), model_platform="tensorflow")
@@ -622,6 +642,25 @@ def test_tls_with_and_without_a_client_certificate(doubles, certificates, tmp_pa
                 client.predict([PHOTO])
 
 
+def test_tls_with_comments_in_any_language_beside_the_authority(doubles, certificates, tmp_path):
+    lines = {"server_key": certificates["server.key"], "server_cert": certificates["server.pem"],
+             "custom_ca": f"größe\n{certificates['ca.pem']}"}  # fmt: skip
+    text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items())
+    (tmp_path / "ssl.config").write_text(text + "client_verify: true\n")
+    context = server_context(read_ssl_config(str(tmp_path / "ssl.config")))
+    assert [dict(*one["subject"])["commonName"] for one in context.get_ca_certs()] == ["authority"]
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_pass_phrase(doubles, certificates, tmp_path):
+    encrypt = ["openssl", "pkey", "-aes256", "-passout", "pass:secret"]
+    key = subprocess.run(encrypt, input=certificates["server.key"], capture_output=True, text=True, check=True).stdout
+    lines = {"server_key": key, "server_cert": certificates["server.pem"]}
+    (tmp_path / "ssl.config").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items()))
+    config = ServeConfig(model_base_path=str(doubles), port=0, rest_port=0, ssl_config=str(tmp_path / "ssl.config"))
+    with pytest.raises(UserError, match=r"`ssl_config`=.*server_key is encrypted; write it without a pass phrase"):
+        Server(config).start()
+
+
 def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
     assert_refused(command("export.serve", "--model_base_path=/nowhere/msrn"), "no such folder")
     with socket.socket() as taken:
@@ -636,6 +675,8 @@ def test_bad_flags_of_the_server_are_one_sentence(doubles, tmp_path):
         ({}, "one of the two"),
         ({"model_config_file": str(nonsense)}, "is not a ModelServerConfig"),
         ({"model_base_path": str(doubles), "ssl_config": str(nonsense)}, "is not an SSLConfig"),
+        ({"model_base_path": str(doubles), "model_name": "\udcff"}, "`model_name`=.*is no Unicode text"),
+        ({"model_base_path": "\udcff"}, "`model_base_path`=.*is no Unicode text"),
     ):
         with pytest.raises(UserError, match=words):
             Server(ServeConfig(port=0, rest_port=0, **flags)).start()

@@ -1,6 +1,7 @@
 """Clients: the one in a file of its own, the programs of docs/serving.md, and two from PyPI that know none of this."""
 
 import asyncio
+import http.server
 import json
 import os
 import pathlib
@@ -8,17 +9,21 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
-from running import ROOT
+from running import ROOT, assert_refused, command
 from serving import free_port, running_server, write_lengths
 from tensorflow_serving.config import model_server_config_pb2
 
+from export import client as client_command
+from export import client_light, saved_model
 from export.client_light import Client, RestClient, ServingFailure, attention_maps, write_png
+from msrn_tf.errors import UserError
 
 LIGHT = ROOT / "export" / "client_light.py"
 
@@ -114,6 +119,72 @@ def test_failures_have_the_code_and_the_reason(connect):
         assert len(client.predict([b"x"] * 3)["valid"]) == 3
     with connect() as client, pytest.raises(ServingFailure, match="Task size 65"):
         client.predict([b"x"] * 65)
+
+
+def test_an_address_that_is_none_and_an_answer_that_is_no_json_are_told(tmp_path):
+    with (
+        RestClient("a..b:8501", "msrn") as client,
+        pytest.raises(ServingFailure, match=r"not host:port: .*a\.\.b") as no,
+    ):
+        client.predict([b"x"])
+    assert no.value.code == "INVALID_ARGUMENT"
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:  # answers in HTML
+        thread = threading.Thread(target=other.handle_request)
+        thread.start()
+        told = pytest.raises(ServingFailure, match="status 501 with an answer that is no JSON")
+        with RestClient(f"127.0.0.1:{other.server_port}", "msrn") as client, told as no:
+            client.predict([b"x"])
+        thread.join()
+    assert no.value.code == "UNIMPLEMENTED"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("version", "9223372036854775808", "give a number up to 9223372036854775807"),
+        ("version", "-1", "is no version"),
+        ("model_name", "\udcff", "is no Unicode text"),
+        ("label", "\udcff", "is no Unicode text"),
+        ("address", "\udcff", "is no Unicode text"),
+    ],
+)
+def test_what_no_request_can_hold_is_refused_by_the_file_alone(flag, value, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["client_light.py", f"--{flag}={value}", "x.jpg"])
+    with pytest.raises(SystemExit) as end:
+        client_light.main()
+    assert end.value.code == 2
+    assert f"error: argument --{flag}: " in (said := capsys.readouterr().err) and words in said
+
+
+def test_what_no_request_and_no_export_can_hold_is_refused_by_the_commands(tmp_path):
+    refused = command("export.client", "--version=9223372036854775808", tmp_path)
+    assert_refused(refused, "--version", "9223372036854775807")
+    (tmp_path / "x.jpg").write_bytes(b"")
+    for flag in ("model_name", "version_label", "address"):
+        with pytest.raises(UserError, match=rf"--{flag}=\\udcff: is no Unicode text"):
+            client_command.main([str(tmp_path / "x.jpg")], client_command.ClientConfig(**{flag: "\udcff"}))
+    for flag in ("model_name", "output"):
+        config = saved_model.SavedModelConfig(**{"model": "model.keras", "output": str(tmp_path)} | {flag: "\udcff"})
+        with pytest.raises(UserError, match=rf"--{flag}=\\udcff: is no Unicode text"):
+            saved_model.main(config)
+
+
+def test_photos_that_are_called_alike_have_maps_of_their_own(served, tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / name for name in ("a/1.jpg", "b/1.jpg", "b/1.png", "1~2.jpg", "2.jpg")]
+    for number, path in enumerate(paths, 1):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 2 * number)
+    flags = [f"--address=localhost:{served[0]}", f"--heatmaps={tmp_path / 'maps'}"]
+    monkeypatch.setattr(sys, "argv", ["client_light.py", *flags, *map(str, paths)])
+    assert client_light.main() == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    written = [line["heatmaps"]["größe"] for line in lines]
+    assert [os.path.basename(path) for path in written] == [
+        "1-0.png", "1~2-0.png", "1~3-0.png", "1~2~2-0.png", "2-0.png",
+    ]  # fmt: skip
+    for line, path in zip(lines, written, strict=True):
+        with Image.open(path) as image:  # the brightest place of the map is the score
+            assert np.asarray(image).max() == np.rint(255 * np.float32(line["scores"]["größe"]))
 
 
 def run(*command, **options):

@@ -150,6 +150,9 @@ def test_a_signature_is_named_by_a_string():
     assert rest_json.signature_name({}) == "" and rest_json.signature_name({"signature_name": "a"}) == "a"
     with pytest.raises(ServingError, match="must be a string value"):
         rest_json.signature_name({"signature_name": 1})
+    with pytest.raises(ServingError, match="half of a surrogate pair") as failure:
+        rest_json.signature_name(rest_json.read_object(b'{"signature_name": "\\ud800"}'))
+    assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 OUTPUTS = {
@@ -221,6 +224,8 @@ def test_examples_become_messages():
         ({"examples": [{"a": {"b": 1}}]}, "unexpected JSON type: Object"),
         ({"examples": [{"a": [1, "b"]}]}, "Unexpected element type in feature: a expecting type: int64"),
         ({"examples": [{"a": 2**64}]}, "too large"),
+        ({"examples": [{"\ud800": "x"}]}, "half of a surrogate pair"),
+        ({"context": {"\udc00": "x"}, "examples": [{}]}, "half of a surrogate pair"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_examples_is_told(document, words):

@@ -19,6 +19,7 @@ from serving import free_port, running_server, write_doubles
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_status_pb2,
+    input_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -29,6 +30,7 @@ from export.serving import grpc_services
 from export.serving.admission import Admission, Arrivals
 from export.serving.limits import RequestLimits
 from export.serving.log import JsonLines
+from export.serving.requests import example_bytes
 from export.serving.serve_config import ServeConfig
 from export.serving.server import Server
 from export.serving.serving_error import ServingError
@@ -369,6 +371,48 @@ def test_every_port_keeps_to_the_host(server):
             socket.create_connection(("127.0.0.2", port))
     for page in (f"http://127.0.0.1:{metrics_port}/metrics", f"{rest}/monitoring/prometheus/metrics"):
         assert "msrn_batch_size_count" in requests.get(page).text
+
+
+def test_what_a_request_expands_to_is_held_until_it_is_answered(doubles):
+    rest_port = free_port()
+    options = {"rest_port": rest_port, "max_message_mb": 4, "max_held_mb": 3, "max_request_rows": 1 << 20}
+    url = f"http://127.0.0.1:{rest_port}/v1/models/msrn:predict"
+    with running_server(doubles, **options) as (_, address):
+
+        def by_rest(megabytes):
+            body = gzip.compress(b'{"instances": [1.5]}' + b" " * (megabytes << 20))
+            return requests.post(url, data=body, headers={"Content-Encoding": "gzip"})
+
+        def by_grpc(channel, megabytes):
+            request = predict_request("msrn", "", {})
+            request.inputs["x"].CopyFrom(tensor(types_pb2.DT_FLOAT, [megabytes << 18], float_val=[1.5]))
+            y = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request).outputs["y"].float_val
+            return len(y), y[-1]
+
+        with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
+            for _ in range(2):  # what was held is let go
+                assert by_rest(2).json() == {"predictions": [3.0]}
+                assert by_grpc(channel, 2) == (2 << 18, 3.0)
+                answer = by_rest(3)
+                assert answer.status_code == 429 and "hold 0 MB already" in answer.json()["error"]
+                with pytest.raises(grpc.RpcError, match="the requests of all clients hold") as failure:
+                    by_grpc(channel, 3)
+                assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_gzip_that_holds_more_than_it_says_is_refused_before_it_is_unzipped_whole(server):
+    body = gzip.compress(b'{"instances": [1.5]}' + b" " * 5000)[:-4] + (20).to_bytes(4, "little")
+    answer = requests.post(f"{server[2]}/v1/models/msrn:predict", data=body, headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 400 and "longer than the 20 bytes that its gzip data says" in answer.json()["error"]
+
+
+def test_a_context_counts_once_for_each_example():
+    context = tf.train.Example()
+    context.features.feature["a"].bytes_list.value.append(b"x" * 1000)
+    both = input_pb2.ExampleListWithContext(context=context, examples=[tf.train.Example()] * 50)
+    given = input_pb2.Input(example_list_with_context=both)
+    assert given.ByteSize() + 50_000 <= example_bytes(given) < given.ByteSize() + 60_000
+    assert example_bytes(input_pb2.Input(example_list=input_pb2.ExampleList(examples=[context]))) < 1100
 
 
 # Versions and configurations

@@ -27,7 +27,7 @@ from export.device_classifier import DeviceClassifier
 from export.quantization.metadata import with_metadata
 from export.quantization.model_object import read_model, unpacks_weights
 from export.web_page import litert_js
-from export.web_page.folder import BUILD_FILE, page_files, write_folder
+from export.web_page.folder import BUILD_FILE, page_files, script, write_folder
 from msrn_tf.errors import UserError
 from msrn_tf.predictions import Prediction, print_csv_of
 
@@ -300,6 +300,7 @@ def test_the_command_warns_of_a_model_that_browsers_are_slow_with(models, litert
         ("cut", "it has no metadata, is cut short or damaged"),
         ("other folder", "is a folder of something else"),
         ("no npm", "npm is missing"),
+        ("no text", r"--title=caf\\udce9: is no Unicode text"),
     ],
 )
 def test_what_cannot_be_a_page_is_said_in_a_sentence(fault, words, models, tmp_path, monkeypatch):
@@ -314,8 +315,27 @@ def test_what_cannot_be_a_page_is_said_in_a_sentence(fault, words, models, tmp_p
     if fault == "no npm":
         monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=words):
-        web.main(web.WebConfig("" if fault == "none" else str(path), str(output)))
+        title = "caf\udce9" if fault == "no text" else "x"
+        web.main(web.WebConfig("" if fault == "none" else str(path), str(output), title))
     assert not output.exists() or os.listdir(output) == ["thesis.txt"]
+
+
+def test_a_folder_that_is_no_page_or_has_more_in_it_is_left_alone(tmp_path):
+    files = {BUILD_FILE: script({}).encode(), "index.html": b"new", "litert/a.js": b""}
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / BUILD_FILE).write_text("module.exports = {};\n")
+    (page / "index.html").write_text("own")
+    with pytest.raises(UserError, match="is a folder of something else"):
+        write_folder(str(page), files)
+    (page / BUILD_FILE).write_bytes(files[BUILD_FILE])
+    (page / ".git").mkdir()
+    with pytest.raises(UserError, match=r"has '\.git', which is not of a page and would be deleted; move it away"):
+        write_folder(str(page), files)
+    assert (page / "index.html").read_text() == "own"
+    (page / ".git").rmdir()
+    write_folder(str(page), files)
+    assert (page / "index.html").read_text() == "new" and os.listdir(tmp_path) == ["page"]
 
 
 def test_another_archive_than_the_pinned_one_is_refused(litert):
@@ -630,6 +650,38 @@ def test_another_model_looks_at_the_photos_anew(colours, tmp_path, photos):
     colours.until(f"document.querySelector('.labels')?.textContent.includes({json.dumps(STRANGE)})")
     assert sorted(results(colours)[0]["labels"]) == [STRANGE, "b", "c"]
     assert colours.evaluate("document.querySelector('#facts').innerText").count("other.tflite") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"), [("model.close()", "closed"), ("model.worker.terminate(); model.worker.onerror(fault)", "notRun")]
+)
+def test_a_photo_that_comes_when_its_model_has_gone_is_told_so(colours, host, end, kind):
+    found = colours.evaluate(f"""(async () => {{
+        const {{ Model }} = await import("{host.address}/some/where/colours/model.js");
+        const [model, fault] = [new Model(() => {{}}), {{ message: "gone", preventDefault() {{}} }}];
+        {end};
+        const late = new Promise((resolve) => setTimeout(resolve, 3000, "no answer"));
+        return Promise.race([model.look(new Blob()).catch(({{ kind }}) => kind), late]);
+    }})()""")
+    assert found == kind
+
+
+def test_a_photo_is_looked_at_by_the_model_that_came_while_its_header_was_read(colours, tmp_path, photos):
+    colours.evaluate("""window.gate = new Promise((open) => (window.openGate = open));
+        const Plain = Image;
+        window.Image = function () {
+            const image = new Plain();
+            const set = (call) => image.addEventListener("load", () => gate.then(call));
+            return Object.defineProperty(image, "onload", { set });
+        }; 0""")
+    (tmp_path / "other.tflite").write_bytes(colour_model(("a", "b", "c")))
+    colours.drop([photos[0]])
+    colours.until("document.querySelector('[aria-busy]') !== null")
+    colours.drop([tmp_path / "other.tflite"])
+    colours.until("document.getElementById('facts').innerText.includes('other.tflite')")
+    colours.evaluate("openGate()")
+    colours.until("!document.querySelector('[aria-busy]')", 30)
+    assert sorted(results(colours)[0]["labels"]) == ["a", "b", "c"]
 
 
 def test_a_model_that_the_host_lacks_is_said_in_a_sentence(browser, site, tmp_path):

@@ -2,6 +2,7 @@
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from msrn_tf import storage
 from msrn_tf.quiet_import import captured_native_stderr
 
 
@@ -11,9 +12,10 @@ def arena_bytes(path: str) -> int:
     Without XNNPACK, which would hide its own values from the plan. Scratch memory of kernels counts where it lies
     between tensors.
     """
+    content = storage.read_whole(path)  # the interpreter opens no address
     with captured_native_stderr():
         interpreter = Interpreter(
-            model_path=path, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
         interpreter.allocate_tensors()
     written = {index for details in interpreter._get_ops_details() for index in details["outputs"]}

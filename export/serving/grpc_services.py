@@ -5,6 +5,7 @@ opened and nothing came, and gives it up.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from export.serving import methods
 from export.serving.admission import Arrivals
 from export.serving.answering import Answering, seconds_left
 from export.serving.limits import RequestLimits
-from export.serving.requests import output_names, predict_signature, tensor_inputs
+from export.serving.requests import example_bytes, output_names, predict_signature, tensor_bytes, tensor_inputs
 from export.serving.serving_error import ServingError
 from export.serving.tensors import tensor_of
 from export.serving.versions import ModelManager
@@ -130,19 +131,26 @@ class GrpcServices:
 
     async def _predict(self, request, context):
         methods.check_spec(request)
+        held = contextlib.ExitStack()
 
         async def read(signature_defs):
             name, signature = predict_signature(signature_defs, request.model_spec)
-            size = request.ByteSize()
+            # A few bytes may stand for many: they count before they are made, until they have been used.
+            made = tensor_bytes(signature, request.inputs, self._limits)
+            held.enter_context(self._answering.admission.holding(made))
+            size = request.ByteSize() + made
             inputs = await self._answering.converted(size, tensor_inputs, signature, request.inputs, self._limits)
             return name, inputs, output_names(signature, request.output_filter)
 
-        answered = await methods.predict(self._manager, request.model_spec, read, seconds_left(context))
+        with held:
+            answered = await methods.predict(self._manager, request.model_spec, read, seconds_left(context))
         size = sum(output.nbytes for output in answered.outputs.values())
         return await self._answering.converted(size, _predict_response, answered)
 
     async def _classify(self, request, context):
-        return await methods.classify(self._manager, request, self._limits, seconds_left(context))
+        # A context is repeated for each example.
+        with self._answering.admission.holding(min(example_bytes(request.input), self._limits.max_bytes)):
+            return await methods.classify(self._manager, request, self._limits, seconds_left(context))
 
     async def _metadata(self, request, _context):
         return methods.metadata(self._manager, request)

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import model_pb2
 
 from export.serving.limits import RequestLimits
 from export.serving.serving_error import ServingError, invalid
-from export.serving.tensors import array_of
+from export.serving.tensors import array_bytes, array_of
 from export.signatures import CLASSIFY_METHOD
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -70,6 +70,15 @@ def tensor_inputs(
     return arrays
 
 
+def tensor_bytes(signature: Any, given: Mapping[str, Any], limits: RequestLimits) -> int:
+    """Bytes of the arrays that `tensor_inputs` makes of a map of `TensorProto`s; what it refuses counts as little."""
+    return sum(
+        min(array_bytes(given[alias]), limits.max_bytes)
+        for alias, info in signature.inputs.items()
+        if alias in given and given[alias].dtype == info.dtype and len(given[alias].tensor_shape.dim) <= LARGEST_RANK
+    )
+
+
 def example_inputs(signature: Any, given: Any, limits: RequestLimits = WHATEVER_IT_TAKES) -> dict[str, np.ndarray]:
     """The array by alias of serialised examples that an `Input` stands for, each with the context, if there is one."""
     kind = given.WhichOneof("kind")
@@ -78,10 +87,16 @@ def example_inputs(signature: Any, given: Any, limits: RequestLimits = WHATEVER_
     if not examples:
         raise invalid("Input is empty")
     limits.check_rows(len(examples))
-    limits.check_bytes("examples", given.ByteSize() + len(examples) * len(context))
+    limits.check_bytes("examples", example_bytes(given))
     # Messages in a row are a message with the features of all of them.
     serialised = [context + example.SerializeToString() for example in examples]
     return {next(iter(signature.inputs)): np.array(serialised, object)}
+
+
+def example_bytes(given: Any) -> int:
+    """Bytes of the examples that an `Input` stands for, each with the context."""
+    both = given.example_list_with_context
+    return given.ByteSize() + len(both.examples) * both.context.ByteSize()
 
 
 def output_names(signature: Any, output_filter: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from export.serving import methods, rest_json
 from export.serving.admission import Arrivals
 from export.serving.answering import Answering
 from export.serving.limits import RequestLimits
-from export.serving.requests import DEFAULT_SIGNATURE
+from export.serving.requests import DEFAULT_SIGNATURE, example_bytes
 from export.serving.serving_error import ServingError, invalid
 from export.serving.version_folders import LARGEST_VERSION
 from export.serving.versions import ModelManager
@@ -72,10 +72,22 @@ class RestApi:
             return await self.answering.answer("GetModelStatus", spec.name, lambda: self._status(spec))
         work = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[found["method"].lower()]
         name = found["method"].lower().capitalize()
-        return await self.answering.answer(name, spec.name, lambda: work(spec, body, encoding))
+        return await self.answering.answer(name, spec.name, lambda: self._with_body(work, spec, body, encoding))
 
-    async def _predict(self, spec, body, encoding):
-        document = await self._document(body, encoding)
+    async def _with_body(self, work, spec, body, encoding):
+        """Does the work on a body as it is when it is unzipped, which is held as long as the request is."""
+        if encoding in ("", "identity"):
+            return await work(spec, body)
+        if encoding != "gzip":
+            raise invalid(f"Content-Encoding {encoding}: only gzip is read")
+        # Half a megabyte of gzip may hold 500 of zeros, and says so in its last bytes: that counts before it is made.
+        size = min(int.from_bytes(body[-4:], "little"), self.max_body_bytes)
+        with self.answering.admission.holding(size):
+            unzipped = self.answering.converted(len(body) + size, _unzipped, body, size, self.max_body_bytes)
+            return await work(spec, await unzipped)
+
+    async def _predict(self, spec, body):
+        document = await self.answering.converted(len(body), rest_json.read_object, body)
         spec.signature_name = rest_json.signature_name(document)
 
         async def read(signature_defs):
@@ -95,15 +107,16 @@ class RestApi:
         as_rows = rest_json.is_row_form(document)
         return await self.answering.converted(size, rest_json.write_outputs, answered.outputs, as_rows)
 
-    async def _classify(self, spec, body, encoding):
-        request = await self.answering.converted(
-            len(body), rest_json.classification_request, await self._document(body, encoding)
-        )
+    async def _classify(self, spec, body):
+        document = await self.answering.converted(len(body), rest_json.read_object, body)
+        request = await self.answering.converted(len(body), rest_json.classification_request, document)
         spec.signature_name = request.model_spec.signature_name
         request.model_spec.CopyFrom(spec)
-        return rest_json.write_classes(await methods.classify(self._manager, request, self._limits, self._seconds))
+        # A context is repeated for each example.
+        with self.answering.admission.holding(min(example_bytes(request.input), self._limits.max_bytes)):
+            return rest_json.write_classes(await methods.classify(self._manager, request, self._limits, self._seconds))
 
-    async def _regress(self, _spec, _body, _encoding):
+    async def _regress(self, _spec, _body):
         raise ServingError(
             Code.UNIMPLEMENTED, "Regress: this model says which labels a photo shows; use Predict or Classify"
         )
@@ -115,14 +128,6 @@ class RestApi:
     async def _status(self, spec):
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         return rest_json.write_status(methods.model_status(self._manager, request))
-
-    async def _document(self, body, encoding):
-        if encoding == "gzip":
-            # Half a megabyte of gzip may hold 500 of zeros.
-            body = await self.answering.converted(1 << 30, _unzipped, body, self.max_body_bytes)
-        elif encoding not in ("", "identity"):
-            raise invalid(f"Content-Encoding {encoding}: only gzip is read")
-        return await self.answering.converted(len(body), rest_json.read_object, body)
 
 
 @tornado.web.stream_request_body
@@ -299,14 +304,17 @@ def _model_spec(found):
     return spec
 
 
-def _unzipped(body, most):
+def _unzipped(body, size, most):
+    """The content of a gzip body that says that it has `size` bytes, or more than `most`."""
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        content = reader.decompress(body, most + 1)
+        content = reader.decompress(body, size + 1)
     except zlib.error as error:
         raise invalid("the body is not what its Content-Encoding says, gzip") from error
     if len(content) > most:
         raise ServingError(Code.OUT_OF_RANGE, f"the body is longer than {most} bytes when it is unzipped")
+    if len(content) > size:
+        raise invalid(f"the body is longer than the {size} bytes that its gzip data says it has")
     if not reader.eof:
         raise invalid("the body ends in the middle of its gzip data")
     return content

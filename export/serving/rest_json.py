@@ -24,6 +24,7 @@ from tensorflow_serving.apis import (
 from export.serving.limits import RequestLimits
 from export.serving.requests import check_same_rows, check_shape, type_name
 from export.serving.serving_error import clipped, invalid
+from msrn_tf.text import is_whole_text
 
 MOST_JSON_VALUES = 1 << 22
 """Numbers, strings, lists and objects of a body: five photos of 448×448 pixels as numbers; as files, any number."""
@@ -57,6 +58,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
         raise invalid(
             f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
+    _check_name(name)
     return name
 
 
@@ -283,8 +285,15 @@ def _example(value):
         raise invalid(f"Example must be JSON object but got JSON {_json_type(value)}")
     features = {}
     for name, content in value.items():
+        _check_name(name)
         features[name] = _feature(name, content if isinstance(content, list) else [content])
     return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _check_name(name):
+    """JSON may hold half a character (`"\\ud800"`), and a name in a message cannot."""
+    if not is_whole_text(name):
+        raise invalid(f"JSON Value: {_shown(name)} is not a name: it has half of a surrogate pair")
 
 
 def _feature(name, values):

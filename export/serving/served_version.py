@@ -52,7 +52,7 @@ class ServedVersion:
 
     def load(self, warm_up: "Callable[['ServedVersion'], None]") -> None:
         """Loads and warms up; afterwards the state is AVAILABLE, or END with `error`."""
-        self.state, self._stamp = State.LOADING, self._newest_change()
+        self.state, self._stamp = State.LOADING, self._changes()
         try:
             content = saved_model_pb2.SavedModel()
             with open(os.path.join(self.folder, "saved_model.pb"), "rb") as file:
@@ -80,7 +80,7 @@ class ServedVersion:
 
     def may_load_again(self) -> bool:
         """Whether it was unloaded, or failed while its files were still being copied: they have changed since."""
-        return self.state == State.END and (not self.error or self._stamp != self._newest_change())
+        return self.state == State.END and (not self.error or self._stamp != self._changes())
 
     def unload(self) -> None:
         """Waits until nobody uses the version, and forgets it."""
@@ -125,9 +125,11 @@ class ServedVersion:
         self._model, self._batchers = None, {}
         gc.collect()  # what TensorFlow restored refers to itself in circles, and is as large as the model
 
-    def _newest_change(self):
+    def _changes(self):
+        """How many files there are and when one was last written here: `cp -a` and rsync keep the time of a change."""
         paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
-        return max((os.stat(path).st_mtime_ns for path in paths if os.path.exists(path)), default=0)
+        times = [os.stat(path).st_ctime_ns for path in paths if os.path.exists(path)]
+        return len(times), max(times, default=0)
 
     def _function(self, key):
         function = self._model.signatures[key]

@@ -50,11 +50,17 @@ def server_credentials(config: Any) -> grpc.ServerCredentials:
 
 
 def server_context(config: Any) -> ssl.SSLContext:
-    """The same for HTTP. Raises `UserError` that names `ssl_config`, where key and certificate are none."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=config.custom_ca or None)
+    """The same for HTTP. Raises `ValueError` or `OSError` where key and certificate are none."""
+    authority = config.custom_ca.encode("ascii", "ignore").decode()  # comments beside the PEM may be in any language
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority or None)
     context.verify_mode = ssl.CERT_REQUIRED if config.client_verify else ssl.CERT_NONE
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # readable by this user alone
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as file:  # readable by this user alone
         file.write(f"{config.server_key}\n{config.server_cert}\n")
         file.flush()
-        context.load_cert_chain(file.name)
+        context.load_cert_chain(file.name, password=_no_pass_phrase)
     return context
+
+
+def _no_pass_phrase():
+    """Called for an encrypted key, for which OpenSSL would ask on the terminal and wait."""
+    raise ValueError("server_key is encrypted; write it without a pass phrase, as openssl pkey does")

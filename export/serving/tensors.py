@@ -36,9 +36,9 @@ def array_of(alias: str, proto: tensor_pb2.TensorProto, limits: RequestLimits) -
     elements = math.prod(shape)
     try:
         if proto.dtype == types_pb2.DT_STRING:
-            return _strings(alias, proto.string_val, elements, limits).reshape(shape)
+            return _strings(alias, proto, elements, limits).reshape(shape)
         dtype = tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype
-        limits.check_bytes(alias, elements * np.dtype(dtype).itemsize)
+        limits.check_bytes(alias, array_bytes(proto))
         if proto.tensor_content:
             return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
         if proto.dtype not in FIELD_OF:
@@ -48,6 +48,15 @@ def array_of(alias: str, proto: tensor_pb2.TensorProto, limits: RequestLimits) -
         raise
     except Exception as error:  # untrusted bytes
         raise _parsing_error(alias) from error
+
+
+def array_bytes(proto: tensor_pb2.TensorProto) -> int:
+    """Bytes of the array that a `TensorProto` stands for, however few its own are; of texts, those it repeats."""
+    elements = max(0, math.prod(dimension.size for dimension in proto.tensor_shape.dim))
+    if proto.dtype == types_pb2.DT_STRING:
+        values = proto.string_val
+        return elements * 8 + max(0, elements - len(values)) * len(values[-1] if values else b"")
+    return elements * np.dtype(tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype).itemsize
 
 
 def tensor_of(array: np.ndarray) -> tensor_pb2.TensorProto:
@@ -72,12 +81,12 @@ def tensor_of(array: np.ndarray) -> tensor_pb2.TensorProto:
     return proto
 
 
-def _strings(alias, values, elements, limits):
-    missing = elements - len(values)
-    if missing < 0:
+def _strings(alias, proto, elements, limits):
+    values = proto.string_val
+    if elements < len(values):
         raise _parsing_error(alias)
     last = values[-1] if values else b""  # it stands for all that follow
-    limits.check_bytes(alias, sum(map(len, values)) + missing * len(last) + elements * 8)
+    limits.check_bytes(alias, sum(map(len, values)) + array_bytes(proto))
     array = np.empty(elements, object)
     array[: len(values)] = values
     array[len(values) :] = last

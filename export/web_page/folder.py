@@ -17,6 +17,8 @@ from msrn_tf.errors import UserError
 from msrn_tf.visualization.heatmaps import COLOUR_MAP, OPACITY
 
 MODEL_FILE, BUILD_FILE, LITERT_FOLDER = "model.tflite", "build.js", "litert"
+FIRST_LINE = "// Written by export.web.\n"
+"""Of `build.js`: a folder is known as a page by it."""
 
 
 def page_files(model: bytes, title: str, litert: dict[str, bytes]) -> dict[str, bytes]:
@@ -54,7 +56,7 @@ def colours() -> str:
 
 def script(build: dict[str, Any]) -> str:
     """What the page, its workers and its service worker read; JSON is JavaScript."""
-    return f"// Written by export.web.\nglobalThis.BUILD = {json.dumps(build, indent=2)};\n"
+    return f"{FIRST_LINE}globalThis.BUILD = {json.dumps(build, indent=2)};\n"
 
 
 def write_folder(output: str, files: dict[str, bytes]) -> None:
@@ -65,10 +67,10 @@ def write_folder(output: str, files: dict[str, bytes]) -> None:
     """
     if storage.is_address(output):
         raise UserError(f"`output`={output}: a page is put together on this machine; give a folder, and copy it")
-    if os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, BUILD_FILE)):
-        raise UserError(f"`output`={output}: is a folder of something else; name a new one, or that of an earlier page")
     parent = os.path.dirname(os.path.abspath(output))
     try:
+        if os.path.isdir(output):
+            _check_replaceable(output, {path.partition("/")[0] for path in files})
         os.makedirs(parent, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent, prefix=".writing-page-") as folder:
             new, old = os.path.join(folder, "new"), os.path.join(folder, "old")
@@ -83,3 +85,23 @@ def write_folder(output: str, files: dict[str, bytes]) -> None:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(f"`output`={output}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _check_replaceable(output, names):
+    """Refuses a folder that is no earlier page, or has more at its top than `names`: all of it would be gone."""
+    found = set(os.listdir(output))
+    if found and not _is_page(output):
+        raise UserError(f"`output`={output}: is a folder of something else; name a new one, or that of an earlier page")
+    if others := sorted(found - names):
+        raise UserError(
+            f"`output`={output}: has {others[0]!r}, which is not of a page and would be deleted; move it away, or name "
+            "another folder"
+        )
+
+
+def _is_page(folder):
+    path = os.path.join(folder, BUILD_FILE)
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(FIRST_LINE)) == FIRST_LINE.encode()

@@ -9,17 +9,18 @@ export class Model {
       if (progress) return onProgress(progress);
       const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
-      return fault ? reject(Object.assign(new Error(fault.reason), fault)) : resolve(result);
+      return fault ? reject(faultOf(fault)) : resolve(result);
     };
-    // A worker that ends (memory, a damaged file of the page) answers nothing: all that wait are told.
+    // A worker that ends (memory, a damaged file of the page) answers nothing: all that wait or come later are told.
     this.worker.onerror = (event) => {
       event.preventDefault();
-      this.rejectAll("notRun", event.message);
+      this.end("notRun", event.message);
     };
     this.count = 0;
   }
 
   call(call, given = {}, transferred = []) {
+    if (this.ended) return Promise.reject(faultOf(this.ended));
     const id = ++this.count;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
@@ -37,12 +38,17 @@ export class Model {
   }
 
   close() {
-    this.worker.terminate();
-    this.rejectAll("closed", "another model took its place");
+    this.end("closed", "another model took its place");
   }
 
-  rejectAll(kind, reason) {
-    for (const { reject } of this.waiting.values()) reject(Object.assign(new Error(reason), { kind, reason }));
+  end(kind, reason) {
+    this.worker.terminate();
+    this.ended = { kind, reason };
+    for (const { reject } of this.waiting.values()) reject(faultOf(this.ended));
     this.waiting.clear();
   }
+}
+
+function faultOf(fault) {
+  return Object.assign(new Error(fault.reason), fault);
 }
