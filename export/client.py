@@ -18,7 +18,7 @@ from msrn_tf.command_line import option
 from msrn_tf.data.photo_batches import why_unreadable
 from msrn_tf.data.photos import find_photos, why_not_a_photo_file
 from msrn_tf.data.pillow_decoding import pixels_by_pillow
-from msrn_tf.errors import UserError
+from msrn_tf.errors import UNREADABLE_STATUS, UserError
 from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str], config: ClientConfig) -> None:
     if failure:  # what was answered before is printed
         raise UserError(str(failure)) from failure
     if bad:
-        sys.exit(UserError.exit_status)
+        sys.exit(UNREADABLE_STATUS)
 
 
 def ask(

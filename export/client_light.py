@@ -443,7 +443,7 @@ def main() -> int:
                 outputs = client.predict([_content(path)], "explain" if heatmaps else "serving_default")
                 if not outputs["valid"][0]:
                     sys.stderr.write(f"error: {json.dumps(path)}: is not a photo that the server can decode\n")
-                    status = 2
+                    status = 1
                     continue
                 scores = dict(zip(outputs["labels"][0], map(float, outputs["scores"][0]), strict=True))
                 shown = [label for label, present in zip(scores, outputs["is_present"][0], strict=True) if present]

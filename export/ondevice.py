@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msrn_tf import command_line, storage
 from msrn_tf.command_line import option
 from msrn_tf.data.photos import find_photos
-from msrn_tf.errors import UserError, argument
+from msrn_tf.errors import UNREADABLE_STATUS, UserError, argument
 from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
     for message in bad:
         say(f"error: {message}", error=True)
     if bad:
-        sys.exit(UserError.exit_status)
+        sys.exit(UNREADABLE_STATUS)
 
 
 def open_classifier(path: str, num_threads: int) -> "DeviceClassifier":

@@ -30,6 +30,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+UNREADABLE_STATUS = 1
+"""Of a command that answered for all photos but those that cannot be decoded, which it names."""
+
+
 class UserError(Exception):
     """Bad input. A command prints its message and ends with `exit_status`, without a traceback."""
 

@@ -13,7 +13,7 @@ from msrn_tf.config import option
 from msrn_tf.data.photo_batches import decoded_batches, whole_photo, why_unreadable
 from msrn_tf.data.photos import find_photos
 from msrn_tf.default_model import default_model_path
-from msrn_tf.errors import UserError, argument
+from msrn_tf.errors import UNREADABLE_STATUS, UserError, argument
 from msrn_tf.extras import needs
 from msrn_tf.files import replacing
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -27,7 +27,6 @@ from msrn_tf.type_names import Progress
 from msrn_tf.visualization.captions import captioned_grid
 from msrn_tf.visualization.heatmap_files import KINDS, HeatmapFiles, group_names
 
-UNREADABLE_STATUS = 1
 SHEET_CELL = 220
 SHEET_COLUMNS = 6
 MOST_ON_SHEET = 240
@@ -89,14 +88,14 @@ def main(arguments: Sequence[str], config: PredictionConfig, runner: RunnerConfi
         print_csv_of(predictions, model.labels)
     elif not config.json:
         print_table_of(predictions, config.top_k)
-    if config.sheet and predictions:
-        write_sheet(predictions, config.sheet)
     done = {prediction.photo for prediction in predictions}
     refused = [Refusal(path, why_unreadable(path)) for path in paths if path not in done]
     if config.json:
         print_json_of(refused, config.top_k)
     for refusal in refused:
         say(f"error: {refusal.photo}: is not a photo that can be decoded ({refusal.reason})", error=True)
+    if config.sheet and predictions:
+        write_sheet(predictions, config.sheet)
     if refused:
         sys.exit(UNREADABLE_STATUS)
 
@@ -139,6 +138,12 @@ def _check_flags(arguments, runner, config):
         raise UserError(f"{what}: cannot be combined with --runner, which reads --input and writes --output")
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
+    if config.sheet and _sheet_format(config.sheet) not in Image.SAVE:
+        raise UserError(f"--sheet={config.sheet}: its ending names no picture that can be written; name a .png or .jpg")
+
+
+def _sheet_format(path):
+    return Image.registered_extensions().get(os.path.splitext(path)[1].lower())
 
 
 def predict_files(
@@ -197,9 +202,8 @@ def write_sheet(predictions: Sequence[Prediction], path: str) -> None:
         cells.append((photo, [present, os.path.basename(prediction.photo)]))
     sheet = captioned_grid(cells, min(SHEET_COLUMNS, len(cells)), SHEET_CELL, lines=2)
     try:
-        kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
         with replacing(path, "wb") as file:
-            sheet.save(file, kind)
+            sheet.save(file, _sheet_format(path))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--sheet={path}: cannot be written ({error}); name a .png or .jpg file") from error
     left_out = f", the first of {len(predictions)}" if len(predictions) > len(cells) else ""

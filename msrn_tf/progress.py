@@ -4,6 +4,7 @@ import sys
 import time
 from typing import IO
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from msrn_tf.errors import printable
@@ -38,6 +39,9 @@ class ProgressBar:
                 TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(),
                 transient=True,
+                console=Console(file=self.stream),
+                # What is printed meanwhile goes above a bar on the same terminal; else it stays where it goes.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._task = self._bar.add_task(self.description, total=total, note="")
 

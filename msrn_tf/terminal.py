@@ -13,6 +13,8 @@ from rich.text import Text
 
 from msrn_tf.errors import printable
 
+LONGEST_LINE = 100_000
+
 
 def say(sentence: str, error: bool = False) -> None:
     """Prints one line, at once: to standard output, or to standard error."""
@@ -38,7 +40,10 @@ class _Console(Console):
 
 def print_table(table: Table) -> None:
     """To standard output; where that is no terminal, lines are as long as they need to be."""
-    _Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    console = _Console()
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=LONGEST_LINE)).maximum
+    console.print(table)
 
 
 def _plain(cell):

@@ -125,8 +125,9 @@ def test_a_calibrated_model_says_so_and_is_not_measured_where_it_was_calibrated(
     assert "fitted to demo:val" in capsys.readouterr().out
     with pytest.raises(UserError, match="was calibrated on split val"):
         run_evaluate(str(output), split="val")
-    with pytest.raises(UserError, match="was calibrated on split val"):  # its probabilities were, too
-        run_evaluate(str(output), split="val", thresholds="fixed")
+    for thresholds in ("fixed", "calibrated"):  # its probabilities were fitted to them, too
+        with pytest.raises(UserError, match="was calibrated on split val"):
+            run_evaluate(str(output), split="val", thresholds=thresholds, calibration_split="test")
 
 
 def test_calibrated_scores_are_those_of_the_evaluator(model, evaluator):

@@ -120,6 +120,8 @@ def test_keys_decide_and_the_saved_file_is_read_back(opened, tmp_path):
     assert "question 4 of 4, 3 decided, 2 decided before" in shown(opened, "progress")[0]
     press(opened, "n")
     assert shown(opened, "label") == ["potted plant"]
+    press(opened, "a", "Backspace")  # undone at once, the decision before goes
+    assert shown(opened, "label", "decision") == ["potted plant", "not yet"]
     press(opened, "s")
     before = [("zero.jpg", "cat", None, 1), ('a,"b".jpg', "ox", 1, -1)]
     assert saved(tmp_path, 6) == [

@@ -200,7 +200,7 @@ def test_the_file_alone_answers_on_the_command_line_without_tensorflow(served, p
         ["--rest", f"--address=localhost:{served[1]}"] if protocol == "rest" else [f"--address=localhost:{served[0]}"]
     )
     answer = run(sys.executable, "alone.py", *flags, "--heatmaps=maps", "photo.jpg", "empty.jpg", cwd=tmp_path)
-    assert answer.returncode == 2 and answer.stderr == 'error: "empty.jpg": is not a photo that the server can decode\n'
+    assert answer.returncode == 1 and answer.stderr == 'error: "empty.jpg": is not a photo that the server can decode\n'
     line = json.loads(answer.stdout)
     assert line["present"] == ["größe"] and line["scores"] == {"größe": 0.75, "cat": 0.25}
     assert (tmp_path / line["heatmaps"]["größe"]).read_bytes().startswith(b"\x89PNG")

@@ -88,6 +88,11 @@ def test_cells_that_a_spreadsheet_would_compute_become_text(text, cell):
     assert csv_text(text) == cell
 
 
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def test_evaluate_and_bars_print_strange_labels_as_they_are(capsys, monkeypatch):
     names = {"AP": dict.fromkeys(STRANGE, 50.0), "positives": dict.fromkeys(STRANGE, 3), "mAP": 50.0, "num_images": 4}
     figures = dict.fromkeys([f"{name}{end}" for name in evaluate.FIGURES for end in ("", "_top3")], 1.0)
@@ -97,14 +102,28 @@ def test_evaluate_and_bars_print_strange_labels_as_they_are(capsys, monkeypatch)
     said = capsys.readouterr().out
     assert not HARMFUL.search(said) and all(printable(label) in said for label in STRANGE)
 
-    class Screen(io.StringIO):
-        def isatty(self):
-            return True
-
     monkeypatch.setattr(sys, "stderr", Screen())
     with ProgressBar("writing [/red]\x1b]0;x\x07", 2) as bar:
         bar.update(1, "[/]")
-    assert "\x1b]0" not in sys.stderr.getvalue()
+    assert "\x1b]0" not in (drawn := sys.stderr.getvalue()) and "writing [/red]" in drawn
+
+
+def test_a_bar_on_the_terminal_leaves_what_goes_to_a_file_alone(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Screen())
+    with ProgressBar("predicting", 2) as bar:
+        bar.update(1)
+        print('{"photo": "a.jpg"}')
+    assert capsys.readouterr().out == '{"photo": "a.jpg"}\n' and "predicting" in sys.stderr.getvalue()
+
+
+def test_a_table_in_a_file_has_its_cells_whole(capsys):
+    names = [f"2026-07-14_holiday_in_the_mountains_{'with_everybody_' * 8}{number}.jpg" for number in range(2)]
+    table = terminal.Table("photo", "present")
+    for name in names:
+        table.add_row(name, "mountain, person")
+    terminal.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[3:5]] == [["│", name, "│", "mountain,", "person", "│"] for name in names]
 
 
 def test_a_table_takes_text_alone_and_rich_by_itself_would_not():

@@ -279,7 +279,7 @@ def test_ondevice_names_labels_and_bad_photos_and_writes_heatmaps(model, files, 
     with pytest.raises(SystemExit) as exit_:
         ondevice.main([str(jpegs)], config)
     printed = capsys.readouterr()
-    assert exit_.value.code == 2 and "text.jpg: is not a photo" in printed.err
+    assert exit_.value.code == 1 and "text.jpg: is not a photo" in printed.err
     rows = [json.loads(line) for line in printed.out.splitlines()]
     assert [os.path.basename(row["photo"]) for row in rows] == ["photo0.jpg", "photo1.jpg"]
     for index, row in enumerate(rows):

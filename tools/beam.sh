@@ -10,7 +10,7 @@ if [ ! -e .venv-beam/.installed ]; then
   .venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$site/others.pth"
   # Later ones of the last two need protobuf 7.
   .venv/bin/python -m pip --python .venv-beam/bin/python install --quiet --disable-pip-version-check \
-    "apache-beam~=2.77" "grpcio-health-checking<1.80" "grpcio-reflection<1.80" 2> /dev/null
+    "apache-beam~=2.77" "grpcio-health-checking<1.80" "grpcio-reflection<1.80"
   touch .venv-beam/.installed
 fi
 exec .venv-beam/bin/python -m pytest -n 0 tests/test_beam.py "$@"

@@ -7,12 +7,12 @@ source "$(dirname "$0")/environment.sh"
 prepare_environment requirements.txt
 export PYTHONPATH=.
 python=.venv/bin/python run=runs/voc2007_lite
-voc="--dataset=voc2007 --data_dir=$data"
+voc=(--dataset=voc2007 "--data_dir=$data")
 
 $python -m msrn_tf.train --flagfile=configs/voc2007_lite.cfg --data_dir="$data" --workdir="$run"
-$python -m msrn_tf.calibrate --model="$run/model.keras" $voc --split=val
-$python -m msrn_tf.evaluate --model="$run/model.keras" $voc --split=test --output="$run/metrics.json"
-$python -m export.tflite --model="$run/model.keras" --quantize=int8 $voc --output="$run/model.tflite"
-$python -m export.compare --model="$run/model.keras" --tflite="$run/model.tflite" $voc --split=test
+$python -m msrn_tf.calibrate --model="$run/model.keras" "${voc[@]}" --split=val
+$python -m msrn_tf.evaluate --model="$run/model.keras" "${voc[@]}" --split=test --output="$run/metrics.json"
+$python -m export.tflite --model="$run/model.keras" --quantize=int8 "${voc[@]}" --output="$run/model.tflite"
+$python -m export.compare --model="$run/model.keras" --tflite="$run/model.tflite" "${voc[@]}" --split=test
 cp "$run/model.keras" models/voc2007.keras
 cp "$run/model.tflite" models/voc2007.tflite

@@ -279,7 +279,7 @@ def _findings(report: dict[str, Any], train_split: str, image_size: int) -> list
     if report["duplicates_across_splits"]:
         note(
             f"{report['duplicates_across_splits']} groups of files with the same bytes are in several splits",
-            "keep one of each (audit.json names them); without a column of splits equal files are together",
+            f"keep one of each (audit.json names the first {LISTED}); without a column of splits, equal files are in one",
         )
     if report["near_duplicates_across_splits"]:
         note(

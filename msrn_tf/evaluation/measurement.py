@@ -128,6 +128,7 @@ def metrics_of(
 
 def _thresholds(evaluator, examples, protocol, reader, plan):
     model, split = evaluator.model, protocol.calibration_split
+    _refuse_photos_of_the_calibration(model, examples, protocol, reader)
     if protocol.thresholds == "calibrated":
         if not split:
             raise UserError("`calibration_split` is missing: `thresholds`=calibrated needs a split to find them on")
@@ -135,6 +136,11 @@ def _thresholds(evaluator, examples, protocol, reader, plan):
         _refuse_shared_photos(examples, others, protocol, f"`calibration_split`={split}")
         scores = evaluator.scores(PhotoSource(others, plan))
         return fit_thresholds(scores, others.targets, ThresholdGoal()).values
+    return np.array(model.thresholds if protocol.thresholds == "model" else [DEFAULT] * len(model.labels))
+
+
+def _refuse_photos_of_the_calibration(model, examples, protocol, reader):
+    """Those that the model's probabilities were fitted to, and its thresholds where they are the model's."""
     fitted = model.calibration
     if fitted.split and fitted.dataset == protocol.dataset:
         try:
@@ -142,7 +148,6 @@ def _thresholds(evaluator, examples, protocol, reader, plan):
         except UserError:  # another data set of this kind, without such a split
             others = examples[:0]
         _refuse_shared_photos(examples, others, protocol, f"the model was calibrated on split {fitted.split}, which")
-    return np.array(model.thresholds if protocol.thresholds == "model" else [DEFAULT] * len(model.labels))
 
 
 def _refuse_shared_photos(examples, others, protocol, subject):

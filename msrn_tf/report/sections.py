@@ -230,10 +230,8 @@ def photos_by_label(measurement: Measurement, shelf: PhotoShelf, chosen: dict[in
             f"<details{'' if parts else ' open'}><summary>{escape(labels[c])} <small>AP {values[labels[c]]:.1f}, "
             f"threshold {measurement.thresholds[c]:.2f}</small></summary>{''.join(blocks)}</details>"
         )
-    return (
-        "<p>What spoke for the label at strides 8, 16 and 32, each map by itself. Hardest label first.</p>"
-        + "".join(parts)
-    )
+    maps = "Beside a photo: what spoke for the label, a map for each stride. " if measurement.model.explains else ""
+    return f"<p>{maps}Hardest label first.</p>" + "".join(parts)
 
 
 def disagreements(

@@ -98,8 +98,9 @@ def _parts(rows):
 
 
 def _listed(head, rows, count):
-    """The first rows as a table, and how many there are besides; empty where there is none."""
-    more = f"<p>{count - LISTED} more are in audit.json.</p>" if count > LISTED else ""
+    """The first rows as a table, and how many of `count` there are besides; empty where there is none."""
+    of_all = f", of {count} in all" if count > len(rows) else ""
+    more = f"<p>{len(rows) - LISTED} more are in audit.json{of_all}.</p>" if len(rows) > LISTED else ""
     return f"<div>{_table(head, rows[:LISTED])}</div>{more}" if rows else ""
 
 

@@ -5,6 +5,7 @@
   const key = `msrn_tf.check_labels ${element("data").dataset.key}`;
   const decisions = kept();
   let at = Math.max(0, questions.findIndex((_, number) => !decisions[number]));
+  let last;  // the question decided just now, which undo goes back to
   let unsaved = false;
 
   // Some browsers keep nothing for files: then what is decided lasts until the page is closed.
@@ -50,17 +51,21 @@
   }
 
   function move(step) {
+    last = undefined;
     at = Math.min(Math.max(at + step, 0), questions.length - 1);
     show();
   }
 
   function decide(state) {
+    if (!state && last !== undefined) at = last;
     const { photo, shown } = questions[at];
+    const here = at;
     if (state) decisions[at] = state;
     else delete decisions[at];
     keep();
     element("status").textContent = state ? `${shown} in ${photo}: ${state}` : `${shown} in ${photo}: not decided`;
     move(state ? 1 : 0);
+    if (state) last = here;
   }
 
   function goToOpen() {
