@@ -56,6 +56,8 @@ def main(data: DataConfig, config: CalibrationConfig) -> None:
     if config.target_precision and config.target_recall:
         raise UserError("--target_recall: cannot be combined with --target_precision; leave one of them out")
     output = config.output or config.model
+    if not output.endswith(".keras"):
+        raise UserError(f"--{'output' if config.output else 'model'}={output}: must end in .keras")
     with argument("model"):
         model = load_model(config.model)
     check_output("output" if config.output else "model", output)

@@ -83,7 +83,10 @@ def _train_on(strategy, configs, stop, check_held):
     warnings = inputs.warnings + check_memory(model_config, optimization, strategy, inputs.label_graph)
     with strategy.scope():
         model = create_model(model_config, inputs.labels, data.image_size, inputs.label_graph, run.sync_batch_norm)
-        transferred = [] if checkpoint_paths(run.workdir) else transfer_into(model, model_config.init_from)
+        has_checkpoint = bool(checkpoint_paths(run.workdir))
+        # Feature maps are of the backbone that training started with, and come before a checkpoint is read.
+        takes = data.cache_features or not has_checkpoint
+        transferred = transfer_into(model, model_config.init_from) if takes else []
     training, validation, cached = open_sources(data, model, inputs, run.workdir)
     with strategy.scope():
         train_step = make_train_step(
@@ -110,7 +113,7 @@ def _train_on(strategy, configs, stop, check_held):
         run_log.keep_before(int(checkpoints.epoch))
         print_start(configs, strategy, model, inputs.label_graph, inputs.training, inputs.validation or ())
         say_each("cache      ", cached)
-        say_each("transfer   ", transferred)
+        say_each("transfer   ", [] if has_checkpoint else transferred)
         say_each("warning: ", [command_line.with_flags(warning, *configs) for warning in [*warnings, *damaged]])
         if path:
             say(f"continues  in epoch {int(checkpoints.epoch)} after step {int(checkpoints.batch)}, from {path}")

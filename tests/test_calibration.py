@@ -10,6 +10,9 @@ import sklearn.linear_model
 import sklearn.metrics
 from serving import LABELS, small_model
 
+from msrn_tf import calibrate as calibrate_command
+from msrn_tf.config import DataConfig
+from msrn_tf.errors import UserError
 from msrn_tf.evaluation import calibration_error as fitting
 from msrn_tf.evaluation.calibrator import calibrate
 from msrn_tf.evaluation.thresholds import ThresholdGoal, best_threshold, fit_thresholds, wilson_lower_bound
@@ -230,3 +233,9 @@ def test_calibrating_promises_what_photos_not_seen_give(miscalibrated):
     assert result.after["ECE"] < 0.5 * result.before["ECE"] and result.after["CF1"] > result.before["CF1"]
     few = np.where(np.arange(len(targets))[:, None] < 2, targets, np.minimum(targets, 0))
     assert "the threshold of all labels" in calibrate(logits, few, ThresholdGoal()).note(0)
+
+
+def test_a_model_is_written_under_a_name_that_commands_read():
+    config = calibrate_command.CalibrationConfig(model="model.keras", output="calibrated")
+    with pytest.raises(UserError, match=r"--output=calibrated: must end in \.keras"):
+        calibrate_command.main(DataConfig(), config)

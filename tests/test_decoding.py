@@ -224,7 +224,7 @@ REFUSED = {
 
 
 def test_heic_without_its_plug_in_is_refused_by_the_name_of_what_reads_it(monkeypatch):
-    monkeypatch.setattr(pillow_decoding, "_readable", lambda: ("BMP", "TIFF", "WEBP", "AVIF"))
+    monkeypatch.setattr(pillow_decoding, "readable_formats", lambda: ("BMP", "TIFF", "WEBP", "AVIF"))
     _, reason = pillow_decoding.pixels_by_pillow(READABLE["heic"], 10**8)
     assert reason == b"is HEIC; pip install pillow-heif reads it"
 

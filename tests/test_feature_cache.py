@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from msrn_tf import train as train_command
 from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
-from msrn_tf.data import pipeline
+from msrn_tf.data import demo, pipeline
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.demo import DEMO_LABELS, draw_example
 from msrn_tf.data.examples import Examples
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
-from msrn_tf.models.factory import create_model
+from msrn_tf.models.factory import create_model, save_model
 from msrn_tf.training import feature_cache
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.feature_cache import FeatureCache
@@ -201,3 +202,51 @@ def test_choices_that_make_endless_variants_are_refused(data, model, sentence):
     data = TrainingDataConfig(cache_features="cache" if "strides" not in model else "", **data)
     with pytest.raises(UserError, match=sentence):
         check_training(data, ModelConfig(**model), OptimizationConfig(), RunConfig(workdir="run"))
+
+
+def test_a_run_that_goes_on_has_the_maps_of_the_backbone_that_it_took(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SPLIT_SIZES", {"train": 32, "val": 4, "test": 4})
+    tf.keras.utils.set_random_seed(5)
+    choices = ModelConfig(model="gap", backbone="resnet_tiny", freeze_backbone=True)
+    save_model(create_model(choices, DEMO_LABELS, 32), str(tmp_path / "other.keras"))
+    configs = (
+        TrainingDataConfig(
+            dataset="demo", image_size=32, augment="none", train_split="train", cache_features=str(tmp_path / "maps")
+        ),
+        dataclasses.replace(choices, init_from=str(tmp_path / "other.keras")),
+        OptimizationConfig(epochs=1, batch_size=4),
+        RunConfig(workdir=str(tmp_path / "run"), tensorboard=False),
+    )
+    kept = []
+    for _ in range(2):  # the second finds a checkpoint
+        tf.keras.backend.clear_session()  # as a process of its own would name layers
+        train_command.main(*configs)
+        kept.append(sorted(os.listdir(tmp_path / "maps")))
+    assert kept[0] == kept[1]
+
+
+def test_maps_say_why_a_photo_has_none_and_are_made_anew_where_more_can_be_decoded(
+    cache, examples, tmp_path, monkeypatch
+):
+    with_bad = examples[:6].with_contents(
+        [b"none" if n == 2 else row.image_bytes for n, row in enumerate(examples[:6])]
+    )
+    maps, _ = FeatureCache(str(tmp_path), cache.model).open(with_bad, training=True)
+    assert maps.why_not_decoded(1) is None and "is not one of" in maps.why_not_decoded(2)
+    mended = dataclasses.replace(maps, examples=examples[:6])
+    assert "could not be decoded when its feature maps were computed" in mended.why_not_decoded(2)
+    key = cache._key(examples, False, True)
+    monkeypatch.setattr(feature_cache, "readable_formats", lambda: ("BMP",))
+    assert cache._key(examples, False, True) != key
+
+
+def test_a_photo_that_fails_once_is_not_kept_as_undecodable(cache, examples, tmp_path, monkeypatch):
+    pixels = FeatureCache._pixels
+
+    def without_the_first(self, *arguments):
+        return ((rows[1:], images[1:]) if rows[0] == 0 else (rows, images) for rows, images in pixels(self, *arguments))
+
+    monkeypatch.setattr(FeatureCache, "_pixels", without_the_first)
+    with pytest.raises(UserError, match="could be read at a second try alone; start again"):
+        FeatureCache(str(tmp_path), cache.model).open(examples, training=True)
+    assert not [name for name in os.listdir(tmp_path) if not name.endswith((".lock", ".unfinished"))]

@@ -1,5 +1,6 @@
 """Which files are a person's photos, whatever lies beside them, and how lists from elsewhere name them."""
 
+import errno
 import io
 import os
 import socket
@@ -12,7 +13,8 @@ from test_decoding import PHOTO, READABLE, as_pillow_shows, encoded
 
 from export.client import SENT_AS_THEY_ARE, read_photo
 from export.device_classifier import DeviceClassifier
-from msrn_tf.data.photo_batches import decoded_batches, why_unreadable
+from msrn_tf import storage
+from msrn_tf.data.photo_batches import decoded_batches, evaluation_photo, why_unreadable
 from msrn_tf.data.photos import find_photos, is_ignored_name, photos_in, walk, why_not_a_photo_file
 from msrn_tf.errors import UserError
 
@@ -171,3 +173,13 @@ def test_the_device_takes_the_upper_8_of_16_bits_and_opens_no_format_that_starts
     np.testing.assert_array_equal(device(16).pixels(io.BytesIO(content)), np.asarray(expected))
     with pytest.raises(ValueError, match="not a photo that can be read"):
         device(16).pixels(io.BytesIO(encoded(PHOTO, "EPS")))
+
+
+def test_a_failing_disk_is_no_reason_against_a_photo(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "b.jpg").write_bytes(b"none")
+    assert evaluation_photo(str(tmp_path / "a.jpg"), 16)[1] == ""
+    assert evaluation_photo(str(tmp_path / "b.jpg"), 16)[1] and evaluation_photo("nowhere.jpg", 16)[1] == "no such file"
+    monkeypatch.setattr(storage, "status", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    with pytest.raises(OSError, match="broken"):
+        evaluation_photo(str(tmp_path / "a.jpg"), 16)

@@ -26,7 +26,7 @@ from msrn_tf.training.losses import asymmetric_loss, binary_crossentropy, focal_
 from msrn_tf.training.moving_average import MovingAverage, decay_of_share
 from msrn_tf.training.optimizers import clipped, global_norm, make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
-from msrn_tf.training.trainer import Interrupted
+from msrn_tf.training.trainer import Interrupted, Trainer
 
 
 def start_worker(folder, *runs, cluster=None):
@@ -586,3 +586,11 @@ def test_losses_are_finite_with_finite_gradients_for_extreme_half_precision_logi
         value = tf.reduce_sum(loss([[1, 0, -1, 0, 1]], logits))
     gradient = tape.gradient(value, logits).numpy()
     assert np.isfinite(value) and np.isfinite(gradient).all() and gradient[0, 2] == 0
+
+
+def test_a_store_that_fails_one_process_is_not_told_as_a_lost_worker(monkeypatch):
+    monkeypatch.setattr(Trainer, "_fit", lambda *_: (_ for _ in ()).throw(tf.errors.AbortedError(None, None, "503")))
+    trainer = Trainer.__new__(Trainer)
+    trainer.strategy, trainer._end_profile = make_strategy("one"), lambda: None
+    with pytest.raises(tf.errors.AbortedError, match="503"):
+        trainer.fit(None, None)

@@ -32,6 +32,7 @@ from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.flagfile import expanded
 from msrn_tf.models.factory import load_model
 from msrn_tf.training.feature_cache import FeatureCache
 
@@ -131,7 +132,7 @@ def _run(study, variant, seed, folder):
     """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
     started = time.perf_counter()
     with flagsaver.flagsaver():
-        flags.FLAGS(["train", *train_flags(study, variant, seed)])
+        flags.FLAGS(expanded(["train", *train_flags(study, variant, seed)]))
         data, model_config, optimization, run = map(command_line.from_flags, CONFIGS)
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)

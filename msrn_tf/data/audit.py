@@ -279,7 +279,7 @@ def _findings(report: dict[str, Any], train_split: str, image_size: int) -> list
     if report["duplicates_across_splits"]:
         note(
             f"{report['duplicates_across_splits']} groups of files with the same bytes are in several splits",
-            f"keep one of each (audit.json names the first {LISTED}); without a column of splits, equal files are in one",
+            f"keep one of each (audit.json has up to {LISTED}); without a column of splits equal files are together",
         )
     if report["near_duplicates_across_splits"]:
         note(

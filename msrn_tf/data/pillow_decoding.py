@@ -20,7 +20,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 def open_photo(path: str | IO[bytes]) -> Image.Image:
     """A photo's file as people see it: RGB `PIL.Image`, upright. Raises what Pillow does where it is none."""
-    with Image.open(path, formats=("JPEG", "PNG", "GIF", *_readable())) as image:
+    with Image.open(path, formats=("JPEG", "PNG", "GIF", *readable_formats())) as image:
         return Image.fromarray(_upright_rgb(image))
 
 
@@ -35,7 +35,7 @@ def pixels_by_pillow(encoded: bytes, max_pixels: int) -> tuple[np.ndarray, bytes
         stored = _webp_size(encoded)
         if stored and not 0 < stored[0] * stored[1] <= max_pixels:
             return nothing, f"{TOO_MANY_PIXELS} {stored[0] * stored[1]}".encode()
-        with Image.open(io.BytesIO(encoded), formats=_readable()) as image:
+        with Image.open(io.BytesIO(encoded), formats=readable_formats()) as image:
             pixels = image.width * image.height
             if not 0 < pixels <= max_pixels:
                 return nothing, f"{TOO_MANY_PIXELS} {pixels}".encode()
@@ -69,9 +69,9 @@ def _webp_size(encoded):
 def _why_unknown(encoded):
     """Why none of Pillow's decoders took a photo: its first bytes name a format all the same, or do not."""
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
-    if brand in _HEIC_BRANDS and "HEIF" not in _readable():
+    if brand in _HEIC_BRANDS and "HEIF" not in readable_formats():
         return "is HEIC; pip install pillow-heif reads it"
-    if brand in _AVIF_BRANDS and "AVIF" not in _readable():
+    if brand in _AVIF_BRANDS and "AVIF" not in readable_formats():
         return "is AVIF, which this Pillow does not read"
     starts = {b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
     starts |= {encoded[:12]: name for name, known in (("HEIC", _HEIC_BRANDS), ("AVIF", _AVIF_BRANDS)) if brand in known}
@@ -80,7 +80,7 @@ def _why_unknown(encoded):
 
 
 @functools.cache
-def _readable():
+def readable_formats() -> tuple[str, ...]:
     """Pillow's names of the formats that it may open here: any others' decoders never see untrusted bytes."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata; what matters is raised
     Image.init()

@@ -5,6 +5,7 @@ parallel calls. Images stay uint8 up to the device, which normalises them: four 
 """
 
 import dataclasses
+import errno
 import functools
 import os
 import re
@@ -35,6 +36,9 @@ UNREADABLE = (
     tf.errors.FailedPreconditionError,  # a folder in the place of a file
 )
 """What batches raise at a photo that cannot be read or decoded."""
+
+OF_A_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What a file system answers where one name is at fault, and not the disk, a store or this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +247,13 @@ def evaluation_batches(
         images = rows.map(_evaluation_load(image_size, max_pixels), num_parallel_calls=tf.data.AUTOTUNE)
         dataset = images.concatenate(dataset)
     return prefetched(dataset.batch(batch_size // shard[1], drop_remainder=True))
+
+
+def is_of_the_photo(error: Exception, path: str | bytes | None) -> bool:
+    """Whether it is one photo that cannot be read or decoded, and not a disk, a store or this machine that fails."""
+    if isinstance(error, PermissionError | tf.errors.PermissionDeniedError):
+        return not storage.is_address(path or "")  # a store denies all once credentials have expired
+    return isinstance(error, UNREADABLE) or getattr(error, "errno", None) in OF_A_FILE
 
 
 def why_not_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> str | None:

@@ -26,7 +26,7 @@ from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
 from msrn_tf.data.photos import why_not_a_photo_of
-from msrn_tf.data.pipeline import UNREADABLE, decoded, read_encoded, reason_of_refusal
+from msrn_tf.data.pipeline import UNREADABLE, decoded, is_of_the_photo, read_encoded, reason_of_refusal
 from msrn_tf.data.prepared import DATASET_FILE, index_columns, shard_path, sizes_of, write_index
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
@@ -37,8 +37,6 @@ PLAN_FILE = "prepare.json"
 PHOTOS = "photos"  # of the plan and of notes: the state of the files that photos are read from
 JPEG_QUALITY = 95
 AHEAD_A_THREAD = 4
-OF_A_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""What a file system answers where one name is at fault, and not the disk, a store or this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,17 +322,11 @@ def checked(example: Example, plan: PreparationPlan) -> Checked:
         return check(_content(example), plan)
     except (tf.errors.OpError, OSError) as error:
         why = str(error.strerror) if isinstance(error, OSError) else reason_of_refusal(error)
-        if _is_of_the_photo(error, example):
+        if is_of_the_photo(error, example.image_path):
             return Checked(reason=f"cannot be read ({why})" if isinstance(error, OSError) else why)
         raise UserError(
             f"{name_of(example)}: cannot be read now ({why}); mend that, and give the same command again to go on"
         ) from error
-
-
-def _is_of_the_photo(error, example):
-    if isinstance(error, PermissionError | tf.errors.PermissionDeniedError):
-        return not storage.is_address(example.image_path or "")  # a store denies all once credentials have expired
-    return isinstance(error, UNREADABLE) or getattr(error, "errno", None) in OF_A_FILE
 
 
 def _with_progress(photos, progress):

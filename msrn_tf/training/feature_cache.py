@@ -22,7 +22,8 @@ from msrn_tf.arrays import map_array
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
 from msrn_tf.data.decoding import decode, evaluation_pixels, training_resize
-from msrn_tf.data.examples import UNKNOWN, Examples
+from msrn_tf.data.examples import UNKNOWN, Examples, name_of
+from msrn_tf.data.pillow_decoding import readable_formats
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
     as_written,
@@ -41,6 +42,8 @@ from msrn_tf.terminal import say
 
 IMAGES_AT_A_TIME = 32
 DESCRIPTION = "features.json"
+FORM = 2
+"""Counts the ways to decode and resize: what an earlier one wrote is not taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,10 @@ class CachedFeatureMaps:
 
     def why_not_decoded(self, row: int) -> str | None:
         """As `BatchSource`."""
-        return why_not_decoded(self.examples[row], self.max_pixels) if row in self.undecodable else None
+        if row not in self.undecodable:
+            return None
+        now = why_not_decoded(self.examples[row], self.max_pixels)
+        return now or "could not be decoded when its feature maps were computed; delete their folder"
 
     def _batches(self, rows, variants, size, known=None):
         known = np.ones(len(rows), bool) if known is None else known
@@ -215,13 +221,14 @@ class FeatureCache:
         """A name made of all that the maps depend on."""
         backbone = self.model.backbone
         digest = hashlib.sha256()
-        for part in (backbone.get_config(), self.model.normalize.get_config(), self.model.image_size, self.max_pixels):
+        of_the_model = (backbone.get_config(), self.model.normalize.get_config(), self.model.image_size)
+        for part in (FORM, *of_the_model, self.max_pixels, readable_formats()):
             digest.update(repr(part).encode())
         for weight in backbone.get_weights():
             digest.update(weight.tobytes())
         for encoded in read_bytes(examples):
             digest.update(hashlib.sha256(encoded).digest())
-        return f"{'training' if training else 'evaluation'}{'_flip' if mirrored else ''}_{digest.hexdigest()[:16]}"
+        return f"{'train' if training else 'evaluation'}{'_flip' if mirrored else ''}_{digest.hexdigest()[:16]}"
 
     def _shapes(self, num_examples, variants):
         size = self.model.image_size
@@ -262,6 +269,9 @@ class FeatureCache:
                         stored[rows, variant] = computed.numpy()
                 decoded[rows] = True
                 bar.update(int(decoded.sum()))
+        for row in np.flatnonzero(~decoded):
+            if not why_not_decoded(examples[row], self.max_pixels):
+                raise UserError(f"{name_of(examples[row])}: could be read at a second try alone; start again")
         for stored in maps:
             stored.flush()
         with open(os.path.join(unfinished, DESCRIPTION), "w", encoding="utf-8") as file:

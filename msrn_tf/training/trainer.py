@@ -88,6 +88,8 @@ class Trainer:
         try:
             return self._fit(training, validation)
         except LOST_WORKER as error:
+            if not has_workers(self.strategy):  # a store answers with the same
+                raise
             raise LostWorkerError(
                 f"another worker is gone ({reason_of(error)}); start the same command on every worker again: it "
                 "continues from the last checkpoint"
