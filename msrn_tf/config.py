@@ -1,6 +1,9 @@
 """What can be chosen, one dataclass a subject; `msrn_tf.command_line` makes the commands' flags from the fields."""
 
 import dataclasses
+import math
+import numbers
+from typing import Any
 
 from msrn_tf.choices import (
     ATTENTIONS,
@@ -318,6 +321,38 @@ class RunConfig:
     )
     keep_checkpoints: int = option(3, "number of checkpoints to keep", low=1, may_change=True)
     profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
+
+
+def check_values(*configs: Any) -> None:
+    """Refuses what flags refuse too: what is none of a field's choices, or no number within its bounds.
+
+    For callers from Python; the command line has looked before it makes a config.
+
+    Raises:
+        ValueError: a field has such a value.
+    """
+    for config in configs:
+        for field in dataclasses.fields(config):
+            value, choices = getattr(config, field.name), field.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"`{field.name}` must be one of {', '.join(choices)}. Received: {value!r}")
+            if type(field.default) in (int, float):
+                _check_number(field, value)
+
+
+def _check_number(field, value):
+    whole, low, high = isinstance(field.default, int), field.metadata["low"], field.metadata["high"]
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+    if (
+        not is_number
+        or not math.isfinite(value)
+        or (low is not None and value < low)
+        or (high is not None and value > high)
+    ):
+        bounds = ("" if low is None else f", {low} or more") + ("" if high is None else f", {high} or less")
+        raise ValueError(
+            f"`{field.name}` must be a {'whole' if whole else 'finite'} number{bounds}. Received: {value!r}"
+        )
 
 
 def check_training(

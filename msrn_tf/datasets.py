@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msrn_tf.config import TrainingDataConfig
+from msrn_tf.config import OptimizationConfig, RunConfig, TrainingDataConfig, check_values
 from msrn_tf.data.batch_source import PhotoSource, stand_ins
 from msrn_tf.data.examples import UNKNOWN, Examples, Reader, name_of
 from msrn_tf.data.pipeline import UNREADABLE, InputPlan, in_memory, prefetched
@@ -56,8 +56,10 @@ def read(
     Raises:
         UserError: no such folder or form, or a choice that does not go with it.
         TypeError: a choice that is none.
+        ValueError: a value that is none of an argument's choices, or beyond its bounds.
     """
     config = TrainingDataConfig(data_dir=data_dir, dataset=dataset, image_size=image_size, augment=augment, **choices)
+    check_values(config, OptimizationConfig(batch_size=batch_size, sampling=sampling), RunConfig(seed=seed))
     if config.cache_features:
         raise UserError("`cache_features`: feature maps are kept by msrn_tf.train alone; leave it out")
     return LabelledPhotos(config, batch_size, seed, sampling)
@@ -99,8 +101,9 @@ class LabelledPhotos:
             UserError: fewer photos than a batch, or a label that none of them shows.
         """
         config, examples = self._config, self._training
+        plan = InputPlan(config.image_size, config.augment, config.mix, config.max_pixels, config.reads_in_flight)
         batches = TrainingBatches(
-            PhotoSource(examples, InputPlan(config.image_size, config.augment, config.mix, config.max_pixels)),
+            PhotoSource(examples, plan),
             tf.distribute.OneDeviceStrategy("/cpu:0"),
             self._batch_size,
             self._seed,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msrn_tf.config import ModelConfig
+from msrn_tf.config import ModelConfig, check_values
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -32,9 +32,11 @@ def new_model(
 
     Raises:
         UserError: a choice that cannot be had, or a label graph that is missing or of other labels.
-        TypeError, ValueError: a choice that is none.
+        TypeError: a choice that is none.
+        ValueError: a value that is none of an argument's choices, or beyond its bounds.
     """
     config = ModelConfig(**choices)
+    check_values(config)
     if config.model != "msrn":
         return create_model(config, labels, image_size)
     if label_graph is None:

@@ -139,6 +139,23 @@ def test_augmentation_is_a_function_of_seed_and_epoch_also_from_the_middle(augme
     assert (whole != batches(2)).any()
 
 
+def test_a_crop_of_a_photo_one_pixel_high_or_wide_lies_within_it():
+    for height, width in ((1, 1), (1, 200), (200, 1)):
+        boxes = np.stack([crop_candidate(height, width, 32, index).numpy() for index in range(NUM_CROP_CANDIDATES)])
+        assert (boxes[:, 2:] == 1).all()
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] < (height, width)).all()
+
+
+@pytest.mark.parametrize("augment", ["multi_scale_crop", pytest.param("randaugment", marks=pytest.mark.slow)])
+def test_photos_one_pixel_high_or_wide_are_trained_on(augment):
+    photos = (encoded(Image.new("RGB", (1, 1), (90,) * 3)), encoded(Image.new("RGB", (1, 200), (90,) * 3), "JPEG"))
+    examples = Examples.of((Example(str(n), np.zeros(1, np.int8), image_bytes=photos[n % 2]) for n in range(16)), 1)
+    ((images, _),) = training_batches(examples, InputPlan(32, augment), batch_size=16, seed=0, epoch=1)
+    assert images.shape == (16, 32, 32, 3)
+    if augment == "multi_scale_crop":  # which changes no colour
+        assert (images.numpy() == 90).all()
+
+
 def test_workers_share_each_batch_of_an_epoch():
     order, whole = epoch_order(35, 8, seed=1, epoch=2)
     assert whole.tolist() == np.arange(32).reshape(4, 8).tolist() and sorted(order) == list(range(35))

@@ -126,6 +126,60 @@ def test_no_validation_split_is_none_and_a_misspelt_choice_a_type_error(photos):
         msrn_tf.new_model(LABELS)
 
 
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"mix": "mix_up"}, "`mix` must be one of none, mixup, cutmix. Received: 'mix_up'"),
+        (
+            {"augment": "rand_augment"},
+            "`augment` must be one of none, flip, multi_scale_crop, randaugment, addons. Received: 'rand_augment'",
+        ),
+        ({"sampling": "class_balanced"}, "`sampling` must be one of shuffle, balanced. Received: 'class_balanced'"),
+        ({"bad_images": None}, "`bad_images` must be one of skip, fail. Received: None"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number, 1 or more. Received: 0"),
+        ({"image_size": 448.5}, "`image_size` must be a whole number, 32 or more. Received: 448.5"),
+        (
+            {"reads_in_flight": 5000},
+            "`reads_in_flight` must be a whole number, 1 or more, 4096 or less. Received: 5000",
+        ),
+        ({"seed": -1}, "`seed` must be a whole number, 0 or more, 2147483647 or less. Received: -1"),
+    ],
+)
+def test_a_value_that_photos_cannot_be_read_with_is_a_value_error_that_names_what_can(photos, choices, sentence):
+    with pytest.raises(ValueError) as told:
+        read(photos, **choices)
+    assert str(told.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"attention": "dotproduct"}, "`attention` must be one of channelwise, dot_product. Received: 'dotproduct'"),
+        ({"model": "gpa"}, "`model` must be one of msrn, gap, gmp, csra, ml_decoder. Received: 'gpa'"),
+        ({"strides": (64,)}, "`strides` must be some of 8, 16, 32, in order. Received: (64,)"),
+        ({"strides": ()}, "`strides` must be some of 8, 16, 32, in order. Received: ()"),
+        ({"channels": 0}, "`channels` must be a whole number, 1 or more. Received: 0"),
+        ({"pool_ratio": 1.5}, "`pool_ratio` must be a finite number, 0.0 or more, 1.0 or less. Received: 1.5"),
+        ({"dropout": "0.4"}, "`dropout` must be a finite number, 0.0 or more, 0.99 or less. Received: '0.4'"),
+        ({"word_vector_norm": np.nan}, "`word_vector_norm` must be a finite number, 0.0 or more. Received: nan"),
+    ],
+)
+def test_a_value_that_no_model_can_have_is_a_value_error_that_names_what_can(choices, sentence):
+    graph = LabelGraph.from_targets(LABELS, np.ones((4, 3), np.int8))
+    with pytest.raises(ValueError) as told:
+        msrn_tf.new_model(LABELS, graph, image_size=SIZE, **SMALL | choices)
+    assert str(told.value) == sentence
+
+
+def test_as_many_training_photos_are_read_at_a_time_as_is_asked_for(photos, monkeypatch):
+    plans, source = [], msrn_tf.datasets.PhotoSource
+    monkeypatch.setattr(
+        msrn_tf.datasets, "PhotoSource", lambda examples, plan: plans.append(plan) or source(examples, plan)
+    )
+    assert len(read(photos, reads_in_flight=3).train) == 22 // BATCH
+    assert [plan.reads_in_flight for plan in plans] == [3]
+
+
 def test_a_new_model_takes_a_label_graph_in_any_order_of_labels(tmp_path):
     targets = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 1]])
     graph = LabelGraph.from_targets(LABELS, targets)

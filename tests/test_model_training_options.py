@@ -14,7 +14,10 @@ import tensorflow as tf
 from msrn_tf.config import ModelConfig
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, random_word_vectors
+from msrn_tf.models.backbones import freeze
 from msrn_tf.models.factory import create_model, load_model, save_model
+from msrn_tf.models.pooled import PooledClassifier
+from msrn_tf.models.recomputation import recomputed_outputs, split_into_segments
 from msrn_tf.models.transfer import transfer_weights
 
 # Transfer to other labels
@@ -168,6 +171,60 @@ def test_recomputing_activations_changes_neither_gradients_nor_statistics(rng, c
     for plain, recomputed in zip(gradients_and_statistics(False), gradients_and_statistics(True), strict=True):
         for one, other in zip(plain, recomputed, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(one).max()))
+
+
+def noisy_backbone():
+    """Layers that drop values between others that learn, and a batch norm."""
+    maps = images = keras.Input((None, None, 3))
+    for _ in range(3):
+        maps = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(maps)
+        maps = keras.layers.Dropout(0.5)(maps)
+    return keras.Model(images, keras.layers.BatchNormalization()(maps))
+
+
+@pytest.mark.parametrize("compilation", [None, {}, {"jit_compile": True}], ids=["eager", "graph", "xla"])
+def test_recomputed_activations_are_dropped_as_they_were(rng, compilation):
+    images = tf.constant(rng.normal(size=(2, 16, 16, 3)), tf.float32)
+    network = noisy_backbone()
+    segments = split_into_segments(network)
+    assert len(segments) > 1
+    before = [np.array(variable) for variable in network.variables]
+
+    def loss_gradients_and_state(outputs):
+        for variable, value in zip(network.variables, before, strict=True):
+            variable.assign(value)
+
+        def step():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(outputs() ** 3)
+            return [loss, *tape.gradient(loss, [variable.value for variable in network.trainable_variables])]
+
+        found = step() if compilation is None else tf.function(step, **compilation)()
+        return [np.array(value) for value in [*found, *network.variables]]
+
+    plain = loss_gradients_and_state(lambda: network(images, training=True))
+    recomputed = loss_gradients_and_state(lambda: recomputed_outputs(segments, images)[0])
+    for one, other in zip(plain, recomputed, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(one).max()))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_backbone_frozen_whole_drops_nothing_and_one_frozen_in_part_does(rng, recompute):
+    images = rng.integers(0, 256, (2, 32, 32, 3), "uint8")
+
+    def maps(**frozen):
+        """Without training, then twice in training."""
+        model = PooledClassifier(noisy_backbone(), ["cat", "dog"], image_size=32, mean=[0] * 3, std=[255] * 3)
+        freeze(model.backbone, **frozen)
+        if recompute:
+            model.recompute_backbone()
+        return [np.array(model.feature_maps(images, training=training)[0]) for training in (False, True, True)]
+
+    for in_training in (whole := maps(everything=True))[1:]:
+        np.testing.assert_array_equal(in_training, whole[0])
+    for in_part in ({"batch_norm": True}, {"stride": 2}):
+        _, once, again = maps(**in_part)
+        assert (once != again).any()
 
 
 def test_what_was_trained_in_half_precision_is_saved_in_float32(rng, tmp_path):

@@ -30,7 +30,7 @@ def crop_candidate(height: Tensor, width: Tensor, image_size: int, index: Tensor
 
     Heights and widths are the shorter side times one of five scales, at most two steps apart; each pair has 13 places.
     A size within 3 pixels of `image_size` becomes `image_size`, so that no resizing is needed, unless the image is too
-    small for that (the published code then cuts beyond the image and pads with black).
+    small for that (the published code then cuts beyond the image and pads with black). No size is 0.
 
     Args:
         height, width: int32 scalars, pixels.
@@ -39,7 +39,7 @@ def crop_candidate(height: Tensor, width: Tensor, image_size: int, index: Tensor
     """
     shorter = tf.cast(tf.minimum(height, width), tf.float64)
     pair = tf.gather(_SCALE_PAIRS, index // len(_CROP_POSITIONS))
-    size = tf.cast(shorter * tf.gather(tf.constant(SCALES, tf.float64), pair), tf.int32)
+    size = tf.maximum(tf.cast(shorter * tf.gather(tf.constant(SCALES, tf.float64), pair), tf.int32), 1)
     extent = tf.stack([height, width])
     snaps = (tf.abs(size - image_size) < SNAP_PIXELS) & (image_size <= extent)
     size = tf.where(snaps, image_size, size)

@@ -121,6 +121,8 @@ class MultiLabelClassifier(keras.Model):
     def feature_maps(self, images: Tensor, training: bool = False) -> list[Tensor]:
         """The backbone's maps `[batch, h, w, features]`, a list, of images of pixels 0–255."""
         normalized = self.normalize(images)
+        # Dropout knows nothing of `trainable`: without this a frozen backbone would give other maps each time.
+        training = training and self.backbone.trainable
         if training and self._recomputed_maps is not None:
             return self._recomputed_maps(normalized)
         maps = self.backbone(normalized, training=training)

@@ -43,7 +43,7 @@ def recomputed_outputs(segments: list[tuple[keras.Model, list[bool]]], inputs: T
     """The network's outputs in training, each segment recomputed in the backward pass."""
     outputs = []
     for segment, are_outputs in segments:
-        found = keras.tree.flatten(keras.remat(_once_with_statistics(segment))(inputs))
+        found = keras.tree.flatten(keras.remat(_alike_when_repeated(segment))(inputs))
         inputs = found[-1]
         outputs += [tensor for tensor, is_output in zip(found, are_outputs, strict=True) if is_output]
     return outputs
@@ -64,17 +64,41 @@ def _cut_points(network, layers):
     return cuts
 
 
-def _once_with_statistics(segment):
-    """The segment as a function that moves batch-norm statistics the first time it is called, and never again."""
-    calls = []
+def _alike_when_repeated(segment):
+    """The segment as a function that computes the same again in the backward pass, and changes no state there.
+
+    Random layers drop what they dropped in the forward pass, or the gradient would be that of another loss; batch-norm
+    statistics move the first time alone.
+    """
+    seeds = [generator.state for layer in segment._flatten_layers() for generator in layer._seed_generators]
+    first_values = []
 
     def function(inputs):
-        repeated = bool(calls)
-        calls.append(True)
-        with _frozen_statistics(segment) if repeated else contextlib.nullcontext():
+        if not first_values:
+            first_values.append(_copies(seeds))
+            return segment(inputs, training=True)
+        with _frozen_statistics(segment), _from_values(seeds, first_values[0]):
             return segment(inputs, training=True)
 
     return function
+
+
+def _copies(variables):
+    """Tensors of what the variables hold now, whatever is assigned later."""
+    return [variable.value * 1 for variable in variables]
+
+
+@contextlib.contextmanager
+def _from_values(variables, values):
+    """The variables start with these values, and hold again afterwards what they held before."""
+    before = _copies(variables)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 @contextlib.contextmanager
