@@ -58,7 +58,7 @@ class ClientConfig:
 
 
 def main(arguments: Sequence[str], config: ClientConfig) -> None:
-    """Asks as configured. Photos that the server cannot decode are named at the end, with exit status 2."""
+    """Asks as configured. Photos that the server cannot decode are named at the end, and the exit status is then 1."""
     if config.json and config.csv:
         raise UserError("--csv: cannot be combined with --json; leave one of them out")
     paths = find_photos(arguments, sys.stdin.buffer)

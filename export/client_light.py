@@ -30,7 +30,8 @@ RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
 """Busy, away, or ending: a server that stops cuts off what has reached it and no handler."""
 HTTP_CODES = {
     400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT",
-    429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 501: "UNIMPLEMENTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
 SECONDS_TO_ASK_WHY = 3.0
 LARGEST_VERSION = (1 << 63) - 1
@@ -430,7 +431,7 @@ def _arguments():
 
 
 def main() -> int:
-    """Prints a JSON line a photo; 2 where one was not answered or is none."""
+    """Prints a JSON line a photo. Returns 1 where one is no photo, 2 where one was not answered."""
     options = vars(_arguments())
     photos, heatmaps, rest = options.pop("photos"), options.pop("heatmaps"), options.pop("rest")
     address = options.pop("address") or ("localhost:8501" if rest else "localhost:8500")

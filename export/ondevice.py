@@ -35,7 +35,7 @@ class OnDeviceConfig:
 
 
 def main(arguments: Sequence[str], config: OnDeviceConfig) -> None:
-    """Classifies as configured. Photos that cannot be read are named at the end, and the exit status is then 2."""
+    """Classifies as configured. Photos that cannot be read are named at the end, and the exit status is then 1."""
     if not config.model:
         raise UserError("--model is missing: give the .tflite to run")
     if config.json and config.csv:

@@ -41,7 +41,7 @@ class _Console(Console):
 def print_table(table: Table) -> None:
     """To standard output; where that is no terminal, lines are as long as they need to be."""
     console = _Console()
-    if not console.is_terminal:
+    if not sys.stdout.isatty():  # rich goes by FORCE_COLOR too
         console.width = console.measure(table, options=console.options.update(max_width=LONGEST_LINE)).maximum
     console.print(table)
 

@@ -919,6 +919,24 @@ def test_a_split_of_yolo_in_a_folder_within_anothers_keeps_its_photos_to_itself(
     }
 
 
+def test_photos_that_a_list_of_yolo_names_are_not_of_the_folder_around_them(tmp_path):
+    write_yolo(tmp_path, "images", "val.txt")
+    (tmp_path / "val.txt").write_text("./images/b.jpg\n")
+    reader = open_dataset("yolo", str(tmp_path))
+    found = {split: read_split(reader, split).ids for split in reader.splits}
+    assert found == {"train": ["images/a.jpg"], "val": ["images/b.jpg"]}
+
+
+def test_a_photo_elsewhere_that_a_list_of_yolo_names_is_missing_and_shows_not_nothing(tmp_path):
+    (tmp_path / "here").mkdir()
+    write_yolo(tmp_path / "here", "train.txt", "images/b.jpg")
+    write_photo(tmp_path / "elsewhere" / "x.jpg")
+    (tmp_path / "here" / "train.txt").write_text(f"images/a.jpg\n{tmp_path}/elsewhere/x.jpg\n")
+    (tmp_path / "here" / "data.yaml").write_text("names: [cat]\ntrain: train.txt\nval: images\n")
+    with pytest.raises(UserError, match=r"elsewhere/x\.jpg: is missing, but split 'train' names it"):
+        read_split(open_dataset("yolo", str(tmp_path / "here")), "train")
+
+
 @pytest.mark.parametrize("line", ["./images/gone.jpg", "/elsewhere/images/gone.jpg"])
 def test_a_photo_that_a_list_of_yolo_names_and_is_not_there_is_named(tmp_path, line):
     write_yolo(tmp_path, "train.txt", "val.txt")

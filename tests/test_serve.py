@@ -158,9 +158,11 @@ def test_what_is_too_late_is_not_run():
         first = pool.submit(batcher.run, {"x": np.array([0])})
         while not first.running() or len(batcher):
             time.sleep(0.001)
+        late = {"x": np.array([1])}
         with pytest.raises(ServingError) as failure:
-            batcher.run({"x": np.array([1])}, seconds=0.05)
+            batcher.run(late, seconds=0.05)
         assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert len(batcher) == 1 and not late  # it has its turn to come, and holds no array any more
         gate.set()
         first.result()
     batcher.close()

@@ -136,6 +136,7 @@ def test_an_address_that_is_none_and_an_answer_that_is_no_json_are_told(tmp_path
             client.predict([b"x"])
         thread.join()
     assert no.value.code == "UNIMPLEMENTED"
+    assert client_light.HTTP_CODES[502] in client_light.RETRIED  # a proxy's page while the server starts again
 
 
 @pytest.mark.parametrize(

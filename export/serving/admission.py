@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from export.serving.serving_error import ServingError, exhausted
+from export.serving.serving_error import ServingError, exhausted, invalid
 
 SECONDS_OF_REFUSAL = 0.2
 """How long a server that ends still answers "no": what has reached a port but no handler when it stops is cut off."""
@@ -29,7 +29,13 @@ class Admission:
         self._nobody_inside = asyncio.Event()
 
     def hold(self, size: int) -> None:
-        """Counts bytes of a request until `let_go`. Raises `ServingError`: RESOURCE_EXHAUSTED, and counts nothing."""
+        """Counts bytes of a request until `let_go`.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED, or INVALID_ARGUMENT where it can never be let in; nothing is counted.
+        """
+        if size > self._max_bytes:
+            raise invalid(f"the request holds {size >> 20} MB, more than all may together: {self._max_bytes >> 20} MB")
         if self._bytes + size > self._max_bytes:
             raise exhausted(f"the requests of all clients hold {self._bytes >> 20} MB already; try again later")
         self._bytes += size

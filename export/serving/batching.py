@@ -106,6 +106,8 @@ class Batcher:
         deadline = float("inf") if seconds is None else now + seconds
         size = len(next(iter(inputs.values())))
         task = _Task(inputs, size, deadline, concurrent.futures.Future(), now)
+        # One that was given up waits on for its turn, but its arrays no longer count towards what requests hold.
+        task.future.add_done_callback(lambda future: inputs.clear() if future.cancelled() else None)
         with self._changed:
             if self._closed:
                 raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model version is being unloaded")

@@ -17,6 +17,8 @@ OF_THE_GRAPH, WORD_VECTORS = "semantics/adjacency", "semantics/word_vectors"
 OF_ALL_STRIDES = ("head/kernel", FLATTENED)  # whose features are the strides' side by side
 AFTER_FLATTENED = "head/logits/kernel"  # reads hidden units, which mean nothing where others come before them
 
+OF_QUERIES = ("head/queries", "head/kernel", "head/bias")  # of `QueryDecoderHead`
+
 
 @dataclasses.dataclass
 class TransferReport:
@@ -76,7 +78,7 @@ def _why_not(name, source, target, report):
         return f"strides {_strides(source)} in the file, {_strides(target)} here"
     if name == AFTER_FLATTENED and FLATTENED not in report.by_label:
         return "its hidden units are not taken"
-    if name.startswith("head/") and _shares_queries(source, target) and source.labels != target.labels:
+    if name in OF_QUERIES and _shares_queries(source, target) and source.labels != target.labels:
         return "several labels share a query, and the labels are others"
     return ""
 
@@ -104,7 +106,7 @@ def _label_views(model):
         views["head/classifier/kernel"] = (lambda array: array.reshape(-1, head.heads, count), 2)
         views["head/classifier/bias"] = (lambda array: array.reshape(head.heads, count), 1)
     elif isinstance(head, QueryDecoderHead) and not _shares_queries(model):
-        views |= {name: (_as_it_is, 0) for name in ("head/queries", "head/kernel", "head/bias")}
+        views |= dict.fromkeys(OF_QUERIES, (_as_it_is, 0))
     return views
 
 

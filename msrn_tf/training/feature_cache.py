@@ -34,6 +34,7 @@ from msrn_tf.data.pipeline import (
     shard_positions,
     why_not_decoded,
 )
+from msrn_tf.data.preparation import PreparationPlan, checked_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.taps import tap_shapes
@@ -269,9 +270,10 @@ class FeatureCache:
                         stored[rows, variant] = computed.numpy()
                 decoded[rows] = True
                 bar.update(int(decoded.sum()))
-        for row in np.flatnonzero(~decoded):
-            if not why_not_decoded(examples[row], self.max_pixels):
-                raise UserError(f"{name_of(examples[row])}: could be read at a second try alone; start again")
+        plan = PreparationPlan(self.max_pixels, num_threads=os.cpu_count() or 1)
+        for example, found in checked_photos(examples.take(np.flatnonzero(~decoded)), plan):
+            if not found.reason:
+                raise UserError(f"{name_of(example)}: could be read at a second try alone; start again")
         for stored in maps:
             stored.flush()
         with open(os.path.join(unfinished, DESCRIPTION), "w", encoding="utf-8") as file:

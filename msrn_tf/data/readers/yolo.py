@@ -134,15 +134,17 @@ def _described_splits(
     description: dict, photos: Sequence[str], labels: Container[str], path: str
 ) -> dict[str, list[str]]:
     """Split → photos of the folders and lists that a description names, which may name one for several splits."""
-    named, known = collections.defaultdict(list), frozenset(photos)
+    named, known, listed = collections.defaultdict(list), frozenset(photos), set()
     places = list(_split_places(description, photos, path))
-    in_folder = _photos_of_folders({place for place, _ in places}, photos)
     for place, split in places:
         if place.lower().endswith(".txt"):
             lines = read_lines(os.path.join(os.path.dirname(path), place.lstrip("/")), "give a photo a line")
             named[split] += [_photo_meant(line, known, labels) for line in lines]
-        else:
-            named[split] += in_folder[place]
+            listed.update(named[split])
+    # What a list names is not of the folder around it, as what is in a folder is not of one around that.
+    in_folder = _photos_of_folders({place for place, _ in places}, [photo for photo in photos if photo not in listed])
+    for place, split in places:
+        named[split] += in_folder.get(place, [])
     return {split: list(dict.fromkeys(names)) for split, names in named.items()}
 
 
@@ -157,10 +159,13 @@ def _photos_of_folders(places, photos):
 
 
 def _photo_meant(line, photos, labels):
-    """The photo that a line of a list names; one that is not there is called as its boxes are, or as the line says."""
-    tails = _tails(line)
+    """The photo that a line of a list names; one that is not there is called as its boxes are, or as the line says.
+
+    In any case a name below the folder: a photo elsewhere has its boxes there too, and would seem to show nothing.
+    """
+    tails = _tails(line) or [line]
     there = next((tail for tail in tails if tail in photos), None)
-    return there or next((tail for tail in tails if _label_file(tail, labels)), line)
+    return there or next((tail for tail in tails if _label_file(tail, labels)), tails[0])
 
 
 def _splits_of_folders(photos: Sequence[str]) -> dict[str, list[str]]:
