@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msrn_tf.choices import STRIDES
 from msrn_tf.config import ModelConfig, check_values
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
@@ -37,6 +38,9 @@ def new_model(
     """
     config = ModelConfig(**choices)
     check_values(config)
+    if not config.strides or list(config.strides) != [stride for stride in STRIDES if stride in config.strides]:
+        known = ", ".join(map(str, STRIDES))
+        raise ValueError(f"`strides` must be some of {known}, in order. Received: {config.strides}")
     if config.model != "msrn":
         return create_model(config, labels, image_size)
     if label_graph is None:

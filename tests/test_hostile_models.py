@@ -91,7 +91,7 @@ def zeros_into(archive, name, start=b""):
         ({"projection.channels": 10**6}, "asks for more than"),
         ({"projection.channels": 4}, "'projection' must have"),
         ({"projection.strides": [32, 8, 16]}, "'strides' must be"),
-        ({"projection.strides": [8, 16]}, "'pooled' must have 2"),
+        ({"projection.strides": [8, 16, 32]}, "'pooled' must have 3"),
         ({"head.num_labels": 4}, "'head' must be of 5 labels"),
         ({"head.dropout": 1.0}, "'dropout'"),
     ],

@@ -234,7 +234,7 @@ GROUPS = {
         _head("csra, Lite0", "--model=csra", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("ml_decoder, Lite0", "--model=ml_decoder", "--channels=768", "--learning_rate=3e-4", "--dropout=0.1"),
         _head("msrn, Lite0", SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
-        _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=1e-3", "--dropout=0.4"),
+        _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
     ],
     # Looked at on `test`.
     "best_frozen": [

@@ -19,10 +19,11 @@ from msrn_tf import storage
 from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
 from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, training_resize
-from msrn_tf.data.examples import UNKNOWN, Example, Examples
-from msrn_tf.data.photos import why_not_a_photo_file
+from msrn_tf.data.examples import UNKNOWN, Example, Examples, name_of
+from msrn_tf.data.photos import why_not_a_photo_file, why_not_a_photo_of
 from msrn_tf.data.policies import mixed
 from msrn_tf.data.records import are_whole
+from msrn_tf.errors import UserError
 from msrn_tf.type_names import Tensor
 
 PREFETCHED_BATCHES = 2
@@ -254,6 +255,22 @@ def is_of_the_photo(error: Exception, path: str | bytes | None) -> bool:
     if isinstance(error, PermissionError | tf.errors.PermissionDeniedError):
         return not storage.is_address(path or "")  # a store denies all once credentials have expired
     return isinstance(error, UNREADABLE) or getattr(error, "errno", None) in OF_A_FILE
+
+
+def check_cannot_be_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> None:
+    """Tries a photo again before it counts as bad for good. Raises `UserError` where a disk or store was at fault."""
+    path = example.image_path
+    try:
+        is_file = not example.image_bytes and path and example.record_offset < 0
+        if is_file and why_not_a_photo_of(storage.status(path)):
+            return
+        decoded(read_encoded(example), max_pixels)
+    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a zero in the path
+        if isinstance(error, ValueError) or is_of_the_photo(error, path):
+            return
+        reason = reason_of_refusal(error) if isinstance(error, tf.errors.OpError) else error.strerror
+        raise UserError(f"{name_of(example)}: cannot be read now ({reason}); mend that, and start again") from error
+    raise UserError(f"{name_of(example)}: could be read at a second try alone; start again")
 
 
 def why_not_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> str | None:

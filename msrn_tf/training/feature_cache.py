@@ -22,19 +22,19 @@ from msrn_tf.arrays import map_array
 from msrn_tf.choices import MAX_PIXELS
 from msrn_tf.data.augmentation import make_augmentation
 from msrn_tf.data.decoding import decode, evaluation_pixels, training_resize
-from msrn_tf.data.examples import UNKNOWN, Examples, name_of
+from msrn_tf.data.examples import UNKNOWN, Examples
 from msrn_tf.data.pillow_decoding import readable_formats
 from msrn_tf.data.pipeline import (
     PREFETCHED_BATCHES,
     as_written,
     augmentation_seed,
+    check_cannot_be_decoded,
     epoch_rows,
     prefetched,
     read_bytes,
     shard_positions,
     why_not_decoded,
 )
-from msrn_tf.data.preparation import PreparationPlan, checked_photos
 from msrn_tf.errors import UserError
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.taps import tap_shapes
@@ -270,10 +270,8 @@ class FeatureCache:
                         stored[rows, variant] = computed.numpy()
                 decoded[rows] = True
                 bar.update(int(decoded.sum()))
-        plan = PreparationPlan(self.max_pixels, num_threads=os.cpu_count() or 1)
-        for example, found in checked_photos(examples.take(np.flatnonzero(~decoded)), plan):
-            if not found.reason:
-                raise UserError(f"{name_of(example)}: could be read at a second try alone; start again")
+        for example in examples.take(np.flatnonzero(~decoded)):
+            check_cannot_be_decoded(example, self.max_pixels)
         for stored in maps:
             stored.flush()
         with open(os.path.join(unfinished, DESCRIPTION), "w", encoding="utf-8") as file:
