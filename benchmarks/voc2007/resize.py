@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python benchmarks/voc2007/resize.py --recipe=frozen --sizes=64,128,224 --seeds=0,1,2
 
-`msrn_tf.data.decoding.training_resize` decides by what this found: it antialiases where a photo is more than twice the
-size. Each side trains on `train` and scores `val` of VOC 2007, by the recipe of the study beside this, in processes of
-its own. Runs that are there already are not run again.
+`msrn_tf.data.decoding.training_resize` decides by what this found: it antialiases where a photo is more than a quarter
+larger. Each side trains on `train` and scores `val` of VOC 2007, by the recipe of the study beside this, in processes
+of its own. Runs that are there already are not run again.
 """
 
 import multiprocessing
