@@ -261,8 +261,7 @@ def check_cannot_be_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> N
     """Tries a photo again before it counts as bad for good. Raises `UserError` where a disk or store was at fault."""
     path = example.image_path
     try:
-        is_file = not example.image_bytes and path and example.record_offset < 0
-        if is_file and why_not_a_photo_of(storage.status(path)):
+        if path and not example.image_bytes and example.record_offset < 0 and why_not_a_photo_of(storage.status(path)):
             return
         decoded(read_encoded(example), max_pixels)
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a zero in the path
