@@ -23,7 +23,7 @@ from msrn_tf.extras import needs
 from msrn_tf.predictions import Prediction, print_csv_of, print_json_of, print_table_of
 from msrn_tf.progress import ProgressBar
 from msrn_tf.terminal import say
-from msrn_tf.text import is_whole_text
+from msrn_tf.text import check_whole_text
 from msrn_tf.visualization.heatmap_files import HeatmapFiles
 
 SENT_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
@@ -141,8 +141,7 @@ def _client(config):
     if config.client_certificate and not config.ca_certificate:
         raise UserError("--client_certificate: needs --ca_certificate, without which there is no TLS")
     for name in ("address", "model_name", "version_label"):
-        if not is_whole_text(getattr(config, name)):
-            raise UserError(f"--{name}={getattr(config, name)}: is no Unicode text, which a request needs; write UTF-8")
+        check_whole_text(f"--{name}", getattr(config, name), "a request")
     options = {name: getattr(config, name) for name in ("ca_certificate", "client_certificate", "client_key")}
     for name, path in options.items():
         _check_file(name, path)

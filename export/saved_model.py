@@ -31,7 +31,7 @@ from msrn_tf.models.factory import in_dtype, load_model
 from msrn_tf.models.inference_model import inference_model
 from msrn_tf.models.msrn import MSRN
 from msrn_tf.terminal import say
-from msrn_tf.text import is_whole_text
+from msrn_tf.text import check_whole_text
 
 if TYPE_CHECKING:
     from export.device_classifier import DeviceClassifier
@@ -69,8 +69,7 @@ def main(config: SavedModelConfig) -> None:
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the model.keras and the folder to serve from")
     for flag in ("output", "model_name"):
-        if not is_whole_text(getattr(config, flag)):
-            raise UserError(f"--{flag}={getattr(config, flag)}: is no Unicode text, which an export needs; write UTF-8")
+        check_whole_text(f"--{flag}", getattr(config, flag), "an export")
     with needs("serving"):
         from export.serving import warm_up  # noqa: F401  before anything is computed
         from export.serving.configuration import write_configuration

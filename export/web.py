@@ -13,7 +13,7 @@ from msrn_tf.command_line import option
 from msrn_tf.errors import UserError, argument
 from msrn_tf.extras import needs
 from msrn_tf.terminal import say
-from msrn_tf.text import is_whole_text
+from msrn_tf.text import check_whole_text
 
 LARGEST_TFLITE = 2**30
 """WebAssembly addresses 2 GB, where weights come to lie twice: as they are, and packed for the processor."""
@@ -33,8 +33,7 @@ def main(config: WebConfig) -> None:
     for flag in ("tflite", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing: give the .tflite and the folder to write")
-    if not is_whole_text(config.title):
-        raise UserError(f"--title={config.title}: is no Unicode text, which a page needs; write UTF-8")
+    check_whole_text("--title", config.title, "a page")
     with needs("tflite"):
         from export.quantization.model_object import read_model, unpacks_weights
     with argument("tflite"):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 from msrn_tf.choices import (
@@ -323,6 +324,11 @@ class RunConfig:
     profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
 
 
+def are_strides(values: Sequence[int]) -> bool:
+    """Whether these are some of `STRIDES`, in order."""
+    return len(values) > 0 and list(values) == [stride for stride in STRIDES if stride in values]
+
+
 def check_values(*configs: Any) -> None:
     """Refuses what flags refuse too: what is none of a field's choices, or no number within its bounds.
 
@@ -399,7 +405,7 @@ def check_training(
             "them to 0",
         ),
         (
-            not model.strides or set(model.strides) - set(STRIDES) or list(model.strides) != sorted(set(model.strides)),
+            not are_strides(model.strides),
             f"--strides={','.join(map(str, model.strides))}: must be some of {','.join(map(str, STRIDES))}, in order",
         ),
         (

@@ -101,9 +101,8 @@ class LabelledPhotos:
             UserError: fewer photos than a batch, or a label that none of them shows.
         """
         config, examples = self._config, self._training
-        plan = InputPlan(config.image_size, config.augment, config.mix, config.max_pixels, config.reads_in_flight)
         batches = TrainingBatches(
-            PhotoSource(examples, plan),
+            PhotoSource(examples, InputPlan.of(config)),
             tf.distribute.OneDeviceStrategy("/cpu:0"),
             self._batch_size,
             self._seed,

@@ -131,7 +131,7 @@ def load_models(config: EvaluationConfig) -> dict[str, MultiLabelClassifier]:
         if size and set(config.image_sizes) - {size}:
             sizes = ",".join(map(str, config.image_sizes))
             raise UserError(f"--image_sizes={sizes}: --{name} takes photos of {size} pixels alone; leave it out")
-    known = models["baseline"].labels if config.baseline else models["model"].labels
+    known = models.get("baseline", models["model"]).labels
     if unknown := [label for label in models["model"].labels if label not in known]:
         raise UserError(f"--baseline={config.baseline}: does not know {shown(unknown)}, which --model does")
     return models

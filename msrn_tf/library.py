@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msrn_tf.choices import STRIDES
-from msrn_tf.config import ModelConfig, check_values
+from msrn_tf.config import ModelConfig, are_strides, check_values
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -38,7 +38,7 @@ def new_model(
     """
     config = ModelConfig(**choices)
     check_values(config)
-    if not config.strides or list(config.strides) != [stride for stride in STRIDES if stride in config.strides]:
+    if not are_strides(config.strides):
         known = ", ".join(map(str, STRIDES))
         raise ValueError(f"`strides` must be some of {known}, in order. Received: {config.strides}")
     if config.model != "msrn":

@@ -115,3 +115,9 @@ def is_whole_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_whole_text(argument: str, value: str, user: str) -> None:
+    """Refuses text of the command line that is none. Raises `UserError`, which says that `user` needs it."""
+    if not is_whole_text(value):
+        raise UserError(f"{argument}={value}: is no Unicode text, which {user} needs; write UTF-8")

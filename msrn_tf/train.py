@@ -181,7 +181,7 @@ def open_sources(
 ) -> tuple[BatchSource, BatchSource | None, list[str]]:
     """`(training, validation, sentences)`: the sources of batches, and what a cache of feature maps says of itself."""
     if not data.cache_features:
-        plan = InputPlan(model.image_size, data.augment, data.mix, data.max_pixels, data.reads_in_flight)
+        plan = InputPlan.of(data)
         validation = PhotoSource(inputs.validation, plan) if inputs.validation else None
         return PhotoSource(inputs.training, plan), validation, []
     folder = os.path.join(workdir, CACHE_FOLDER) if data.cache_features == AUTO_CACHE else data.cache_features

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import subprocess
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -250,7 +251,7 @@ def test_a_photo_that_fails_once_is_not_kept_as_undecodable(cache, examples, tmp
     monkeypatch.setattr(FeatureCache, "_pixels", without_the_first)
     with pytest.raises(UserError, match="could be read at a second try alone; start again"):
         FeatureCache(str(tmp_path), cache.model).open(examples, training=True)
-    monkeypatch.setattr(pipeline, "decoded", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    monkeypatch.setattr(pipeline, "decoded", mock.Mock(side_effect=OSError(errno.EIO, "broken")))
     with pytest.raises(UserError, match=r"cannot be read now \(broken\); mend that, and start again"):
         FeatureCache(str(tmp_path), cache.model).open(examples, training=True)
     assert not [name for name in os.listdir(tmp_path) if not name.endswith((".lock", ".unfinished"))]

@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import unicodedata
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -180,6 +181,6 @@ def test_a_failing_disk_is_no_reason_against_a_photo(tmp_path, monkeypatch):
     (tmp_path / "b.jpg").write_bytes(b"none")
     assert evaluation_photo(str(tmp_path / "a.jpg"), 16)[1] == ""
     assert evaluation_photo(str(tmp_path / "b.jpg"), 16)[1] and evaluation_photo("nowhere.jpg", 16)[1] == "no such file"
-    monkeypatch.setattr(storage, "status", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    monkeypatch.setattr(storage, "status", mock.Mock(side_effect=OSError(errno.EIO, "broken")))
     with pytest.raises(OSError, match="broken"):
         evaluation_photo(str(tmp_path / "a.jpg"), 16)

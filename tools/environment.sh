@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 prepare_environment() {
   local requirements=$1 stamp=.venv/.installed-$(basename "$1" .txt)
   # An attempt that failed, as without Debian's python3-venv, leaves a Python without pip.
-  if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
+  if [ ! -x .venv/bin/pip ]; then
     "${PYTHON:-python3}" -m venv .venv
   fi
   if [ ! -e "$stamp" ] || [ -n "$(find requirements*.txt -newer "$stamp")" ]; then

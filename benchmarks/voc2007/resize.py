@@ -68,8 +68,10 @@ def train(settings, variant, seed, antialias):
     def chosen(image, image_size):
         return decoding.resize(image, image_size, antialias=antialias)
 
-    places = [mock.patch.object(module, "training_resize", chosen) for module in (pipeline, feature_cache)]
-    with places[0], places[1]:
+    with (
+        mock.patch.object(pipeline, "training_resize", chosen),
+        mock.patch.object(feature_cache, "training_resize", chosen),
+    ):
         return study.run_or_say_why((settings, variant, seed))
 
 

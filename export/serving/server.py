@@ -28,7 +28,7 @@ from export.serving.ssl_config import read_ssl_config, server_context, server_cr
 from export.serving.versions import ModelManager
 from export.serving.warm_up import warm_up
 from msrn_tf.errors import UserError, first_line
-from msrn_tf.text import is_whole_text
+from msrn_tf.text import check_whole_text
 
 logger = logging.getLogger("export.serve")
 SECONDS_TO_CLOSE = 1.0
@@ -214,8 +214,7 @@ def _model_server_config(config):
                 f"({first_line(error)})"
             ) from error
     for flag in ("model_base_path", "model_name"):
-        if not is_whole_text(getattr(config, flag)):
-            raise UserError(f"`{flag}`={getattr(config, flag)}: is no Unicode text, which a server needs; write UTF-8")
+        check_whole_text(f"`{flag}`", getattr(config, flag), "a server")
     if not os.path.isdir(config.model_base_path):
         raise UserError(f"`model_base_path`={config.model_base_path}: no such folder; export.saved_model writes one")
     name = config.model_name or os.path.basename(os.path.abspath(config.model_base_path))

@@ -12,7 +12,7 @@ from msrn_tf import storage
 from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.decoding import evaluation_pixels
 from msrn_tf.data.examples import Example
-from msrn_tf.data.photos import why_not_a_photo_file, why_not_a_photo_of
+from msrn_tf.data.photos import why_no_photo_is_there, why_not_a_photo_file
 from msrn_tf.data.pipeline import PREFETCHED_BATCHES, as_written, decoded, is_of_the_photo, why_not_decoded
 
 
@@ -58,12 +58,12 @@ def evaluation_photo(path: str, image_size: int) -> tuple[np.ndarray, str]:
         OSError, tf.errors.OpError: a disk or a store fails; the photo may be read another time.
     """
     try:
-        reason = why_not_a_photo_of(storage.status(path))
+        reason = why_no_photo_is_there(path)
         if not reason:
             encoded = tf.io.read_file(os.fsencode(path))
             return _decode_as_read(image_size)(0, encoded)[1].numpy(), ""
-    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a zero in the path
-        if not (isinstance(error, ValueError) or is_of_the_photo(error, path)):
+    except (OSError, tf.errors.OpError) as error:
+        if not is_of_the_photo(error, path):
             raise
         reason = why_unreadable(path)
     return np.zeros((image_size, image_size, 3), np.uint8), reason

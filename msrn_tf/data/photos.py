@@ -49,13 +49,19 @@ def why_not_a_photo_file(path: str | bytes) -> str | None:
     To open a pipe would wait for ever, and to read a device would never end.
     """
     try:
-        return why_not_a_photo_of(storage.status(os.fsdecode(path)))
-    except (OSError, ValueError) as error:  # ValueError: a zero in the path
-        return "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", str(error))
+        return why_no_photo_is_there(path)
+    except OSError as error:
+        return error.strerror
 
 
-def why_not_a_photo_of(status: storage.Status) -> str | None:
-    """The same of what is there: why it is none that can be read."""
+def why_no_photo_is_there(path: str | bytes) -> str | None:
+    """The same, of what can be looked at: raises `OSError` where the path, a disk or a store does not let us."""
+    try:
+        status = storage.status(os.fsdecode(path))
+    except FileNotFoundError:
+        return "no such file"
+    except ValueError as error:  # a zero in the path
+        return str(error)
     kind = next((name for is_kind, name in _KINDS if is_kind(status.mode)), None)
     if kind:
         return f"{kind}, {_NOT_REGULAR}"

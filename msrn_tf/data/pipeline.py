@@ -10,7 +10,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,7 @@ from msrn_tf.choices import MAX_PIXELS, READS_IN_FLIGHT
 from msrn_tf.data.augmentation import CROPPED, make_augmentation, random_crop_box
 from msrn_tf.data.decoding import decode, decode_crop, evaluation_pixels, training_resize
 from msrn_tf.data.examples import UNKNOWN, Example, Examples, name_of
-from msrn_tf.data.photos import why_not_a_photo_file, why_not_a_photo_of
+from msrn_tf.data.photos import why_no_photo_is_there, why_not_a_photo_file
 from msrn_tf.data.policies import mixed
 from msrn_tf.data.records import are_whole
 from msrn_tf.errors import UserError
@@ -59,6 +59,11 @@ class InputPlan:
     mix: str = "none"
     max_pixels: int = MAX_PIXELS
     reads_in_flight: int = READS_IN_FLIGHT
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        """As `msrn_tf.config.TrainingDataConfig` says."""
+        return cls(data.image_size, data.augment, data.mix, data.max_pixels, data.reads_in_flight)
 
 
 def training_batches(
@@ -257,18 +262,33 @@ def is_of_the_photo(error: Exception, path: str | bytes | None) -> bool:
     return isinstance(error, UNREADABLE) or getattr(error, "errno", None) in OF_A_FILE
 
 
+def why_bad(error: OSError | tf.errors.OpError, example: Example, then: str) -> str:
+    """Why a photo counts as bad, in a few words.
+
+    Args:
+        error: what was raised when it was read or decoded.
+        example: the photo.
+        then: what to do when a disk, a store or this machine works again.
+
+    Raises:
+        UserError: it is one of those that fails, and the photo may be sound.
+    """
+    why = str(error.strerror) if isinstance(error, OSError) else reason_of_refusal(error)
+    if is_of_the_photo(error, example.image_path):
+        return why
+    raise UserError(f"{name_of(example)}: cannot be read now ({why}); mend that, and {then}") from error
+
+
 def check_cannot_be_decoded(example: Example, max_pixels: int = MAX_PIXELS) -> None:
     """Tries a photo again before it counts as bad for good. Raises `UserError` where a disk or store was at fault."""
     path = example.image_path
     try:
-        if path and not example.image_bytes and example.record_offset < 0 and why_not_a_photo_of(storage.status(path)):
+        if path and not example.image_bytes and example.record_offset < 0 and why_no_photo_is_there(path):
             return
         decoded(read_encoded(example), max_pixels)
-    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a zero in the path
-        if isinstance(error, ValueError) or is_of_the_photo(error, path):
-            return
-        reason = reason_of_refusal(error) if isinstance(error, tf.errors.OpError) else error.strerror
-        raise UserError(f"{name_of(example)}: cannot be read now ({reason}); mend that, and start again") from error
+    except (OSError, tf.errors.OpError) as error:
+        why_bad(error, example, "start again")
+        return
     raise UserError(f"{name_of(example)}: could be read at a second try alone; start again")
 
 

@@ -25,8 +25,8 @@ from msrn_tf import storage
 from msrn_tf.choices import READS_IN_FLIGHT
 from msrn_tf.data.examples import Example, Examples, name_of
 from msrn_tf.data.near_duplicates import perceptual_hash
-from msrn_tf.data.photos import why_not_a_photo_of
-from msrn_tf.data.pipeline import UNREADABLE, decoded, is_of_the_photo, read_encoded, reason_of_refusal
+from msrn_tf.data.photos import why_no_photo_is_there
+from msrn_tf.data.pipeline import UNREADABLE, decoded, read_encoded, reason_of_refusal, why_bad
 from msrn_tf.data.prepared import DATASET_FILE, index_columns, shard_path, sizes_of, write_index
 from msrn_tf.data.records import FRAME_BYTES
 from msrn_tf.errors import UserError
@@ -321,12 +321,8 @@ def checked(example: Example, plan: PreparationPlan) -> Checked:
     try:
         return check(_content(example), plan)
     except (tf.errors.OpError, OSError) as error:
-        why = str(error.strerror) if isinstance(error, OSError) else reason_of_refusal(error)
-        if is_of_the_photo(error, example.image_path):
-            return Checked(reason=f"cannot be read ({why})" if isinstance(error, OSError) else why)
-        raise UserError(
-            f"{name_of(example)}: cannot be read now ({why}); mend that, and give the same command again to go on"
-        ) from error
+        why = why_bad(error, example, "give the same command again to go on")
+        return Checked(reason=f"cannot be read ({why})" if isinstance(error, OSError) else why)
 
 
 def _with_progress(photos, progress):
@@ -340,13 +336,7 @@ def _content(example):
         return example.image_bytes
     if example.record_offset >= 0:
         return read_encoded(example).numpy()
-    try:
-        reason = why_not_a_photo_of(storage.status(example.image_path))
-    except FileNotFoundError:
-        reason = "no such file"
-    except ValueError as error:  # a zero in the path
-        reason = str(error)
-    if reason:
+    if reason := why_no_photo_is_there(example.image_path):
         raise OSError(errno.ENOENT, reason)
     return storage.read_whole(example.image_path)
 

@@ -16,7 +16,6 @@ FLATTENED = "head/hidden/kernel"  # of `MLPHead`, [(C + m) · 3D, units]: a bloc
 OF_THE_GRAPH, WORD_VECTORS = "semantics/adjacency", "semantics/word_vectors"
 OF_ALL_STRIDES = ("head/kernel", FLATTENED)  # whose features are the strides' side by side
 AFTER_FLATTENED = "head/logits/kernel"  # reads hidden units, which mean nothing where others come before them
-
 OF_QUERIES = ("head/queries", "head/kernel", "head/bias")  # of `QueryDecoderHead`
 
 
