@@ -9,7 +9,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.models.classifier import MultiLabelClassifier
 from msrn_tf.models.factory import create_model
-from msrn_tf.training.setup import in_order, with_word_vectors
+from msrn_tf.training.graph_setup import in_order, with_word_vectors
 
 
 def new_model(

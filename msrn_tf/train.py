@@ -32,17 +32,11 @@ from msrn_tf.training.batches import check_photos
 from msrn_tf.training.checkpoints import RunCheckpoints, checkpoint_paths
 from msrn_tf.training.distribution import check_batch_size, make_strategy, worker_index
 from msrn_tf.training.feature_cache import FeatureCache
+from msrn_tf.training.graph_setup import prepare_label_graph
 from msrn_tf.training.interruption import StopSignals
 from msrn_tf.training.memory import check_memory
 from msrn_tf.training.run_log import RunLog
-from msrn_tf.training.setup import (
-    check_absent,
-    check_positives,
-    check_validation,
-    make_train_step,
-    positive_weights,
-    prepare_label_graph,
-)
+from msrn_tf.training.setup import check_absent, check_positives, check_validation, make_train_step, positive_weights
 from msrn_tf.training.summary import print_end, print_start
 from msrn_tf.training.trainer import Interrupted, Trainer
 from msrn_tf.visualization.heatmaps import contact_sheet

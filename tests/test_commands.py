@@ -18,7 +18,8 @@ from msrn_tf.data.examples import Example, Examples
 from msrn_tf.errors import UserError
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.training.distribution import check_batch_size
-from msrn_tf.training.setup import check_positives, check_validation, in_order, prepare_label_graph
+from msrn_tf.training.graph_setup import in_order, prepare_label_graph
+from msrn_tf.training.setup import check_positives, check_validation
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,9 @@ from msrn_tf.models.factory import create_model, save_model
 from msrn_tf.training import feature_cache
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.feature_cache import FeatureCache
+from msrn_tf.training.graph_setup import prepare_label_graph
 from msrn_tf.training.run_log import RunLog
-from msrn_tf.training.setup import make_train_step, prepare_label_graph
+from msrn_tf.training.setup import make_train_step
 from msrn_tf.training.trainer import Trainer
 
 SIZE = 64

@@ -27,7 +27,7 @@ from msrn_tf.data.readers.voc import VOC
 from msrn_tf.data.splits import DEFAULT_FRACTIONS, stratified_splits
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph
-from msrn_tf.training.setup import in_order
+from msrn_tf.training.graph_setup import in_order
 
 
 def write_photo(path, colour="red"):

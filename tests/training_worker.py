@@ -19,8 +19,9 @@ from msrn_tf.evaluation.metrics import evaluate_scores
 from msrn_tf.models.factory import create_model, load_model
 from msrn_tf.training.checkpoints import RunCheckpoints
 from msrn_tf.training.distribution import make_strategy, worker_index
+from msrn_tf.training.graph_setup import prepare_label_graph
 from msrn_tf.training.run_log import RunLog
-from msrn_tf.training.setup import make_train_step, prepare_label_graph
+from msrn_tf.training.setup import make_train_step
 from msrn_tf.training.trainer import Trainer
 
 # Of one stride: most of a run's time here TensorFlow spends on making the graph of its step.

@@ -11,33 +11,16 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
+from runs import choices
 
-from msrn_tf import command_line
-from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
 from msrn_tf.data.label_policies import with_unlisted
 from msrn_tf.evaluation.evaluator import Evaluator
-from msrn_tf.flagfile import expanded
 from msrn_tf.models.factory import create_model, load_model, save_model
 from msrn_tf.progress import ProgressBar
 from msrn_tf.training.batches import TrainingBatches
 from msrn_tf.training.feature_cache import FeatureCache
-from msrn_tf.training.setup import make_train_step, positive_weights, prepare_label_graph
-
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-CONFIGS = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
-
-
-def choices(variant, seed):
-    """A variant's dataclasses of `msrn_tf.config`."""
-    recipe = os.path.join(FOLDER, variant.recipe)
-    with flagsaver.flagsaver():
-        for config in CONFIGS:
-            if dataclasses.fields(config)[0].name not in flags.FLAGS:
-                command_line.define_flags(config)
-        flags.FLAGS(expanded(["train", f"--flagfile={recipe}.cfg", *variant.flags, f"--seed={seed}"]))
-        return tuple(map(command_line.from_flags, CONFIGS))
+from msrn_tf.training.graph_setup import prepare_label_graph
+from msrn_tf.training.setup import make_train_step, positive_weights
 
 
 class Heads:
@@ -55,7 +38,7 @@ class Heads:
 
     def run(self, variant, seed, targets):
         """Scores `[test photos, C]` of a variant trained on these targets, and the number of trained weights."""
-        data, model_config, optimization, _ = choices(variant, seed)
+        data, model_config, optimization, _ = choices(variant, f"--seed={seed}")
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
         examples = with_unlisted(self.training.with_targets(targets), optimization.unlisted)

@@ -16,53 +16,37 @@ import time
 import traceback
 
 import keras
-import numpy as np
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 from attention_forms import attending
-from variants import GROUPS, select
+from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file
+from variants import select
 
 from msrn_tf import command_line, train
 from msrn_tf.command_line import option
-from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig
 from msrn_tf.data.batch_source import PhotoSource
 from msrn_tf.data.pipeline import InputPlan
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.evaluator import Evaluator
 from msrn_tf.evaluation.metrics import evaluate_scores
-from msrn_tf.flagfile import expanded
 from msrn_tf.models.factory import load_model
 from msrn_tf.training.feature_cache import FeatureCache
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
 RUNS_A_PROCESS = 4
 """TensorFlow keeps the functions that it traced: a process that made many models grows."""
 
-CONFIGS = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
-PHASES = {"tune": ("train", "val"), "final": ("trainval", "test")}
-
 
 @dataclasses.dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(RunsConfig):
     """Study"""
 
-    group: str = option("", f"variants to train: {', '.join(GROUPS)}")
-    only: tuple[str, ...] = option(
-        (), "a variant of the group by name; may be given several times; without: all", repeated=True
-    )
-    phase: str = option("tune", "train on train and score val, or on trainval and score test", choices=tuple(PHASES))
-    seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "a run for each seed")
     workers: int = option(2, "runs at a time, each with its share of the cores", low=1)
-    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set", path="input")
-    runs: str = option("runs/voc2007", "folder for feature maps, logs and scores", path="folder")
 
 
 def main(study):
     variants = select(study.group, study.only)
     jobs = [(variant, seed) for seed in study.seeds for variant in variants]
-    jobs = [job for job in jobs if not os.path.exists(os.path.join(run_folder(study, *job), "scores.npz"))]
+    jobs = [job for job in jobs if not os.path.exists(scores_file(study, *job))]
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
     threads = max(1, len(os.sched_getaffinity(0)) // study.workers)
     pool = multiprocessing.get_context("spawn").Pool(
@@ -78,29 +62,10 @@ def main(study):
         raise UserError(f"--group={study.group}: {failed} runs failed, see above; the same command tries them again")
 
 
-def run_folder(study, variant, seed):
-    return os.path.join(variant.folder(study.runs, study.phase), f"seed{seed}")
-
-
-def train_flags(study, variant, seed):
-    """What follows `python -m msrn_tf.train` to repeat a run."""
-    train, _ = PHASES[study.phase]
-    return [
-        f"--flagfile={os.path.relpath(os.path.join(FOLDER, variant.recipe))}.cfg",
-        *variant.flags,
-        f"--seed={seed}",
-        f"--train_split={train}",
-        f"--data_dir={study.voc}",
-        f"--workdir={run_folder(study, variant, seed)}",
-    ]
-
-
 def start_worker(threads):
     """Once a process, before its first run."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for config in CONFIGS:
-        command_line.define_flags(config)
 
 
 def run_or_say_why(job):
@@ -131,9 +96,9 @@ def _logged_to(path):
 def _run(study, variant, seed, folder):
     """Trains, loads the model that was written, and keeps its scores on the split to measure on."""
     started = time.perf_counter()
-    with flagsaver.flagsaver():
-        flags.FLAGS(expanded(["train", *train_flags(study, variant, seed)]))
-        data, model_config, optimization, run = map(command_line.from_flags, CONFIGS)
+    training_split, test_split = PHASES[study.phase]
+    more = [f"--seed={seed}", f"--train_split={training_split}", f"--data_dir={study.voc}", f"--workdir={folder}"]
+    data, model_config, optimization, run = choices(variant, *more)
     cache_folder = os.path.join(study.runs, "features") if model_config.freeze_backbone else ""
     data = dataclasses.replace(data, cache_features=cache_folder)
     keras.backend.clear_session()
@@ -141,7 +106,7 @@ def _run(study, variant, seed, folder):
         train.main(data, model_config, optimization, run)
     model = load_model(os.path.join(folder, "model.keras"))
     reader = open_dataset(data.dataset, data.data_dir)
-    examples = read_split(reader, PHASES[study.phase][1])
+    examples = read_split(reader, test_split)
     if cache_folder:
         source, _ = FeatureCache(cache_folder, model).open(examples, training=False)
     else:
@@ -150,14 +115,7 @@ def _run(study, variant, seed, folder):
     seconds = time.perf_counter() - started
     found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
     shutil.rmtree(os.path.join(folder, "checkpoints"), ignore_errors=True)
-    np.savez(
-        os.path.join(folder, "scores.npz"),
-        scores=scores,
-        targets=targets,
-        labels=np.array(model.labels),
-        seconds=seconds,
-        parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
-    )
+    keep_scores(scores_file(study, variant, seed), scores, targets, model.labels, seconds, model)
     return f"mAP {found:.2f}  {seconds:.0f} s"
 
 

@@ -63,6 +63,7 @@ POLICIES = {
 }
 
 
+DOT_PRODUCT = "--attention=dot_product"
 LITE0_288 = ("--backbone=efficientnet_lite0", "--backbone_weights=imagenet", "--image_size=288")
 
 
@@ -76,7 +77,36 @@ def _head(name, *flags):
     return Variant(name, (*LITE0_288, "--epochs=5", *flags))
 
 
-DOT_PRODUCT = "--attention=dot_product"
+LITE2 = ("--backbone=efficientnet_lite2",)
+
+# The methods that are fine-tuned, with the dropout that each has on a frozen backbone.
+FINETUNED_HEADS = {
+    "msrn": (),
+    "dot product": (DOT_PRODUCT,),
+    "gap": ("--model=gap",),
+    "csra": ("--model=csra",),
+}
+
+
+def _finetuned(name, *flags):
+    """A head and EfficientNet-Lite0, trained together."""
+    return Variant(name, (*LITE0_288, *flags), "finetuned")
+
+
+def _finetuned_rates(backbone, *choices):
+    """Variants `(head, its rate, the backbone's, epochs)` of a backbone: EfficientNet-Lite0, or what flags say."""
+    name, flags = backbone
+    return [
+        _finetuned(
+            f"{head}{name}, rates {rate} and {backbone_rate}, {epochs} epochs",
+            *flags,
+            *FINETUNED_HEADS[head],
+            f"--learning_rate={rate}",
+            f"--backbone_factor={float(backbone_rate) / float(rate):.3g}",
+            f"--epochs={epochs}",
+        )
+        for head, rate, backbone_rate, epochs in choices
+    ]
 
 
 def _unlisted(model, flags):
@@ -235,6 +265,48 @@ GROUPS = {
         _head("ml_decoder, Lite0", "--model=ml_decoder", "--channels=768", "--learning_rate=3e-4", "--dropout=0.1"),
         _head("msrn, Lite0", SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
         _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
+    ],
+    # One seed each, to choose by: the rates of head and backbone.
+    "tuning_lite0": _finetuned_rates(
+        ("", ()),
+        ("msrn", "1e-3", "1e-4", 6),
+        ("gap", "3e-3", "1e-4", 6),
+        ("msrn", "2e-3", "2e-4", 6),
+        ("gap", "1e-2", "3e-4", 6),
+        ("msrn", "1e-3", "3e-4", 6),
+        ("gap", "1e-2", "1e-4", 6),
+        ("msrn", "1e-3", "1e-4", 12),
+        ("gap", "3e-3", "1e-4", 12),
+        ("csra", "1e-2", "3e-4", 6),
+        ("csra", "1e-2", "1e-4", 6),
+    ),
+    "tuning_lite2": _finetuned_rates(
+        (" on Lite2", LITE2),
+        ("msrn", "1e-3", "1e-4", 6),
+        ("gap", "3e-3", "1e-4", 6),
+        ("msrn", "2e-3", "2e-4", 6),
+        ("gap", "1e-2", "3e-4", 6),
+        ("msrn", "1e-3", "1e-4", 12),
+        ("gap", "3e-3", "1e-4", 12),
+    ),
+    "tuning_frozen_lite2": [
+        _head(f"{name} on Lite2, rate {rate}", *LITE2, *flags, f"--learning_rate={rate}", "--dropout=0.4")
+        for name, flags, rates in (
+            ("gap", ("--model=gap",), ("3e-3", "1e-2", "3e-2")),
+            ("csra", ("--model=csra",), ("3e-3", "1e-2", "3e-2")),
+            ("msrn", (SHORT_WORDS,), ("1e-3", "2e-3", "4e-3")),
+            ("dot product", (DOT_PRODUCT, SHORT_WORDS), ("1e-3", "2e-3", "4e-3")),
+        )
+        for rate in rates
+    ],
+    # With a trained backbone, at 512 channels.
+    "attention_finetuned": [
+        _finetuned("msrn"),
+        _finetuned("dot product", DOT_PRODUCT),
+        Variant("average", LITE0_288, "finetuned", attention="Average"),
+        _finetuned("dot product, 4 heads", DOT_PRODUCT, "--attention_heads=4"),
+        _finetuned("msrn, strides 16,32", "--strides=16,32"),
+        _finetuned("dot product, strides 16,32", DOT_PRODUCT, "--strides=16,32"),
     ],
     # Looked at on `test`.
     "best_frozen": [

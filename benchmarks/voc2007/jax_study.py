@@ -1,0 +1,378 @@
+"""Trains the variants of `variants.py` with Keras on JAX: on a GPU, minutes for what takes `study.py` hours.
+
+    KERAS_BACKEND=jax PYTHONPATH=. python benchmarks/voc2007/jax_study.py --group=tuning_lite0 --phase=tune --seeds=0
+
+Models, photos, crops, order of epochs, optimizer and schedule are those of `msrn_tf.train`. What differs: which crop a
+photo gets and which features dropout takes are other draws, and a GPU multiplies in TF32. TensorFlow is not needed.
+Decoded photos, or the feature maps of a frozen backbone, stay in the device's memory. `tables.py` reads the scores.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from attention_forms import attending
+from PIL import Image
+from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file
+from variants import select
+
+from msrn_tf import command_line
+from msrn_tf.command_line import option
+from msrn_tf.config import OptimizationConfig
+from msrn_tf.data.examples import Examples
+from msrn_tf.data.readers import open_dataset, read_split
+from msrn_tf.errors import UserError
+from msrn_tf.evaluation.metrics import evaluate_scores
+from msrn_tf.models import factory
+from msrn_tf.training.graph_setup import prepare_label_graph
+from msrn_tf.training.optimizers import make_optimizer
+from msrn_tf.training.schedules import learning_rate_schedule
+
+EVALUATED_AT_A_TIME = 64
+SCALES, MAX_DISTORTION = (1.0, 0.9, 0.8, 0.7, 0.6), 2
+CORNERS, EDGES = ((0, 0), (0, 4), (4, 0), (4, 4)), ((2, 0), (2, 4), (4, 2), (0, 2))
+PLACES = np.array([*CORNERS, *EDGES, (2, 2), (1, 1), (1, 3), (3, 1), (3, 3)])
+"""Of the published multi-scale crop; `msrn_tf.data.augmentation`, where they are from, needs TensorFlow."""
+
+SAME = ("loss", "clip_norm", "accumulation_steps", "unlisted", "positive_weight", "sampling", "ema_decay", "ema_share")
+DONE_HERE = OptimizationConfig(loss="bce", clip_norm=0.0)
+"""What this script has of `OptimizationConfig`'s choices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxStudyConfig(RunsConfig):
+    """Study"""
+
+    keep_models: bool = option(False, "write each run's model.keras beside its scores")
+
+
+def main(study):
+    photos, backbones, programs = Photos(study.voc), Backbones(), {}
+    for seed in study.seeds:
+        for variant in select(study.group, study.only):
+            if os.path.exists(scores_file(study, variant, seed)):
+                continue
+            started = time.perf_counter()
+            run = Run(study, variant, seed, photos, backbones, programs)
+            state = run.trained()
+            scores, targets = run.scores(state)
+            seconds = time.perf_counter() - started
+            os.makedirs(run_folder(study, variant, seed), exist_ok=True)
+            keep_scores(scores_file(study, variant, seed), scores, targets, run.model.labels, seconds, run.model)
+            if study.keep_models:
+                path = os.path.join(run_folder(study, variant, seed), "model.keras")
+                factory.save_model(run.with_weights(state), path)
+            found = evaluate_scores(scores, targets, run.model.labels, run.model.thresholds)["mAP"]
+            print(f"{variant.name:44} seed {seed}  mAP {found:.2f}  {seconds:.0f} s", flush=True)
+
+
+class Run:
+    """One variant with one seed.
+
+    Args:
+        study, variant, seed: which.
+        photos: `Photos`.
+        backbones: `Backbones`.
+        programs: the compiled `Program` of each kind of variant, to be filled.
+    """
+
+    def __init__(self, study, variant, seed, photos, backbones, programs):
+        self.variant, self.seed = variant, seed
+        self.data, self.model_config, self.optimization, _ = choices(
+            variant, f"--seed={seed}", f"--data_dir={study.voc}"
+        )
+        unlike = [name for name in SAME if getattr(self.optimization, name) != getattr(DONE_HERE, name)]
+        if unlike or self.data.mix != "none" or self.data.augment not in ("none", "flip", "multi_scale_crop"):
+            raise UserError(
+                f"{variant.name}: this script has no {', '.join(unlike) or 'such augmentation'}; use study.py"
+            )
+        self.training, self.test = (photos.split(name) for name in PHASES[study.phase])
+        keras.utils.set_random_seed(seed)
+        graph, _ = prepare_label_graph(self.model_config, photos.labels, self.training, seed)
+        with attending(variant.attention), backbones.shared(self.model_config):
+            self.model = factory.create_model(self.model_config, photos.labels, self.data.image_size, graph)
+        self.photos, is_frozen = photos, self.model_config.freeze_backbone
+        self.inputs = backbones.maps(self.model, photos, self.data.augment) if is_frozen else photos.on_device
+        fixed = dataclasses.replace(self.optimization, learning_rate=1.0, epochs=1)
+        key = self.model_config, self.data.image_size, self.data.augment, variant.attention, fixed
+        if key not in programs:
+            programs[key] = Program(self.model, fixed, is_frozen)
+        self.program = programs[key]
+
+    def trained(self):
+        """The state after all epochs: trainable and other variables, and the optimizer's."""
+        rows = self.training.rows
+        config, size = self.optimization, self.optimization.batch_size
+        steps = len(rows) // size
+        schedule = learning_rate_schedule(
+            config.schedule,
+            learning_rate=config.learning_rate,
+            steps_per_epoch=steps,
+            epochs=config.epochs,
+            warmup_epochs=config.warmup_epochs,
+            decay_epochs=config.decay_epochs,
+        )
+        rates = [float(schedule(step)) for step in range(steps * config.epochs)]
+        state = self.program.first_state(self.model)
+        for epoch in range(1, config.epochs + 1):
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(rows))[: steps * size]
+            chosen = rows[order].reshape(steps, size)
+            boxes, flips = self._augmented(chosen, np.random.default_rng((self.seed, epoch, 1)))
+            for step in range(steps):
+                rate = rates[(epoch - 1) * steps + step]
+                batch = chosen[step], boxes[step], flips[step], self.photos.targets[chosen[step]]
+                state = self.program.step(state, rate, self.inputs, *batch)
+        return state
+
+    def _augmented(self, rows, rng):
+        """Boxes and flips of photos, as `--augment` says."""
+        sizes = self.photos.sizes[rows]
+        is_cropped = self.data.augment == "multi_scale_crop"
+        boxes = crop_boxes(sizes, self.data.image_size, rng) if is_cropped else whole(sizes)
+        flips = rng.random(rows.shape) < 0.5 if self.data.augment != "none" else np.zeros(rows.shape, bool)
+        return boxes, flips
+
+    def scores(self, state):
+        """Of the photos to score on, with their targets."""
+        rows = self.test.rows
+        padded = np.resize(rows, -(-len(rows) // EVALUATED_AT_A_TIME) * EVALUATED_AT_A_TIME)
+        parts = []
+        for part in padded.reshape(-1, EVALUATED_AT_A_TIME):
+            parts.append(self.program.logits(state, self.inputs, part, whole(self.photos.sizes[part])))
+        logits = np.concatenate([np.asarray(part) for part in parts])[: len(rows)]
+        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return probabilities.astype(np.float32), self.photos.targets[rows]
+
+    def with_weights(self, state):
+        """The model with the weights that a state has."""
+        for variable, value in zip(self.program.variables(self.model), [*state[0], *state[1]], strict=True):
+            variable.assign(value)
+        return self.model
+
+
+class Program:
+    """Training step and logits, compiled once for all runs that differ in seed, rate and epochs alone.
+
+    Args:
+        model: whose layers compute; its own weights are not used.
+        config: `OptimizationConfig`, of a rate of 1.
+        from_maps: whether inputs are feature maps and not photos.
+    """
+
+    def __init__(self, model, config, from_maps):
+        self.model, self.from_maps = model, from_maps
+        self.optimizer = make_optimizer(config, 1.0, model.backbone_variables())
+        self.optimizer.build(model.trainable_variables)
+        self.rate_at = [variable.name for variable in self.optimizer.variables].index("learning_rate")
+        self.step = jax.jit(self._step, donate_argnums=0)
+        self.logits = jax.jit(self._logits)
+
+    def variables(self, model):
+        return [*model.trainable_variables, *model.non_trainable_variables]
+
+    def first_state(self, model):
+        """Copies: steps take over the memory of what they are given."""
+        parts = model.trainable_variables, model.non_trainable_variables, self.optimizer.variables
+        return tuple([jnp.array(variable.value) for variable in part] for part in parts)
+
+    def _step(self, state, rate, inputs, rows, boxes, flips, targets):
+        trainable, others, slots = state
+
+        def loss_of(trainable):
+            with self._scope(trainable, others) as scope:
+                logits, group_loss = self._classify(inputs, rows, boxes, flips, training=True)
+            updated = [scope.get_current_value(variable) for variable in self.model.non_trainable_variables]
+            updated = [old if new is None else new for old, new in zip(others, updated, strict=True)]
+            return jnp.mean(binary_crossentropy(targets, logits)) + group_loss, updated
+
+        gradients, others = jax.grad(loss_of, has_aux=True)(trainable)
+        slots = [jnp.float32(rate) if index == self.rate_at else slot for index, slot in enumerate(slots)]
+        trainable, slots = self.optimizer.stateless_apply(slots, gradients, trainable)
+        return trainable, others, slots
+
+    def _logits(self, state, inputs, rows, boxes):
+        with self._scope(*state[:2]):
+            return self._classify(inputs, rows, boxes, jnp.zeros(len(rows), bool), training=False)[0]
+
+    def _scope(self, trainable, others):
+        return keras.StatelessScope(zip(self.variables(self.model), [*trainable, *others], strict=True))
+
+    def _classify(self, inputs, rows, boxes, flips, training):
+        semantics = self.model.semantics()
+        if self.from_maps:
+            maps = [kept[rows, flips.astype("int32") % kept.shape[1]] for kept in inputs]
+        else:
+            images = photos_seen(inputs, rows, boxes, flips, self.model.image_size, antialias=not training)
+            maps = self.model.feature_maps(images, training=training)
+        return self.model.classify(maps, semantics, training=training), semantics.loss
+
+
+def binary_crossentropy(targets, logits):
+    """Of each photo, as `msrn_tf.training.losses` has it."""
+    logits, targets = logits.astype("float32"), targets.astype("float32")
+    present = jnp.maximum(targets, 0)
+    losses = present * jax.nn.softplus(-logits) + (1 - present) * jax.nn.softplus(logits)
+    return jnp.mean((targets >= 0) * losses, axis=-1)
+
+
+class Backbones:
+    """One network for all runs that start from the same weights, and a frozen one's feature maps.
+
+    Training here never changes a model's variables, so that a network can be shared.
+    """
+
+    def __init__(self):
+        self._built, self._maps = {}, {}
+
+    def shared(self, config):
+        """Within it, models are made of networks that are there already, if they freeze the same layers."""
+        frozen, build = (config.freeze_backbone, config.freeze_batch_norm, config.frozen_stride), factory.build_backbone
+
+        def kept(*arguments):
+            key = frozen, arguments
+            if key not in self._built:
+                self._built[key] = build(*arguments)
+            return self._built[key]
+
+        return mock.patch.object(factory, "build_backbone", kept)
+
+    def maps(self, model, photos, augment):
+        """float32 `[N, variants, h, w, features]` of all photos, a list; those of the backbone before are dropped."""
+        variants = (False,) if augment == "none" else (False, True)
+        key = id(model.backbone), model.image_size, variants
+        if key not in self._maps:
+            self._maps.clear()
+            self._maps[key] = self._computed(model, photos, variants)
+        return self._maps[key]
+
+    def _computed(self, model, photos, variants):
+        @jax.jit
+        def part(inputs, values, rows, boxes):
+            with keras.StatelessScope(zip(model.variables, values, strict=True)):
+                seen = [
+                    photos_seen(inputs, rows, boxes, jnp.full(len(rows), flip), model.image_size, antialias=True)
+                    for flip in variants
+                ]
+                return [jnp.stack(scale, axis=1) for scale in zip(*map(model.feature_maps, seen), strict=True)]
+
+        count = len(photos.sizes)
+        rows = np.resize(np.arange(count), -(-count // EVALUATED_AT_A_TIME) * EVALUATED_AT_A_TIME)
+        values, kept = [variable.value for variable in model.variables], None
+        for first in range(0, len(rows), EVALUATED_AT_A_TIME):
+            chosen = rows[first : first + EVALUATED_AT_A_TIME]
+            new = part(photos.on_device, values, chosen, whole(photos.sizes[chosen]))
+            if kept is None:
+                kept = [jnp.zeros((len(rows), *scale.shape[1:]), scale.dtype) for scale in new]
+            kept = _put(kept, new, first)
+        return kept
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(kept, new, first):
+    return [jax.lax.dynamic_update_slice_in_dim(a, b, first, 0) for a, b in zip(kept, new, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split's `Examples`, and the rows of `Photos` that they are."""
+
+    examples: Examples
+    rows: np.ndarray
+
+
+class Photos:
+    """All photos of VOC 2007 that are there, decoded.
+
+    Attributes:
+        labels: C names.
+        sizes: int `[N, 2]`, height and width.
+        targets: int8 `[N, C]`.
+        on_device: uint8 `[N, side, side, 3]`, each photo in the upper left corner.
+    """
+
+    def __init__(self, voc):
+        reader = open_dataset("voc2007", voc)
+        self.labels = tuple(reader.labels)
+        splits = {name: read_split(reader, name) for name in ("train", "val", "trainval", "test")}
+        targets = {example.image_path: example.target for examples in splits.values() for example in examples}
+        row_of = {path: row for row, path in enumerate(targets)}
+        self._splits = {
+            name: Split(examples, np.array([row_of[example.image_path] for example in examples]))
+            for name, examples in splits.items()
+        }
+        self.targets = np.stack(list(targets.values()))
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            pixels = list(pool.map(_decoded, targets))
+        self.sizes = np.array([photo.shape[:2] for photo in pixels])
+        side = int(self.sizes.max())
+        padded = np.zeros((len(pixels), side, side, 3), np.uint8)
+        for row, photo in enumerate(pixels):
+            padded[row, : photo.shape[0], : photo.shape[1]] = photo
+        self.on_device = jax.device_put(padded)
+
+    def split(self, name):
+        return self._splits[name]
+
+
+def _decoded(path):
+    with Image.open(path) as photo:
+        return np.asarray(photo.convert("RGB"))
+
+
+def whole(sizes):
+    """The box `[top, left, height, width]` of all of a photo, for each."""
+    return np.concatenate([np.zeros_like(sizes), sizes], axis=-1)
+
+
+def crop_boxes(sizes, image_size, rng):
+    """A random multi-scale crop `[…, 4]` of photos of these sizes `[…, 2]`; see `augmentation.crop_candidate`."""
+    pairs = [(a, b) for a in range(len(SCALES)) for b in range(len(SCALES)) if abs(a - b) <= MAX_DISTORTION]
+    scales = np.array(SCALES)[np.array(pairs)[rng.integers(len(pairs), size=sizes.shape[:-1])]]
+    quarters = PLACES[rng.integers(len(PLACES), size=sizes.shape[:-1])]
+    extents = np.maximum((sizes.min(axis=-1, keepdims=True) * scales).astype(int), 1)
+    extents = np.where((abs(extents - image_size) < 3) & (image_size <= sizes), image_size, extents)
+    return np.concatenate([(sizes - extents) // 4 * quarters, extents], axis=-1)
+
+
+def photos_seen(photos, rows, boxes, flips, image_size, antialias):
+    """What a model sees: float32 `[batch, image_size, image_size, 3]` of whole numbers, as `tf.image.resize` makes it.
+
+    Args:
+        photos: uint8 `[N, side, side, 3]`.
+        rows: int `[batch]`.
+        boxes: int `[batch, 4]`, the part that becomes the image.
+        flips: bool `[batch]`, mirrored or not.
+        image_size: int.
+        antialias: bool. Without it only photos more than a quarter larger are antialiased, as in training.
+    """
+    boxes = boxes.astype("float32")
+    always = jnp.full(len(rows), antialias) | (jnp.max(boxes[:, 2:], axis=1) > 1.25 * image_size)
+    count = photos.shape[1]
+    vertical = _interpolation(boxes[:, 0], boxes[:, 2], count, image_size, always)
+    horizontal = _interpolation(boxes[:, 1], boxes[:, 3], count, image_size, always)
+    horizontal = jnp.where(flips[:, None, None], horizontal[:, ::-1], horizontal)
+    pixels = photos[rows].astype("float32")
+    image = jnp.einsum("bhy,byxc,bwx->bhwc", vertical, pixels, horizontal, precision="highest")
+    return jnp.floor(image + 0.5)
+
+
+def _interpolation(starts, lengths, count, size, antialias):
+    """The weights of `count` pixels in each of `size`, `[batch, size, count]`: triangles, for linear interpolation."""
+    scale = (lengths / size)[:, None, None]
+    centres = starts[:, None, None] + (jnp.arange(size)[None, :, None] + 0.5) * scale
+    reach = jnp.where(antialias[:, None, None], jnp.maximum(scale, 1.0), 1.0)
+    pixels = jnp.arange(count) + 0.5
+    inside = (pixels > starts[:, None, None]) & (pixels < (starts + lengths)[:, None, None])
+    weights = jnp.where(inside, jnp.maximum(0.0, 1.0 - jnp.abs(pixels - centres) / reach), 0.0)
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main, usage=__doc__, configs=(JaxStudyConfig,))
