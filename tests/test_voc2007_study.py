@@ -1,16 +1,24 @@
 """The study of VOC 2007: its variants are valid flags, its forms of the graph start as the model they derive from."""
 
 import importlib
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from running import ROOT
 
+from msrn_tf.data.batch_source import PhotoSource
+from msrn_tf.data.pipeline import InputPlan
+from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.evaluation.bootstrap import paired_comparison
+from msrn_tf.evaluation.evaluator import Evaluator
+from msrn_tf.models.factory import load_model
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "voc2007"
+jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed (requirements-dev.txt has it)")
+
+FOLDER = ROOT / "benchmarks" / "voc2007"
 LABELS = ("person", "horse", "dog", "sofa", "train")
 
 
@@ -19,44 +27,35 @@ def study(monkeypatch):
     """Imports a module of the study by name."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module
-    for name in ("study", "tables", "variants", "heads", "single_positive", "label_errors"):
+    for name in ("study", "jax_study", "runs", "tables", "variants", "heads", "single_positive", "label_errors"):
         sys.modules.pop(name, None)
 
 
-def test_variants_are_made_of_flags_that_training_accepts_and_the_flagfile_of_the_best_repeats_its_run():
+def test_variants_are_made_of_flags_that_training_accepts_and_the_flagfiles_of_the_best_repeat_their_runs():
     code = f"""
 import dataclasses
 import sys
 sys.path[:0] = [".", {str(FOLDER)!r}]
-from absl import flags
-from absl.testing import flagsaver
-import study, variants
-from msrn_tf import command_line
-from msrn_tf.config import ModelConfig, OptimizationConfig, RunConfig, TrainingDataConfig, check_training
-from msrn_tf.flagfile import expanded
+import runs, variants
+from msrn_tf.config import check_training
 
-subjects = (TrainingDataConfig, ModelConfig, OptimizationConfig, RunConfig)
-for subject in subjects:
-    command_line.define_flags(subject)
-config = study.StudyConfig()
 for group in variants.GROUPS.values():
     assert len({{(variant.recipe, variant.name) for variant in group}}) == len(group)
     for variant in group:
-        with flagsaver.flagsaver():
-            assert flags.FLAGS(expanded(["train", *study.train_flags(config, variant, 0)]))[1:] == []
-            check_training(*[command_line.from_flags(subject) for subject in subjects])
+        check_training(*runs.choices(variant, "--seed=0", "--workdir=run"))
 
-best = next(variant for variant in variants.GROUPS["best_finetuned"] if variant.name == variants.BEST)
-runs = []
-studied = study.train_flags(study.StudyConfig(phase="final"), best, 0)
-for argv in (studied, ["--flagfile=configs/voc2007_mobilenet.cfg"]):
-    with flagsaver.flagsaver():
-        flags.FLAGS(expanded(["train", *argv]))
-        runs.append([command_line.from_flags(subject) for subject in subjects])
-for once, again in zip(*runs):
-    for field in dataclasses.fields(once):
-        if not field.metadata["may_change"]:
-            assert getattr(once, field.name) == getattr(again, field.name), field.name
+pairs = {{
+    ("best_finetuned", variants.BEST): "voc2007_mobilenet",
+    ("tuning_lite2", variants.BEST_LITE): "voc2007_lite2",
+}}
+for (group, name), flagfile in pairs.items():
+    best = next(variant for variant in variants.GROUPS[group] if variant.name == name)
+    studied = runs.choices(best, "--train_split=trainval")
+    again = runs.parsed(f"--flagfile=configs/{{flagfile}}.cfg")
+    for one, other in zip(studied, again, strict=True):
+        for field in dataclasses.fields(one):
+            if not field.metadata["may_change"] and field.name != "workdir":
+                assert getattr(one, field.name) == getattr(other, field.name), (flagfile, field.name)
 print("all accepted")
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent.parent, capture_output=True, text=True)
@@ -136,3 +135,64 @@ def test_flips_are_a_part_of_the_known_labels_and_the_table_says_what_was_flippe
     reader = open_dataset("csv", str(tmp_path / "data"))
     order = [reader.labels.index(label) for label in LABELS]
     np.testing.assert_array_equal(reader.read("trainval").targets[:, order], wrong)
+
+
+def test_photos_and_crops_on_a_gpu_are_those_of_the_input_pipeline(study):
+    from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate
+    from msrn_tf.data.decoding import resize, training_resize
+
+    ours, rng = study("jax_study"), np.random.default_rng(0)
+    sizes, side, image_size = np.array([(24, 40), (40, 24), (30, 30), (20, 50)]), 50, 32
+    photos = rng.integers(0, 256, (len(sizes), side, side, 3)).astype(np.uint8)  # also where a photo has no pixels
+    boxes, flips = ours.crop_boxes(sizes, image_size, rng), np.array([False, True, False, True])
+    for part, antialias, resized in ((ours.whole(sizes), True, resize), (boxes, False, training_resize)):
+        seen = np.asarray(ours.photos_seen(photos, np.arange(len(sizes)), part, flips, image_size, antialias))
+        for row, (top, left, height, width) in enumerate(part):
+            expected = resized(photos[row, top : top + height, left : left + width], image_size).numpy()
+            expected = expected[:, ::-1] if flips[row] else expected
+            assert np.abs(seen[row] - expected).max() <= 1, row
+            assert (seen[row] != expected).mean() < 0.01
+
+    drawn = {tuple(box) for box in ours.crop_boxes(np.tile(sizes[:1], (20000, 1)), image_size, rng)}
+    candidates = [crop_candidate(24, 40, image_size, index).numpy() for index in range(NUM_CROP_CANDIDATES)]
+    assert drawn == {tuple(box) for box in candidates}
+
+
+def test_the_loss_on_a_gpu_is_that_of_training(study):
+    from msrn_tf.training.losses import binary_crossentropy
+
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(-1, 2, (6, 5)), rng.normal(0, 20, (6, 5)).astype(np.float32)
+    found = study("jax_study").binary_crossentropy(jnp.array(targets), jnp.array(logits))
+    np.testing.assert_allclose(found, binary_crossentropy(targets, logits), rtol=1e-5)
+
+
+ON_JAX = """
+import sys
+sys.path[:0] = [".", {folder!r}]
+import jax_study, variants
+flags = ("--backbone=resnet_tiny", "--backbone_weights=", "--image_size=32", "--strides=32", "--channels=8",
+         "--batch_size=8", "--epochs=2", "--frozen_stride=0", "--nofreeze_batch_norm", "--label_graph=")
+variants.GROUPS["small"] = [
+    variants.Variant("msrn", flags, "finetuned"),
+    variants.Variant("frozen", (*flags, "--model=gap"), "frozen"),
+]
+config = jax_study.JaxStudyConfig(group="small", seeds=(3,), voc={voc!r}, runs={runs!r}, keep_models=True)
+jax_study.main(config)
+"""
+
+
+@pytest.mark.slow
+def test_what_keras_on_jax_trained_scores_the_same_in_tensorflow(study, small_voc, tmp_path):
+    code = ON_JAX.format(folder=str(FOLDER), voc=str(small_voc), runs=str(tmp_path))
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    examples = read_split(open_dataset("voc2007", str(small_voc)), "val")
+    for recipe, name in (("finetuned", "msrn"), ("frozen", "frozen")):
+        folder = tmp_path / "tune" / recipe / name / "seed3"
+        kept, model = np.load(folder / "scores.npz"), load_model(str(folder / "model.keras"))
+        np.testing.assert_array_equal(kept["targets"], examples.targets)
+        scores = Evaluator(model, 8).scores(PhotoSource(examples, InputPlan(model.image_size)))
+        np.testing.assert_allclose(kept["scores"], scores, atol=1e-3)
+        assert scores.std(axis=0).max() > 1e-3  # not all photos alike

@@ -54,7 +54,7 @@ class JaxStudyConfig(RunsConfig):
 
 
 def main(study):
-    photos, backbones, programs = Photos(study.voc), Backbones(), {}
+    photos, backbones, programs = Photos(study.voc, PHASES[study.phase]), Backbones(), {}
     for seed in study.seeds:
         for variant in select(study.group, study.only):
             if os.path.exists(scores_file(study, variant, seed)):
@@ -93,9 +93,9 @@ class Run:
             raise UserError(
                 f"{variant.name}: this script has no {', '.join(unlike) or 'such augmentation'}; use study.py"
             )
-        self.training, self.test = (photos.split(name) for name in PHASES[study.phase])
+        self.training, self.test = photos.splits
         keras.utils.set_random_seed(seed)
-        graph, _ = prepare_label_graph(self.model_config, photos.labels, self.training, seed)
+        graph, _ = prepare_label_graph(self.model_config, photos.labels, self.training.examples, seed)
         with attending(variant.attention), backbones.shared(self.model_config):
             self.model = factory.create_model(self.model_config, photos.labels, self.data.image_size, graph)
         self.photos, is_frozen = photos, self.model_config.freeze_backbone
@@ -288,37 +288,31 @@ class Split:
 
 
 class Photos:
-    """All photos of VOC 2007 that are there, decoded.
+    """The photos of some splits of VOC 2007, decoded, those of a split after those of the split before.
 
     Attributes:
         labels: C names.
+        splits: a `Split` each.
         sizes: int `[N, 2]`, height and width.
         targets: int8 `[N, C]`.
         on_device: uint8 `[N, side, side, 3]`, each photo in the upper left corner.
     """
 
-    def __init__(self, voc):
+    def __init__(self, voc, splits):
         reader = open_dataset("voc2007", voc)
         self.labels = tuple(reader.labels)
-        splits = {name: read_split(reader, name) for name in ("train", "val", "trainval", "test")}
-        targets = {example.image_path: example.target for examples in splits.values() for example in examples}
-        row_of = {path: row for row, path in enumerate(targets)}
-        self._splits = {
-            name: Split(examples, np.array([row_of[example.image_path] for example in examples]))
-            for name, examples in splits.items()
-        }
-        self.targets = np.stack(list(targets.values()))
+        parts = [read_split(reader, name) for name in splits]
+        firsts = np.cumsum([0, *map(len, parts)])
+        self.splits = [Split(part, first + np.arange(len(part))) for part, first in zip(parts, firsts, strict=False)]
+        self.targets = np.concatenate([part.targets for part in parts])
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            pixels = list(pool.map(_decoded, targets))
+            pixels = list(pool.map(_decoded, [example.image_path for part in parts for example in part]))
         self.sizes = np.array([photo.shape[:2] for photo in pixels])
         side = int(self.sizes.max())
         padded = np.zeros((len(pixels), side, side, 3), np.uint8)
         for row, photo in enumerate(pixels):
             padded[row, : photo.shape[0], : photo.shape[1]] = photo
         self.on_device = jax.device_put(padded)
-
-    def split(self, name):
-        return self._splits[name]
 
 
 def _decoded(path):

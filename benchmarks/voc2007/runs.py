@@ -36,11 +36,16 @@ class RunsConfig:
 def choices(variant: Variant, *more: str) -> tuple:
     """The dataclasses `CONFIGS` of a variant's flags, and of further ones."""
     recipe = os.path.relpath(os.path.join(FOLDER, variant.recipe))
+    return parsed(f"--flagfile={recipe}.cfg", *variant.flags, *more)
+
+
+def parsed(*arguments: str) -> tuple:
+    """The dataclasses `CONFIGS` of the words after `python -m msrn_tf.train`."""
     with flagsaver.flagsaver():
         for config in CONFIGS:
             if dataclasses.fields(config)[0].name not in flags.FLAGS:
                 command_line.define_flags(config)
-        flags.FLAGS(expanded(["train", f"--flagfile={recipe}.cfg", *variant.flags, *more]))
+        flags.FLAGS(expanded(["train", *arguments]))
         return tuple(map(command_line.from_flags, CONFIGS))
 
 
