@@ -74,23 +74,16 @@ def test_readme_states_tolerances_as_the_tests_hold_them():
 
 
 def test_figures_of_voc_2007_are_those_of_the_study():
-    study = {}
-    for row in rows("docs/results.md"):
-        if len(row) == 7:
-            study.setdefault(row[0], []).append(row[2].split(" ")[0])
-    # Of each name, the first table is the fine-tuned one and the second the frozen one.
-    tuned, frozen, tuned_gap, frozen_gap = (
-        f"{float(study[f'{name}, 288 pixels'][place]):.1f}" for name in ("msrn", "gap") for place in (0, 1)
-    )
-    assert (
-        f"MSRN has {frozen} mAP frozen and {tuned} fine-tuned, average pooling with the same training {frozen_gap} and "
-        f"{tuned_gap}"
-    ) in text("README.md")
-    table = {tuple(row[:2]): row[3] for row in rows("README.md") if len(row) == 7}
-    assert table["MobileNetV2, fine-tuned", "msrn"] == f"**{tuned}**"
-    assert table["MobileNetV2, fine-tuned", "gap"] == tuned_gap
-    assert table["MobileNetV2, frozen", "msrn"] == f"**{frozen}**"
-    assert table["MobileNetV2, frozen", "gap"] == frozen_gap
+    best = [row for row in rows("docs/results.md") if len(row) == 7 and row[0].startswith("EfficientNet-Lite")]
+    study = {tuple(row[:2]): row[3].strip("*").split(" ")[0] for row in best if "," in row[0]}
+    assert len(study) == 8
+    table = {tuple(row[:2]): row[3].strip("*") for row in rows("README.md") if len(row) == 7}
+    for kind in ("Lite2, fine-tuned", "Lite0, fine-tuned", "Lite0, frozen"):
+        for head in ("msrn", "gap"):
+            key = f"EfficientNet-{kind}", head
+            assert table[key] == f"{float(study[key]):.1f}", key
+    frozen = [table["EfficientNet-Lite0, frozen", head] for head in ("msrn", "gap")]
+    assert f"it has {frozen[0]} mAP, average pooling with the same training {frozen[1]}" in text("README.md")
 
 
 def test_sizes_and_speeds_of_the_models_are_those_of_the_benchmark():
@@ -103,17 +96,17 @@ def test_sizes_and_speeds_of_the_models_are_those_of_the_benchmark():
         )
     }
     table = [row for row in rows("README.md") if len(row) == 7 and row[5].endswith("ms")]
-    assert len(table) == 5
+    assert len(table) == 7
     for row in table:
-        backbone = "mobilenet_v2" if row[0].startswith("MobileNetV2") else "efficientnet_lite0"
-        assert row[4:6] == measured[backbone, row[1]], row
+        backbone = re.match(r"EfficientNet-(Lite\d)", row[0])[1].lower()
+        assert row[4:6] == measured[f"efficientnet_{backbone}", row[1]], row
 
 
 def test_figures_of_the_bundled_model_are_those_of_its_card_and_of_the_benchmark():
     model, tflite = re.findall(r"mAP ([\d.]+), CF1", text("models/README.md"))
     table = {row[0]: row[1:] for row in rows("README.md")}
     assert table["EfficientNet-Lite0, frozen: [the bundled model](models)"][2] == f"{float(model):.1f}"
-    assert f"the bundled model has {float(tflite):.1f} as an int8 `.tflite`" in text("README.md")
+    assert f"the bundled model has {float(tflite):.1f}." in text("README.md")
     int8 = next(row for row in rows("docs/ondevice.md") if row[0] == "`--quantize=int8`" and len(row) == 6)
     rounded = ["–".join(f"{float(end):.0f}" for end in cell.split("–")) for cell in int8[3:5]]
     assert [table["one photo, LiteRT"][0]] == [f"{rounded[0]} ms"]

@@ -82,14 +82,6 @@ def _head(name, *flags):
 
 LITE2 = ("--backbone=efficientnet_lite2",)
 
-# The methods that are fine-tuned, with the dropout that each has on a frozen backbone.
-FINETUNED_HEADS = {
-    "msrn": (),
-    "dot product": (DOT_PRODUCT,),
-    "gap": ("--model=gap",),
-    "csra": ("--model=csra",),
-}
-
 
 def _finetuned(name, *flags):
     """A head and EfficientNet-Lite0, trained together."""
@@ -103,7 +95,7 @@ def _finetuned_rates(backbone, *choices):
         _finetuned(
             f"{head}{name}, rates {rate} and {backbone_rate}, {epochs} epochs",
             *flags,
-            *FINETUNED_HEADS[head],
+            f"--model={head}",
             f"--learning_rate={rate}",
             f"--backbone_factor={float(backbone_rate) / float(rate):.3g}",
             f"--epochs={epochs}",
@@ -276,12 +268,8 @@ GROUPS = {
         ("gap", "3e-3", "1e-4", 6),
         ("msrn", "2e-3", "2e-4", 6),
         ("gap", "1e-2", "3e-4", 6),
-        ("msrn", "1e-3", "3e-4", 6),
-        ("gap", "1e-2", "1e-4", 6),
         ("msrn", "1e-3", "1e-4", 12),
         ("gap", "3e-3", "1e-4", 12),
-        ("csra", "1e-2", "3e-4", 6),
-        ("csra", "1e-2", "1e-4", 6),
     ),
     "tuning_lite2": _finetuned_rates(
         (" on Lite2", LITE2),
