@@ -71,7 +71,7 @@ def test_a_photos_score_does_not_depend_on_its_own_annotation(data):
     flipped[row, 0] = 1 - flipped[row, 0]
     before, after = (out_of_fold_logits(features, t, numbers, l2=0.05) for t in (targets, flipped))
     same_fold = numbers[:, 0] == numbers[row, 0]
-    assert np.abs(before[same_fold, 0] - after[same_fold, 0]).max() < 1e-4  # one minimisation of all, by float32
+    assert np.abs(before[same_fold, 0] - after[same_fold, 0]).max() < 1e-3  # one minimisation of all, in float32
     assert np.abs(before[~same_fold, 0] - after[~same_fold, 0]).max() > 1e-2
 
 

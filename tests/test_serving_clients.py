@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -108,7 +109,6 @@ def test_failures_have_the_code_and_the_reason(connect):
         (("nobody",), {}, "NOT_FOUND", "Servable not found for request: Latest(nobody)"),
         (("msrn", 9), {}, "NOT_FOUND", "Specific(msrn, 9)"),
         (("msrn",), {"label": "nightly"}, "INVALID_ARGUMENT", "Unrecognized servable version label: nightly"),
-        (("msrn",), {"deadline": 1e-9, "retries": 0}, "DEADLINE_EXCEEDED", ""),
     ):
         with connect(*arguments, **options) as client, pytest.raises(ServingFailure) as failure:
             client.predict([b"x"])
@@ -119,6 +119,15 @@ def test_failures_have_the_code_and_the_reason(connect):
         assert len(client.predict([b"x"] * 3)["valid"]) == 3
     with connect() as client, pytest.raises(ServingFailure, match="Task size 65"):
         client.predict([b"x"] * 65)
+
+
+@pytest.mark.parametrize("kind", [Client, RestClient])
+def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(kind):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with kind(address, "msrn", deadline=0.2, retries=0) as client, pytest.raises(ServingFailure) as failure:
+            client.predict([b"x"])
+    assert failure.value.code == "DEADLINE_EXCEEDED"
 
 
 def test_an_address_that_is_none_and_an_answer_that_is_no_json_are_told(tmp_path):
