@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from msrn_tf.data.augmentation import NUM_CROP_CANDIDATES, crop_candidate, random_crop_box
+from msrn_tf.data.augmentation import crop_candidate, random_crop_box
 from msrn_tf.data.decoding import decode, evaluation_pixels, resize, training_resize
 from msrn_tf.data.demo import DEMO_LABELS, Demo, draw_example
 from msrn_tf.data.examples import Example, Examples
+from msrn_tf.data.multi_scale_crops import NUM_CROP_CANDIDATES
 from msrn_tf.data.pipeline import InputPlan, distributed, epoch_order, evaluation_batches, training_batches
 from msrn_tf.data.policies import mixed
 from msrn_tf.label_graph import LabelGraph

@@ -11,7 +11,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from runs import choices
+from runs import choices, trained_parameters
 
 from msrn_tf.data.label_policies import with_unlisted
 from msrn_tf.evaluation.evaluator import Evaluator
@@ -55,8 +55,7 @@ class Heads:
                 for batch in batches.in_epoch(epoch):
                     step(*batch)
                 bar.update(epoch)
-        parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-        return Evaluator(model, 32).scores(test), parameters
+        return Evaluator(model, 32).scores(test), trained_parameters(model)
 
     def _sources(self, model, augment):
         """Of training and test, opened once for each image size, and averaged once for each that is averaged."""

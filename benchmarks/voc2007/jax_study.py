@@ -2,9 +2,9 @@
 
     KERAS_BACKEND=jax PYTHONPATH=. python benchmarks/voc2007/jax_study.py --group=tuning_lite0 --phase=tune --seeds=0
 
-Models, photos, crops, order of epochs, optimizer and schedule are those of `msrn_tf.train`. What differs: which crop a
-photo gets and which features dropout takes are other draws, and a GPU multiplies in TF32. TensorFlow is not needed.
-Decoded photos, or the feature maps of a frozen backbone, stay in the device's memory. `tables.py` reads the scores.
+Models, photos, crops, order of epochs, loss, optimizer and schedule are those of `msrn_tf.train`. What differs: initial
+weights, crops, flips and dropout are other draws, and a GPU multiplies in TF32. TensorFlow is not needed. Decoded
+photos, or the feature maps of a frozen backbone, stay in the device's memory. `tables.py` reads the scores.
 """
 
 import concurrent.futures
@@ -20,13 +20,14 @@ import keras
 import numpy as np
 from attention_forms import attending
 from PIL import Image
-from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file
+from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file, trained_parameters
 from variants import select
 
 from msrn_tf import command_line
 from msrn_tf.command_line import option
 from msrn_tf.config import OptimizationConfig
 from msrn_tf.data.examples import Examples
+from msrn_tf.data.multi_scale_crops import POSITIONS, SCALE_PAIRS, SCALES, SNAP_PIXELS
 from msrn_tf.data.readers import open_dataset, read_split
 from msrn_tf.errors import UserError
 from msrn_tf.evaluation.metrics import evaluate_scores
@@ -36,20 +37,19 @@ from msrn_tf.training.optimizers import make_optimizer
 from msrn_tf.training.schedules import learning_rate_schedule
 
 EVALUATED_AT_A_TIME = 64
-SCALES, MAX_DISTORTION = (1.0, 0.9, 0.8, 0.7, 0.6), 2
-CORNERS, EDGES = ((0, 0), (0, 4), (4, 0), (4, 4)), ((2, 0), (2, 4), (4, 2), (0, 2))
-PLACES = np.array([*CORNERS, *EDGES, (2, 2), (1, 1), (1, 3), (3, 1), (3, 3)])
-"""Of the published multi-scale crop; `msrn_tf.data.augmentation`, where they are from, needs TensorFlow."""
-
-SAME = ("loss", "clip_norm", "accumulation_steps", "unlisted", "positive_weight", "sampling", "ema_decay", "ema_share")
-DONE_HERE = OptimizationConfig(loss="bce", clip_norm=0.0)
-"""What this script has of `OptimizationConfig`'s choices."""
+AUGMENTATIONS = ("none", "flip", "multi_scale_crop")
+FIXED = OptimizationConfig(clip_norm=0.0)
+FIXED_CHOICES = (
+    "loss", "clip_norm", "accumulation_steps", "unlisted", "positive_weight", "sampling", "ema_decay", "ema_share",
+)  # fmt: skip
+"""What of `OptimizationConfig` can only be as in `FIXED` here."""
 
 
 @dataclasses.dataclass(frozen=True)
 class JaxStudyConfig(RunsConfig):
     """Study"""
 
+    runs: str = option("runs/voc2007_jax", "folder for scores and models", path="folder")
     keep_models: bool = option(False, "write each run's model.keras beside its scores")
 
 
@@ -64,11 +64,12 @@ def main(study):
             state = run.trained()
             scores, targets = run.scores(state)
             seconds = time.perf_counter() - started
-            os.makedirs(run_folder(study, variant, seed), exist_ok=True)
-            keep_scores(scores_file(study, variant, seed), scores, targets, run.model.labels, seconds, run.model)
+            parameters = trained_parameters(run.model)
+            keep_scores(scores_file(study, variant, seed), scores, targets, run.model.labels, seconds, parameters)
             if study.keep_models:
-                path = os.path.join(run_folder(study, variant, seed), "model.keras")
-                factory.save_model(run.with_weights(state), path)
+                factory.save_model(
+                    run.trained_model(state), os.path.join(run_folder(study, variant, seed), "model.keras")
+                )
             found = evaluate_scores(scores, targets, run.model.labels, run.model.thresholds)["mAP"]
             print(f"{variant.name:44} seed {seed}  mAP {found:.2f}  {seconds:.0f} s", flush=True)
 
@@ -88,15 +89,10 @@ class Run:
         self.data, self.model_config, self.optimization, _ = choices(
             variant, f"--seed={seed}", f"--data_dir={study.voc}"
         )
-        unlike = [name for name in SAME if getattr(self.optimization, name) != getattr(DONE_HERE, name)]
-        if unlike or self.data.mix != "none" or self.data.augment not in ("none", "flip", "multi_scale_crop"):
-            raise UserError(
-                f"{variant.name}: this script has no {', '.join(unlike) or 'such augmentation'}; use study.py"
-            )
+        self._check()
         self.training, self.test = photos.splits
-        keras.utils.set_random_seed(seed)
         graph, _ = prepare_label_graph(self.model_config, photos.labels, self.training.examples, seed)
-        with attending(variant.attention), backbones.shared(self.model_config):
+        with attending(variant.attention), backbones.shared(self.model_config, seed):
             self.model = factory.create_model(self.model_config, photos.labels, self.data.image_size, graph)
         self.photos, is_frozen = photos, self.model_config.freeze_backbone
         self.inputs = backbones.maps(self.model, photos, self.data.augment) if is_frozen else photos.on_device
@@ -105,6 +101,20 @@ class Run:
         if key not in programs:
             programs[key] = Program(self.model, fixed, is_frozen)
         self.program = programs[key]
+
+    def _check(self):
+        """Raises `UserError` for what this script does not do."""
+        config, model = self.optimization, self.model_config
+        unlike = [f"--{name}" for name in FIXED_CHOICES if getattr(config, name) != getattr(FIXED, name)]
+        unlike += ["--augment"] if self.data.augment not in AUGMENTATIONS[: 2 if model.freeze_backbone else 3] else []
+        unlike += ["--mix"] if self.data.mix != "none" else []
+        unlike += ["--mixed_precision"] if model.mixed_precision == "float16" else []
+        unlike += [f"--{name}" for name in ("init_from", "recompute_backbone") if getattr(model, name, False)]
+        unlike += ["one listed label a photo"] if self.variant.single_positive else []
+        if unlike:
+            raise UserError(
+                f"{self.variant.name}: this script does not do {', '.join(unlike)} as it says; use study.py"
+            )
 
     def trained(self):
         """The state after all epochs: trainable and other variables, and the optimizer's."""
@@ -150,11 +160,12 @@ class Run:
         probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
         return probabilities.astype(np.float32), self.photos.targets[rows]
 
-    def with_weights(self, state):
-        """The model with the weights that a state has."""
-        for variable, value in zip(self.program.variables(self.model), [*state[0], *state[1]], strict=True):
-            variable.assign(value)
-        return self.model
+    def trained_model(self, state):
+        """A model of its own with the weights of a state: the network of `self.model` is also that of other runs."""
+        values = dict(zip(map(id, variables_of(self.model)), [*state[0], *state[1]], strict=True))
+        twin = factory.in_dtype(self.model, "float32")
+        twin.set_weights([values[id(weight)] for weight in self.model.weights])
+        return twin
 
 
 class Program:
@@ -174,9 +185,6 @@ class Program:
         self.step = jax.jit(self._step, donate_argnums=0)
         self.logits = jax.jit(self._logits)
 
-    def variables(self, model):
-        return [*model.trainable_variables, *model.non_trainable_variables]
-
     def first_state(self, model):
         """Copies: steps take over the memory of what they are given."""
         parts = model.trainable_variables, model.non_trainable_variables, self.optimizer.variables
@@ -189,7 +197,6 @@ class Program:
             with self._scope(trainable, others) as scope:
                 logits, group_loss = self._classify(inputs, rows, boxes, flips, training=True)
             updated = [scope.get_current_value(variable) for variable in self.model.non_trainable_variables]
-            updated = [old if new is None else new for old, new in zip(others, updated, strict=True)]
             return jnp.mean(binary_crossentropy(targets, logits)) + group_loss, updated
 
         gradients, others = jax.grad(loss_of, has_aux=True)(trainable)
@@ -202,16 +209,22 @@ class Program:
             return self._classify(inputs, rows, boxes, jnp.zeros(len(rows), bool), training=False)[0]
 
     def _scope(self, trainable, others):
-        return keras.StatelessScope(zip(self.variables(self.model), [*trainable, *others], strict=True))
+        return keras.StatelessScope(zip(variables_of(self.model), [*trainable, *others], strict=True))
 
     def _classify(self, inputs, rows, boxes, flips, training):
         semantics = self.model.semantics()
         if self.from_maps:
             maps = [kept[rows, flips.astype("int32") % kept.shape[1]] for kept in inputs]
         else:
-            images = photos_seen(inputs, rows, boxes, flips, self.model.image_size, antialias=not training)
+            antialias = jnp.full(len(rows), not training)
+            images = photos_seen(inputs, rows, boxes, flips, self.model.image_size, antialias)
             maps = self.model.feature_maps(images, training=training)
         return self.model.classify(maps, semantics, training=training), semantics.loss
+
+
+def variables_of(model):
+    """In the order of a state, without the optimizer's."""
+    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
 def binary_crossentropy(targets, logits):
@@ -225,20 +238,25 @@ def binary_crossentropy(targets, logits):
 class Backbones:
     """One network for all runs that start from the same weights, and a frozen one's feature maps.
 
-    Training here never changes a model's variables, so that a network can be shared.
+    A state holds what is trained: nothing here may assign to a model's variables, which other runs start from.
     """
 
     def __init__(self):
         self._built, self._maps = {}, {}
 
-    def shared(self, config):
-        """Within it, models are made of networks that are there already, if they freeze the same layers."""
+    def shared(self, config, seed):
+        """Within it, models are made of networks that are there already, if they freeze the same layers.
+
+        What a model has beside the network is drawn by the seed, whether the network was there or not.
+        """
         frozen, build = (config.freeze_backbone, config.freeze_batch_norm, config.frozen_stride), factory.build_backbone
 
         def kept(*arguments):
             key = frozen, arguments
             if key not in self._built:
+                keras.utils.set_random_seed(seed)
                 self._built[key] = build(*arguments)
+            keras.utils.set_random_seed(seed)
             return self._built[key]
 
         return mock.patch.object(factory, "build_backbone", kept)
@@ -254,10 +272,10 @@ class Backbones:
 
     def _computed(self, model, photos, variants):
         @jax.jit
-        def part(inputs, values, rows, boxes):
+        def part(inputs, values, rows, boxes, antialias):
             with keras.StatelessScope(zip(model.variables, values, strict=True)):
                 seen = [
-                    photos_seen(inputs, rows, boxes, jnp.full(len(rows), flip), model.image_size, antialias=True)
+                    photos_seen(inputs, rows, boxes, jnp.full(len(rows), flip), model.image_size, antialias)
                     for flip in variants
                 ]
                 return [jnp.stack(scale, axis=1) for scale in zip(*map(model.feature_maps, seen), strict=True)]
@@ -267,7 +285,8 @@ class Backbones:
         values, kept = [variable.value for variable in model.variables], None
         for first in range(0, len(rows), EVALUATED_AT_A_TIME):
             chosen = rows[first : first + EVALUATED_AT_A_TIME]
-            new = part(photos.on_device, values, chosen, whole(photos.sizes[chosen]))
+            is_scored = chosen >= len(photos.splits[0].rows)
+            new = part(photos.on_device, values, chosen, whole(photos.sizes[chosen]), is_scored)
             if kept is None:
                 kept = [jnp.zeros((len(rows), *scale.shape[1:]), scale.dtype) for scale in new]
             kept = _put(kept, new, first)
@@ -327,11 +346,10 @@ def whole(sizes):
 
 def crop_boxes(sizes, image_size, rng):
     """A random multi-scale crop `[…, 4]` of photos of these sizes `[…, 2]`; see `augmentation.crop_candidate`."""
-    pairs = [(a, b) for a in range(len(SCALES)) for b in range(len(SCALES)) if abs(a - b) <= MAX_DISTORTION]
-    scales = np.array(SCALES)[np.array(pairs)[rng.integers(len(pairs), size=sizes.shape[:-1])]]
-    quarters = PLACES[rng.integers(len(PLACES), size=sizes.shape[:-1])]
+    scales = np.array(SCALES)[SCALE_PAIRS[rng.integers(len(SCALE_PAIRS), size=sizes.shape[:-1])]]
+    quarters = POSITIONS[rng.integers(len(POSITIONS), size=sizes.shape[:-1])]
     extents = np.maximum((sizes.min(axis=-1, keepdims=True) * scales).astype(int), 1)
-    extents = np.where((abs(extents - image_size) < 3) & (image_size <= sizes), image_size, extents)
+    extents = np.where((abs(extents - image_size) < SNAP_PIXELS) & (image_size <= sizes), image_size, extents)
     return np.concatenate([(sizes - extents) // 4 * quarters, extents], axis=-1)
 
 
@@ -344,13 +362,13 @@ def photos_seen(photos, rows, boxes, flips, image_size, antialias):
         boxes: int `[batch, 4]`, the part that becomes the image.
         flips: bool `[batch]`, mirrored or not.
         image_size: int.
-        antialias: bool. Without it only photos more than a quarter larger are antialiased, as in training.
+        antialias: bool `[batch]`. Without it, as in training, only a photo that is more than a quarter larger.
     """
     boxes = boxes.astype("float32")
-    always = jnp.full(len(rows), antialias) | (jnp.max(boxes[:, 2:], axis=1) > 1.25 * image_size)
+    antialias = antialias | (jnp.max(boxes[:, 2:], axis=1) > 1.25 * image_size)
     count = photos.shape[1]
-    vertical = _interpolation(boxes[:, 0], boxes[:, 2], count, image_size, always)
-    horizontal = _interpolation(boxes[:, 1], boxes[:, 3], count, image_size, always)
+    vertical = _interpolation(boxes[:, 0], boxes[:, 2], count, image_size, antialias)
+    horizontal = _interpolation(boxes[:, 1], boxes[:, 3], count, image_size, antialias)
     horizontal = jnp.where(flips[:, None, None], horizontal[:, ::-1], horizontal)
     pixels = photos[rows].astype("float32")
     image = jnp.einsum("bhy,byxc,bwx->bhwc", vertical, pixels, horizontal, precision="highest")

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import study
+from runs import scores_file
 from variants import Variant
 
 from msrn_tf import command_line
@@ -52,7 +53,7 @@ def main(config):
 
 def mean_average_precision(settings, variant, seed, side):
     """Of one run, which is trained where it is not there; in a process of its own: TensorFlow keeps what it traced."""
-    path = os.path.join(study.run_folder(settings, variant, seed), "scores.npz")
+    path = scores_file(settings, variant, seed)
     if not os.path.exists(path):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             _, _, outcome, failed = pool.apply(train, (settings, variant, seed, SIDES[side]))

@@ -59,8 +59,12 @@ def scores_file(study: RunsConfig, variant: Variant, seed: int) -> str:
     return os.path.join(run_folder(study, variant, seed), "scores.npz")
 
 
-def keep_scores(path: str, scores: np.ndarray, targets: np.ndarray, labels: tuple, seconds: float, model) -> None:
-    """What `tables.py` reads: scores and targets `[photos, C]`, and what the model and the run were."""
-    parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    labels = np.array(labels)
-    np.savez(path, scores=scores, targets=targets, labels=labels, seconds=seconds, parameters=parameters)
+def keep_scores(path: str, scores: np.ndarray, targets: np.ndarray, labels, seconds: float, parameters: int) -> None:
+    """What `tables.py` reads: scores and targets `[photos, C]`, seconds of the run, number of trained parameters."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    np.savez(path, scores=scores, targets=targets, labels=np.array(labels), seconds=seconds, parameters=parameters)
+
+
+def trained_parameters(model) -> int:
+    """How many numbers training may change."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

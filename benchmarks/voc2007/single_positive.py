@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 from heads import Heads
+from runs import RunsConfig, keep_scores, scores_file
 from variants import select
 
 from msrn_tf import command_line
@@ -22,16 +23,11 @@ from msrn_tf.evaluation.metrics import evaluate_scores
 
 
 @dataclasses.dataclass(frozen=True)
-class SinglePositiveConfig:
+class SinglePositiveConfig(RunsConfig):
     """Study of unlisted labels"""
 
     group: str = option("single_positive", "variants to train: single_positive, single_positive_msrn")
-    only: tuple[str, ...] = option(
-        (), "a variant of the group by name; may be given several times; without: all", repeated=True
-    )
-    seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "a run for each seed")
-    voc: str = option("../shared/voc2007/VOCdevkit", "folder of the data set", path="input")
-    runs: str = option("runs/voc2007", "folder for feature maps and scores", path="folder")
+    phase: str = option("final", "train on train and val, and score test", choices=("final",))
 
 
 def main(config):
@@ -40,19 +36,14 @@ def main(config):
     heads = Heads(os.path.join(config.runs, "features"), reader.labels, training, test)
     for seed in config.seeds:
         for variant in select(config.group, config.only):
-            folder = os.path.join(variant.folder(config.runs, "final"), f"seed{seed}")
-            if os.path.exists(os.path.join(folder, "scores.npz")):
+            path = scores_file(config, variant, seed)
+            if os.path.exists(path):
                 continue
             started = time.perf_counter()
             targets = one_positive(training.targets, seed) if variant.single_positive else training.targets
             scores, parameters = heads.run(variant, seed, targets)
             seconds = time.perf_counter() - started
-            os.makedirs(folder, exist_ok=True)
-            np.savez(
-                os.path.join(folder, "scores.npz"),
-                scores=scores, targets=test.targets, labels=np.array(reader.labels), seconds=seconds,
-                parameters=parameters,
-            )  # fmt: skip
+            keep_scores(path, scores, test.targets, reader.labels, seconds, parameters)
             found = evaluate_scores(scores, test.targets, reader.labels, np.full(len(reader.labels), 0.5))["mAP"]
             print(f"{variant.name:40} seed {seed}  mAP {found:.2f}  {seconds:.0f} s", flush=True)
 

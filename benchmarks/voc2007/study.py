@@ -18,7 +18,7 @@ import traceback
 import keras
 import tensorflow as tf
 from attention_forms import attending
-from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file
+from runs import PHASES, RunsConfig, choices, keep_scores, run_folder, scores_file, trained_parameters
 from variants import select
 
 from msrn_tf import command_line, train
@@ -45,6 +45,8 @@ class StudyConfig(RunsConfig):
 
 def main(study):
     variants = select(study.group, study.only)
+    if any(variant.single_positive for variant in variants):
+        raise UserError(f"--group={study.group}: is single_positive.py's, which leaves out labels")
     jobs = [(variant, seed) for seed in study.seeds for variant in variants]
     jobs = [job for job in jobs if not os.path.exists(scores_file(study, *job))]
     print(f"{len(jobs)} runs of {len(variants)} variants", flush=True)
@@ -115,7 +117,7 @@ def _run(study, variant, seed, folder):
     seconds = time.perf_counter() - started
     found = evaluate_scores(scores, targets, model.labels, model.thresholds)["mAP"]
     shutil.rmtree(os.path.join(folder, "checkpoints"), ignore_errors=True)
-    keep_scores(scores_file(study, variant, seed), scores, targets, model.labels, seconds, model)
+    keep_scores(scores_file(study, variant, seed), scores, targets, model.labels, seconds, trained_parameters(model))
     return f"mAP {found:.2f}  {seconds:.0f} s"
 
 

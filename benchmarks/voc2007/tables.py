@@ -11,6 +11,7 @@ import glob
 import os
 
 import numpy as np
+from runs import PHASES
 from variants import GROUPS, select
 
 from msrn_tf import command_line
@@ -24,7 +25,7 @@ class TablesConfig:
     """Tables"""
 
     group: str = option("", f"variants to set side by side: {', '.join(GROUPS)}")
-    phase: str = option("tune", "tune: scores on val; final: scores on test", choices=("tune", "final"))
+    phase: str = option("tune", "tune: scores on val; final: scores on test", choices=tuple(PHASES))
     reference: str = option("", "variant that the others are compared with; empty: the first that was trained")
     only: tuple[str, ...] = option(
         (), "a variant of the group by name; may be given several times; without: all", repeated=True
@@ -32,7 +33,7 @@ class TablesConfig:
     rarest: int = option(0, "a column for the mean of so many labels that the fewest photos show; 0: none", low=0)
     labels: bool = option(False, "average precision of each label, of the reference and of the others")
     resamples: int = option(1000, "bootstrap resamples of the photos", low=1)
-    runs: str = option("runs/voc2007", "folder that study.py wrote", path="input")
+    runs: str = option("runs/voc2007", "folder that study.py or jax_study.py wrote", path="input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def main(config):
     found = group_runs(config, config.group, config.phase, config.only)
     reference = config.reference or next(iter(found), "")
     if reference not in found:
-        raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; start study.py first")
+        raise UserError(f"--runs={config.runs}: no run of {reference or config.group!r} there; train it first")
     print(label_table(found, reference) if config.labels else mean_table(found, reference, config.rarest))
 
 

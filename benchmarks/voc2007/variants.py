@@ -70,17 +70,18 @@ DOT_PRODUCT = "--attention=dot_product"
 LITE0_288 = ("--backbone=efficientnet_lite0", "--backbone_weights=imagenet", "--image_size=288")
 
 
+LITE2 = ("--backbone=efficientnet_lite2",)
+"""After `LITE0_288`."""
+
+
 def _form(name, *flags, attention=""):
     """Of attention, on EfficientNet-Lite0."""
     return Variant(name, (*SMALL, *LITE0_288, *flags), attention=attention)
 
 
 def _head(name, *flags):
-    """A method's head, on EfficientNet-Lite0."""
+    """A method's head on a frozen EfficientNet-Lite0, or on what the flags say."""
     return Variant(name, (*LITE0_288, "--epochs=5", *flags))
-
-
-LITE2 = ("--backbone=efficientnet_lite2",)
 
 
 def _finetuned(name, *flags):
@@ -88,19 +89,25 @@ def _finetuned(name, *flags):
     return Variant(name, (*LITE0_288, *flags), "finetuned")
 
 
-def _finetuned_rates(backbone, *choices):
-    """Variants `(head, its rate, the backbone's, epochs)` of a backbone: EfficientNet-Lite0, or what flags say."""
-    name, flags = backbone
+def _finetuned_rates(backbone="", *flags):
+    """Variants of the rates of head and backbone, on EfficientNet-Lite0 or on what the flags say."""
     return [
         _finetuned(
-            f"{head}{name}, rates {rate} and {backbone_rate}, {epochs} epochs",
+            f"{head}{backbone}, rates {rate} and {backbone_rate}, {epochs} epochs",
             *flags,
             f"--model={head}",
             f"--learning_rate={rate}",
             f"--backbone_factor={float(backbone_rate) / float(rate):.3g}",
             f"--epochs={epochs}",
         )
-        for head, rate, backbone_rate, epochs in choices
+        for epochs in (6, 12)
+        for head, rate, backbone_rate in (
+            ("msrn", "1e-3", "1e-4"),
+            ("gap", "3e-3", "1e-4"),
+            ("msrn", "2e-3", "2e-4"),
+            ("gap", "1e-2", "3e-4"),
+        )
+        if epochs == 6 or backbone_rate == "1e-4"
     ]
 
 
@@ -252,7 +259,7 @@ GROUPS = {
         for rate in ("1e-3", "2e-3")
         for dropout in (0.4, 0.6)
     ],
-    # Each head with the rate and dropout that did best on `val`.
+    # Each head with the rate and dropout that did best on `val`; ml_decoder's are guesses.
     "peers": [
         _head("gap, Lite0", "--model=gap", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("gmp, Lite0", "--model=gmp", "--learning_rate=1e-2", "--dropout=0.4"),
@@ -262,24 +269,8 @@ GROUPS = {
         _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
     ],
     # One seed each, to choose by: the rates of head and backbone.
-    "tuning_lite0": _finetuned_rates(
-        ("", ()),
-        ("msrn", "1e-3", "1e-4", 6),
-        ("gap", "3e-3", "1e-4", 6),
-        ("msrn", "2e-3", "2e-4", 6),
-        ("gap", "1e-2", "3e-4", 6),
-        ("msrn", "1e-3", "1e-4", 12),
-        ("gap", "3e-3", "1e-4", 12),
-    ),
-    "tuning_lite2": _finetuned_rates(
-        (" on Lite2", LITE2),
-        ("msrn", "1e-3", "1e-4", 6),
-        ("gap", "3e-3", "1e-4", 6),
-        ("msrn", "2e-3", "2e-4", 6),
-        ("gap", "1e-2", "3e-4", 6),
-        ("msrn", "1e-3", "1e-4", 12),
-        ("gap", "3e-3", "1e-4", 12),
-    ),
+    "tuning_lite0": _finetuned_rates(),
+    "tuning_lite2": _finetuned_rates(" on Lite2", *LITE2),
     "tuning_frozen_lite2": [
         _head(f"{name} on Lite2, rate {rate}", *LITE2, *flags, f"--learning_rate={rate}", "--dropout=0.4")
         for name, flags, rates in (

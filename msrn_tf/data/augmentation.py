@@ -2,25 +2,11 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
+from msrn_tf.data.multi_scale_crops import NUM_CROP_CANDIDATES, POSITIONS, SCALE_PAIRS, SCALES, SNAP_PIXELS
 from msrn_tf.data.policies import RandAugment, addons_policy
 from msrn_tf.type_names import Tensor
-
-SCALES = (1.0, 0.9, 0.8, 0.7, 0.6)
-MAX_DISTORTION = 2
-SNAP_PIXELS = 3
-
-# (row, column) positions of a crop in quarters of the free space: corners, centre, edges, and halfway inwards.
-_CROP_POSITIONS = np.array(
-    [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)], np.int32
-)
-_SCALE_PAIRS = np.array(
-    [(i, j) for i in range(len(SCALES)) for j in range(len(SCALES)) if abs(i - j) <= MAX_DISTORTION], np.int32
-)
-
-NUM_CROP_CANDIDATES = len(_SCALE_PAIRS) * len(_CROP_POSITIONS)
 
 CROPPED = ("multi_scale_crop", "randaugment", "addons")
 
@@ -38,12 +24,12 @@ def crop_candidate(height: Tensor, width: Tensor, image_size: int, index: Tensor
         index: int32 scalar below `NUM_CROP_CANDIDATES`; its order is sizes first, then places.
     """
     shorter = tf.cast(tf.minimum(height, width), tf.float64)
-    pair = tf.gather(_SCALE_PAIRS, index // len(_CROP_POSITIONS))
+    pair = tf.gather(SCALE_PAIRS, index // len(POSITIONS))
     size = tf.maximum(tf.cast(shorter * tf.gather(tf.constant(SCALES, tf.float64), pair), tf.int32), 1)
     extent = tf.stack([height, width])
     snaps = (tf.abs(size - image_size) < SNAP_PIXELS) & (image_size <= extent)
     size = tf.where(snaps, image_size, size)
-    position = tf.gather(_CROP_POSITIONS, index % len(_CROP_POSITIONS))
+    position = tf.gather(POSITIONS, index % len(POSITIONS))
     return tf.concat([(extent - size) // 4 * position, size], axis=0)
 
 
