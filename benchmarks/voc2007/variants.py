@@ -259,12 +259,12 @@ GROUPS = {
         for rate in ("1e-3", "2e-3")
         for dropout in (0.4, 0.6)
     ],
-    # Each head with the rate and dropout that did best on `val`; ml_decoder's are guesses.
+    # Each head with the rate and dropout that did best on `val`.
     "peers": [
         _head("gap, Lite0", "--model=gap", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("gmp, Lite0", "--model=gmp", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("csra, Lite0", "--model=csra", "--learning_rate=1e-2", "--dropout=0.4"),
-        _head("ml_decoder, Lite0", "--model=ml_decoder", "--channels=768", "--learning_rate=3e-4", "--dropout=0.1"),
+        _head("ml_decoder, Lite0", "--model=ml_decoder", "--channels=768", "--learning_rate=1e-3", "--dropout=0.1"),
         _head("msrn, Lite0", SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
         _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
     ],
