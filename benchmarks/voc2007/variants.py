@@ -89,8 +89,8 @@ def _finetuned(name, *flags):
     return Variant(name, (*LITE0_288, *flags), "finetuned")
 
 
-def _finetuned_rates(backbone="", *flags):
-    """Variants of the rates of head and backbone, on EfficientNet-Lite0 or on what the flags say."""
+def _finetuned_rates(choices, backbone="", *flags):
+    """Of `(head, its rate, the backbone's rate, epochs, *flags)`, on EfficientNet-Lite0 or on what the flags say."""
     return [
         _finetuned(
             f"{head}{backbone}, rates {rate} and {backbone_rate}, {epochs} epochs",
@@ -99,16 +99,28 @@ def _finetuned_rates(backbone="", *flags):
             f"--learning_rate={rate}",
             f"--backbone_factor={float(backbone_rate) / float(rate):.3g}",
             f"--epochs={epochs}",
+            *more,
         )
-        for epochs in (6, 12)
-        for head, rate, backbone_rate in (
-            ("msrn", "1e-3", "1e-4"),
-            ("gap", "3e-3", "1e-4"),
-            ("msrn", "2e-3", "2e-4"),
-            ("gap", "1e-2", "3e-4"),
-        )
-        if epochs == 6 or backbone_rate == "1e-4"
+        for head, rate, backbone_rate, epochs, *more in choices
     ]
+
+
+POOLING_AND_MSRN = (
+    ("msrn", "1e-3", "1e-4", 6),
+    ("gap", "3e-3", "1e-4", 6),
+    ("msrn", "2e-3", "2e-4", 6),
+    ("gap", "1e-2", "3e-4", 6),
+    ("msrn", "1e-3", "1e-4", 12),
+    ("gap", "3e-3", "1e-4", 12),
+)
+OTHER_HEADS = (
+    ("gmp", "3e-3", "1e-4", 6),
+    ("gmp", "1e-2", "3e-4", 6),
+    ("csra", "3e-3", "1e-4", 6),
+    ("csra", "1e-2", "3e-4", 6),
+    ("ml_decoder", "3e-4", "1e-4", 6, "--channels=768", "--dropout=0.1"),
+    ("ml_decoder", "1e-3", "2e-4", 6, "--channels=768", "--dropout=0.1"),
+)
 
 
 def _unlisted(model, flags):
@@ -269,8 +281,9 @@ GROUPS = {
         _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
     ],
     # One seed each, to choose by: the rates of head and backbone.
-    "tuning_lite0": _finetuned_rates(),
-    "tuning_lite2": _finetuned_rates(" on Lite2", *LITE2),
+    "tuning_lite0": _finetuned_rates(POOLING_AND_MSRN),
+    "tuning_lite2": _finetuned_rates(POOLING_AND_MSRN, " on Lite2", *LITE2),
+    "tuning_peers_finetuned": _finetuned_rates(OTHER_HEADS),
     "tuning_frozen_lite2": [
         _head(f"{name} on Lite2, rate {rate}", *LITE2, *flags, f"--learning_rate={rate}", "--dropout=0.4")
         for name, flags, rates in (
