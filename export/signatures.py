@@ -30,7 +30,8 @@ def signatures(model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS) -> dic
     photos = tf.TensorSpec((None,), tf.string, "image_bytes")
     pixels = tf.TensorSpec((None, size, size, 3), tf.uint8, "image")
     # Functions of their own: traced and written once, and not for every signature again.
-    decode = _once(lambda encoded: decode_photos(encoded, size, max_pixels), photos)
+    decode_photos = photo_decoder(size, max_pixels)
+    decode = _once(decode_photos, photos)
     forward = _once(_for_any_batch(lambda images: model(images, training=False)), pixels)
 
     def ranked(logits, valid):
@@ -45,7 +46,7 @@ def signatures(model: MultiLabelClassifier, max_pixels: int = MAX_PIXELS) -> dic
         return ranked(forward(image), valid)[0]
 
     def classify(inputs):
-        images, valid = decode_photos(inputs, size, max_pixels, are_examples=True)
+        images, valid = decode_photos(inputs, are_examples=True)
         answer, _ = ranked(forward(images), valid)
         return {"classes": answer["labels"], "scores": answer["scores"]}
 
@@ -93,41 +94,48 @@ def _once(function, spec):
     return tf.function(function, input_signature=[spec], autograph=False)
 
 
-def decode_photos(
-    encoded: Tensor, image_size: int, max_pixels: int = MAX_PIXELS, are_examples: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Photos as evaluation sees them, decoded side by side.
+def photo_decoder(image_size: int, max_pixels: int = MAX_PIXELS) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A function that decodes photos side by side, as evaluation sees them.
+
+    However often it is called, what decodes one photo is traced and written once.
 
     Args:
-        encoded: string `[batch]`: photos (JPEG, PNG, GIF, BMP), or with `are_examples` serialised `tf.Example`s that
-            hold one each.
         image_size: int.
-        max_pixels: int.
+        max_pixels: int. Larger photos are not valid, which is found before they are decoded.
 
     Returns:
-        `(images, valid)`: uint8 `[batch, image_size, image_size, 3]`, black where not valid, and bool `[batch]`.
+        `decode(encoded, are_examples=False)`. `encoded`: string `[batch]`: photos (JPEG, PNG, GIF, BMP), or with
+        `are_examples` serialised `tf.Example`s that hold one each. It returns `(images, valid)`: uint8
+        `[batch, image_size, image_size, 3]`, black where not valid, and bool `[batch]`.
     """
-    count = tf.shape(encoded)[0]
-
-    @tf.autograph.experimental.do_not_convert
-    def decode_one(index, item):
-        if are_examples:
-            feature = tf.io.FixedLenFeature((), tf.string)
-            item = tf.io.parse_single_example(item, {EXAMPLE_FEATURE: feature})[EXAMPLE_FEATURE]
-        return index, evaluation_pixels(item, image_size, max_pixels, as_served=True)
-
-    blank = tf.data.Dataset.from_tensors((count, tf.zeros((image_size, image_size, 3), tf.uint8)))
-    decoded = (
-        tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-        .map(decode_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-        .ignore_errors()
-        .concatenate(blank)
-        .batch(tf.cast(count, tf.int64) + 1)
+    pixels_of = _once(
+        lambda photo: evaluation_pixels(photo, image_size, max_pixels, as_served=True), tf.TensorSpec((), tf.string)
     )
-    indices, images = decoded.get_single_element()
-    last = tf.size(indices) - 1  # the black one
-    place = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), indices[:, None], tf.range(last + 1))[:count]
-    return tf.gather(images, place), place < last
+
+    def decode(encoded: Tensor, are_examples: bool = False) -> tuple[Tensor, Tensor]:
+        count = tf.shape(encoded)[0]
+
+        @tf.autograph.experimental.do_not_convert
+        def decode_one(index, item):
+            if are_examples:
+                feature = tf.io.FixedLenFeature((), tf.string)
+                item = tf.io.parse_single_example(item, {EXAMPLE_FEATURE: feature})[EXAMPLE_FEATURE]
+            return index, pixels_of(item)
+
+        blank = tf.data.Dataset.from_tensors((count, tf.zeros((image_size, image_size, 3), tf.uint8)))
+        decoded = (
+            tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+            .map(decode_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+            .ignore_errors()
+            .concatenate(blank)
+            .batch(tf.cast(count, tf.int64) + 1)
+        )
+        indices, images = decoded.get_single_element()
+        last = tf.size(indices) - 1  # the black one
+        place = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), indices[:, None], tf.range(last + 1))[:count]
+        return tf.gather(images, place), place < last
+
+    return decode
 
 
 def ranked_labels(

@@ -78,10 +78,10 @@ def main(data: DataConfig, config: CheckLabelsConfig) -> None:
     with needs("report"):  # cleanlab brings pandas and scikit-learn, which no other command waits for
         from msrn_tf.evaluation.label_errors import MOST_ITERATIONS, fold_numbers, out_of_fold_logits, rank_suspects
     reader = data.open(config.split)
+    extractor = feature_extractor(_model(config, reader.labels))
     examples = read_split(reader, config.split, data.drop_unlabelled)
     decided = read_decisions(data.corrections) if data.corrections else []
     fold_numbers(reader.labels, examples.targets, config.folds, config.seed)  # before anything is computed
-    extractor = feature_extractor(_model(config, reader.labels))
     bad: dict[int, str] = {}
     with ProgressBar("looking at photos", len(examples)) as bar:
         source = _source(extractor, examples, data, config)

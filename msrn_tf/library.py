@@ -25,7 +25,7 @@ def new_model(
     Args:
         labels: C names, in the order of the targets and logits.
         label_graph: as `msrn_tf.datasets.read` counts it, or the path of a `label_graph.npz`; the baselines
-            (`model="gap"` and `"gmp"`) need none.
+            (every `model` but `"msrn"`) need none.
         image_size: int, pixels.
         seed: int, of word vectors that no file gives. Weights come of Keras' own seed (`keras.utils.set_random_seed`).
         **choices: fields of `msrn_tf.config.ModelConfig`, which are the flags of `msrn_tf.train`: `backbone`,

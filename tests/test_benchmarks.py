@@ -18,6 +18,7 @@ def output_of(script, *arguments):
     return run.stdout
 
 
+@pytest.mark.slow
 def test_the_start_of_an_epoch_is_measured_in_both_forms():
     rows = output_of("scale.py", "--count=2000", "--repetitions=1").splitlines()[2:]
     assert [row.split()[0] for row in rows] == ["columns", "rows"]

@@ -271,7 +271,7 @@ def test_training_starts_from_a_model_of_other_labels_and_says_what_it_took(trai
     said = [line for line in run.stdout.splitlines() if line.startswith("transfer")]
     assert any("boat" in line and "bird" in line for line in said)  # labels of both sets
     wrong = command(
-        "msrn_tf.train", "--dataset=demo", f"--workdir={tmp_path / 'b'}", *flags, "--init_from=nowhere.keras"
+        "msrn_tf.train", "--dataset=demo", *splits, f"--workdir={tmp_path / 'b'}", *flags, "--init_from=nowhere.keras"
     )
     assert_refused(wrong, "--init_from=nowhere.keras")
     assert not (tmp_path / "b").exists()

@@ -74,13 +74,6 @@ def test_a_gpu_that_tensorflow_does_not_find_is_said_with_its_reason_and_what_to
     assert capsys.readouterr().err == ""
 
 
-def test_tensorflow_is_asked_in_a_process_that_lets_it_speak():
-    """Without a GPU: that no driver is there."""
-    if tf.config.list_physical_devices("GPU"):
-        pytest.skip("there is a GPU")
-    assert "cuda" in gpus.reason_in(gpus.words_of_tensorflow()).lower()
-
-
 def run_from_the_start(*arguments, path):
     environment = os.environ | {"PATH": f"{path}:{os.environ['PATH']}"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
@@ -98,11 +91,15 @@ def test_a_command_without_a_gpu_says_nothing_of_it(tmp_path):
     assert "E0000" not in run.stderr and "CUDA" not in run.stderr
 
 
-def test_a_command_says_at_its_start_that_tensorflow_does_not_find_the_gpu(tmp_path):
+def test_a_command_says_at_its_start_that_tensorflow_does_not_find_the_gpu_and_why(tmp_path):
+    """Here the reason is TensorFlow's own: that no driver is there."""
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA T4'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     run = run_from_the_start("msrn_tf.predict", "--model=nowhere.keras", "photo.png", path=tmp_path)
     assert run.returncode == 2 and "E0000" not in run.stderr
     first, *others = run.stderr.splitlines()
     assert first.startswith("warning: this machine has an NVIDIA GPU and TensorFlow finds none")
+    assert "cuda" in first.partition("TensorFlow says: ")[2].partition("; install")[0].lower()
     assert len(others) == 1 and others[0].startswith("error: ")

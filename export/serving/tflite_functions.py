@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.device_classifier import DeviceClassifier
-from export.signatures import decode_photos, ranked_labels
+from export.signatures import photo_decoder, ranked_labels
 
 TFLITE_NAME = "model.tflite"
 CARD_NAME = os.path.join("assets", "model_card.json")
@@ -39,12 +39,9 @@ def tflite_functions(folder: str) -> dict[str, Callable[[Arrays], Arrays]]:
     if classifiers.labels != card["labels"] or classifiers.image_size != card["image_size"]:
         raise ValueError(f"{path}: has other labels or another image size than the SavedModel beside it")
 
-    def decoder(are_examples: bool) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        size, largest = card["image_size"], card["largest_photo_pixels"]
-        function = tf.function(lambda encoded: decode_photos(encoded, size, largest, are_examples), autograph=False)
-        return function.get_concrete_function(tf.TensorSpec((None,), tf.string))
-
-    decode, decode_examples = decoder(False), decoder(True)
+    photos = tf.TensorSpec((None,), tf.string)
+    decoder = tf.function(photo_decoder(card["image_size"], card["largest_photo_pixels"]), autograph=False)
+    decode, decode_examples = (decoder.get_concrete_function(photos, are_examples) for are_examples in (False, True))
 
     def serving_default(inputs: Arrays) -> Arrays:
         images, valid = (value.numpy() for value in decode(tf.constant(inputs["image_bytes"])))

@@ -281,8 +281,8 @@ class _Scene:
     # Pens
 
     def colour(self, base, spread):
-        values = np.asarray(base) + self.rng.normal(0, spread / 2, size=3) + self.rng.normal(0, spread / 2)
-        return tuple(int(value) for value in np.clip(values, 0, 255))
+        noise, light = self.rng.normal(0, spread / 2, size=3).tolist(), self.rng.normal(0, spread / 2)
+        return tuple(int(min(max(value + change + light, 0), 255)) for value, change in zip(base, noise, strict=True))
 
     def vivid(self):
         return self.colour([(230, 50, 60), (240, 200, 50), (240, 240, 240), (170, 60, 190)][self.rng.integers(4)], 25)
