@@ -1,5 +1,6 @@
 """`python -m export.client`: asks TensorFlow Serving or `export.serve` for the labels of photos, by gRPC or REST.
 
+Photos are files, folders or patterns such as 'PHOTOS/**/*.jpg'; - reads paths from standard input, one a line.
 `export/client_light.py` is the same for programs.
 """
 

@@ -1,4 +1,7 @@
-"""`python -m export.ondevice`: prints the labels of photos by a .tflite, without TensorFlow, as on a device."""
+"""`python -m export.ondevice`: prints the labels of photos by a .tflite, without TensorFlow, as on a device.
+
+Photos are files, folders or patterns such as 'PHOTOS/**/*.jpg'; - reads paths from standard input, one a line.
+"""
 
 import dataclasses
 import sys

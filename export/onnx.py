@@ -1,7 +1,7 @@
 """`python -m export.onnx`: exports `model.keras` as an .onnx with labels and thresholds, for other servers.
 
 Triton, ONNX Runtime and OpenVINO Model Server take it. The graph has no control flow. With --photos attention uses the
-moments form (docs/attention.md); otherwise it runs in blocks of labels.
+moments form (docs/attention.md); without, the slower direct form, exact for any photo.
 """
 
 import dataclasses

@@ -43,8 +43,8 @@ class TFLiteConfig:
     )
     calibration: str = option(
         "",
-        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos or of "
-        "msrn_tf.prepare, or a .tfrecord; empty: --calibration_split of --dataset",
+        "photos to measure ranges on, for int8, int8_full and int16x8: a folder of photos, an output "
+        "folder of msrn_tf.prepare, or a .tfrecord; empty: --calibration_split of --dataset",
         path="input",
     )
     calibration_split: str = option("val", "split of the data set or prepared folder to take these photos from")

@@ -37,13 +37,13 @@ class CalibrationConfig:
     model: str = option("", "model.keras written by msrn_tf.train", path="input")
     split: str = option("val", "split to fit on")
     output: str = option("", "model file to write; empty: replace --model", path="file")
-    target_precision: float = option(0.0, "target precision for each label; 0: best F1", low=0.0, high=1.0)
-    target_recall: float = option(0.0, "target recall for each label; 0: best F1", low=0.0, high=1.0)
+    target_precision: float = option(0.0, "target precision for each label, such as 0.9; 0: best F1", low=0.0, high=1.0)
+    target_recall: float = option(0.0, "target recall for each label, such as 0.9; 0: best F1", low=0.0, high=1.0)
     probabilities: str = option(
         "platt", "platt: slope and intercept for each label; temperature: one slope for all; none", choices=METHODS
     )
     min_positives: int = option(
-        10, "labels with fewer positives share the threshold and temperature of all labels", low=1
+        10, "labels that fewer photos show get one threshold and temperature, fitted to all labels together", low=1
     )
     batch_size: int = option(32, "images per batch", low=1)
     json: str = option("", "file for the results (.json)", path="file")

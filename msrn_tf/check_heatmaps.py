@@ -1,8 +1,8 @@
 """`python -m msrn_tf.check_heatmaps`: tests whether heat-maps show where a model looked.
 
-Photos of a labelled split are blurred pixel by pixel in the order of the heat-map, and in two orders that do not know
-it (deletion and insertion). Where the data set has boxes of objects (demo, VOC), the highest points of the maps are
-compared with them (pointing game).
+Photos of a labelled split are blurred (deletion) or sharpened (insertion) pixel by pixel, in the order of the heat-map
+and, for comparison, in two random orders. Where the data set has boxes of objects (demo, VOC), the highest points of
+the maps are compared with them (pointing game).
 """
 
 import dataclasses

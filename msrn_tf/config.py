@@ -74,7 +74,9 @@ class DataConfig:
         " empty: detected and printed",
     )
     label_separator: str = option(
-        "", "separator between labels in one field, or blank, or none; empty: detected and printed"
+        "",
+        "separator between labels in one field: a character; blank: spaces; none: each field is one label; empty: "
+        "detected and printed",
     )
     split_column: str = option("", "table column that names splits; empty: detected and printed")
     group_column: str = option(
@@ -87,7 +89,7 @@ class DataConfig:
     )
     blanks: str = option(
         "auto",
-        "meaning of an empty field if the table has a column for each label; auto: unknown if there are zeros",
+        "meaning of an empty cell if the table has a column for each label; auto: unknown if there are zeros",
         choices=BLANKS,
     )
 
@@ -115,7 +117,12 @@ class TrainingDataConfig(DataConfig):
     train_split: str = option("train", "split to train on; the label graph is counted on it")
     val_split: str = option("val", "split for choosing the best model; empty: none, keep the model of the last epoch")
     image_size: int = option(448, "warp images to this height and width in pixels", low=32)
-    augment: str = option("multi_scale_crop", "augmentation of training photos", choices=AUGMENTATIONS)
+    augment: str = option(
+        "multi_scale_crop",
+        "none; flip: mirror half of the photos; multi_scale_crop: crops of several sizes, and flips; randaugment or "
+        "addons: that, and changes of colour and shape",
+        choices=AUGMENTATIONS,
+    )
     mix: str = option("none", "mix the photos of a batch by MixUp or CutMix", choices=MIXES)
     bad_images: str = option(
         "skip", "training photos that cannot be decoded: skip and count them, or fail", choices=("skip", "fail")
@@ -198,14 +205,24 @@ class ModelConfig:
     )
     strides: tuple[int, ...] = option((8, 16, 32), "strides of the feature maps that labels attend to")
     tap_pooling: str = option(
-        "auto", "2×2 maximum pooling of feature maps; auto: where at least 7×7 positions remain", choices=TAP_POOLINGS
+        "auto",
+        "2×2 maximum pooling of feature maps; auto: where at "
+        "least 7×7 positions remain; published: always; none: never",
+        choices=TAP_POOLINGS,
     )
     dropout: float = option(0.0, "dropout rate in the head", low=0.0, high=0.99)
     label_graph: str = option("", "label graph file (.npz); empty: counted on the training split", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of neighbouring labels", low=0.0, high=1.0)
+    graph_threshold: float = option(
+        DEFAULT_THRESHOLD,
+        "label j is a neighbour of label i if at least this share of the photos of i show j too",
+        low=0.0,
+        high=1.0,
+    )
     word_vectors: str = option(
         "auto",
-        "GloVe text file, onehot or learned; auto: those in the label graph file, else random ones that are saved",
+        "text file of GloVe, word2vec or fastText; onehot: a number "
+        "for each label; learned: random at first, then trained; "
+        "auto: those in the label graph file, else random ones that are saved",
         path="input",
     )
     word_vector_norm: float = option(
@@ -235,10 +252,20 @@ class OptimizationConfig:
         1, "process each replica's images in this many parts, in turn: less memory", low=1, may_change=True
     )
     loss: str = option("bce", "binary cross-entropy (bce), asymmetric loss (asl) or focal loss", choices=LOSSES)
-    asl_gamma_positive: float = option(0.0, "focusing of present labels, for --loss=asl", low=0.0)
-    asl_gamma_negative: float = option(4.0, "focusing of absent labels, for --loss=asl", low=0.0)
+    asl_gamma_positive: float = option(
+        0.0,
+        "exponent that lowers the loss of present labels that are nearly right; 0: no change, for --loss=asl",
+        low=0.0,
+    )
+    asl_gamma_negative: float = option(
+        4.0,
+        "exponent that lowers the loss of absent labels that are nearly right; 0: no change, for --loss=asl",
+        low=0.0,
+    )
     asl_margin: float = option(0.05, "an absent label below this probability adds no loss, for --loss=asl", low=0.0)
-    focal_gamma: float = option(2.0, "focusing, for --loss=focal", low=0.0)
+    focal_gamma: float = option(
+        2.0, "exponent that lowers the loss of labels that are nearly right; 0: no change, for --loss=focal", low=0.0
+    )
     unlisted: str = option(
         "absent",
         "how training treats labels that a photo does not list: absent, unknown, or suspect: absent until their "
@@ -278,7 +305,12 @@ class OptimizationConfig:
         high=0.1,
     )
     jit_compile: bool = option(False, "compile the forward and backward pass with XLA")
-    schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
+    schedule: str = option(
+        "step",
+        "learning rate over the run: constant; step: a tenth after each of --decay_epochs; cosine: down to 0; "
+        "one_cycle: up for a fifth of the steps, then down to nearly 0",
+        choices=SCHEDULES,
+    )
     warmup_epochs: float = option(0.0, "epochs in which the learning rate grows linearly from 0", low=0.0)
     decay_epochs: tuple[int, ...] = option(
         (30,), "epochs after which the learning rate falls to a tenth, for --schedule=step"
@@ -303,8 +335,8 @@ class RunConfig:
     seed: int = option(0, "seed of weights, order and augmentation", low=0, high=2**31 - 1)
     strategy: str = option(
         "auto",
-        "one device, all devices of this machine (mirrored), or several machines (multi_worker: TF_CONFIG or "
-        "Slurm); auto: multi_worker if TF_CONFIG is set, else mirrored",
+        "one: one device; mirrored: all devices of this machine; multi_worker: several machines (TF_CONFIG or Slurm); "
+        "auto: multi_worker if TF_CONFIG is set, else mirrored",
         choices=STRATEGIES,
         may_change=True,
     )
@@ -321,7 +353,9 @@ class RunConfig:
         0, "steps between checkpoints within an epoch; 0: by time only", low=0, may_change=True
     )
     keep_checkpoints: int = option(3, "number of checkpoints to keep", low=1, may_change=True)
-    profile_steps: tuple[int, ...] = option((), "first and last step of a profile for TensorBoard", may_change=True)
+    profile_steps: tuple[int, ...] = option(
+        (), "first and last step of a profile for TensorBoard, such as 10,20; empty: none", may_change=True
+    )
 
 
 def are_strides(values: Sequence[int]) -> bool:

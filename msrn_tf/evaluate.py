@@ -56,7 +56,7 @@ class EvaluationConfig:
     num_cpu_replicas: int = option(1, "logical CPU devices, to try mirroring without GPUs; 1: off", low=1)
     output: str = option("", "file for the metrics (.json)", path="file")
     report: str = option("", "file for the report (.html)", path="file")
-    report_photos: int = option(2, "photos per kind and label in the report", low=1)
+    report_photos: int = option(2, "best and worst photos of each label in the report: this many of each", low=1)
     report_maps: int = option(24, "photos on which the report checks heat-maps; 0: none", low=0)
 
 

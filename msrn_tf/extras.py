@@ -58,4 +58,6 @@ def needs(extra: str) -> Iterator[None]:
         package = EXTRAS[extra].get(module, module) or "a package"
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         what = "is not installed" if missing else f"cannot be imported ({first_line(error)})"
-        raise MissingPackageError(f'{package} {what}: pip install "msrn-tf[{extra}]"') from error
+        raise MissingPackageError(
+            f'{package} {what}: pip install "msrn-tf[{extra}]", or ".[{extra}]" in the folder of the repository'
+        ) from error

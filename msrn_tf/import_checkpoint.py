@@ -50,7 +50,12 @@ class ImportConfig:
     )
     graph_pickle: str = option("", "published graph (voc_adj.pkl …) instead of --label_graph", path="input")
     word_vector_pickle: str = option("", "published word vectors, instead of those in the label graph", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of neighbouring labels", low=0.0, high=1.0)
+    graph_threshold: float = option(
+        DEFAULT_THRESHOLD,
+        "label j is a neighbour of label i if at least this share of the photos of i show j too",
+        low=0.0,
+        high=1.0,
+    )
     head: str = option("mlp", "which of the checkpoint's two heads was trained", choices=tuple(HEAD_PARAMETERS))
     image_size: int = option(448, "height and width in pixels of the checkpoint's training photos", low=32)
     model: str = option("", "model.keras to convert to the published names, with --to_torch", path="input")

@@ -1,4 +1,7 @@
-"""`python -m msrn_tf.predict`: prints the labels of photos, and draws where the model looked."""
+"""`python -m msrn_tf.predict`: prints the labels of photos, and draws where the model looked.
+
+Photos are files, folders or patterns such as 'PHOTOS/**/*.jpg'; - reads paths from standard input, one a line.
+"""
 
 import dataclasses
 import os
@@ -46,7 +49,11 @@ class PredictionConfig:
         "", "folder for heat-maps: for each present label, the photo with its attention", path="folder"
     )
     heatmaps_by: str = option(
-        "label", "an image for each label; the scales side by side; or an image for each group", choices=KINDS
+        "label",
+        "label: an image for each label; scale: the maps of all "
+        "strides side by side; group: an image for each group of "
+        "labels",
+        choices=KINDS,
     )
     sheet: str = option("", f"image file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file")
     batch_size: int = option(16, "photos per batch; at most, with --runner", low=1)

@@ -37,7 +37,9 @@ class PreparationConfig:
     output: str = option("", "folder to write; must be new, empty, or started by the same command", path="folder")
     splits: str = option("", "splits to write, separated by commas; empty: all")
     train_split: str = option("train", "split to count the label graph on")
-    image_size: int = option(448, "--image_size of the later training: the audit counts smaller photos", low=0)
+    image_size: int = option(
+        448, "--image_size of the planned training: the audit counts photos that are smaller", low=0
+    )
     leave_out: str = option(
         "",
         "file of --train_split photos to leave out, one per line, such as near_duplicates.txt of an earlier run",
@@ -54,8 +56,15 @@ class PreparationConfig:
         "bucket",
         low=0,
     )
-    word_vectors: str = option("", "GloVe text file; empty: the label graph has no word vectors", path="input")
-    graph_threshold: float = option(DEFAULT_THRESHOLD, "smallest P(j|i) of an edge in the audit", low=0.0, high=1.0)
+    word_vectors: str = option(
+        "", "text file of GloVe, word2vec or fastText; empty: the label graph has no word vectors", path="input"
+    )
+    graph_threshold: float = option(
+        DEFAULT_THRESHOLD,
+        "in the audit, label j is a neighbour of label i if at least this share of the photos of i show j too",
+        low=0.0,
+        high=1.0,
+    )
     order_seed: int = option(0, "with --runner: seed for the record order", low=0)
 
 

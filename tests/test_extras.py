@@ -64,7 +64,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("extra", "module", "run"), RUNS)
 def test_a_command_without_a_package_says_which_extra_brings_it_and_writes_nothing(folder, extra, module, run):
     answer = command(*run, cwd=folder, absent=[module])
-    assert_refused(answer, f'{EXTRAS[extra][module]} is not installed: pip install "msrn-tf[{extra}]"')
+    package = EXTRAS[extra][module]
+    assert_refused(answer, f'{package} is not installed: pip install "msrn-tf[{extra}]", or ".[{extra}]" in the folder')
     assert os.listdir(folder) == ["photos"] or os.listdir(folder / "served") == []
 
 
