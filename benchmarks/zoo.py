@@ -35,7 +35,7 @@ MODELS = {
     "efficientnet_lite0, msrn, dot products": LITE0 | MSRN | {"attention": "dot_product"},
     "efficientnet_lite0, gap": LITE0 | {"model": "gap"},
     "efficientnet_lite0, csra": LITE0 | {"model": "csra"},
-    "efficientnet_lite0, ml_decoder": LITE0 | {"model": "ml_decoder"},
+    "efficientnet_lite0, ml_decoder": LITE0 | {"model": "ml_decoder", "channels": 768},
     "efficientnet_lite2, msrn": LITE2 | MSRN,
     "efficientnet_lite2, gap": LITE2 | {"model": "gap"},
 }

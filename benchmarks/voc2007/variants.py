@@ -121,6 +121,8 @@ OTHER_HEADS = (
     ("ml_decoder", "3e-4", "1e-4", 6, "--channels=768", "--dropout=0.1"),
     ("ml_decoder", "1e-3", "2e-4", 6, "--channels=768", "--dropout=0.1"),
 )
+BEST_OF_EACH_HEAD = (POOLING_AND_MSRN[1], OTHER_HEADS[0], OTHER_HEADS[2], OTHER_HEADS[4], POOLING_AND_MSRN[0])
+"""On `val`; gmp's was not chosen there: it has gap's rates."""
 
 
 def _unlisted(model, flags):
@@ -284,6 +286,7 @@ GROUPS = {
     "tuning_lite0": _finetuned_rates(POOLING_AND_MSRN),
     "tuning_lite2": _finetuned_rates(POOLING_AND_MSRN, " on Lite2", *LITE2),
     "tuning_peers_finetuned": _finetuned_rates(OTHER_HEADS),
+    "peers_finetuned": _finetuned_rates(BEST_OF_EACH_HEAD),
     "tuning_frozen_lite2": [
         _head(f"{name} on Lite2, rate {rate}", *LITE2, *flags, f"--learning_rate={rate}", "--dropout=0.4")
         for name, flags, rates in (
