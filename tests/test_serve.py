@@ -466,7 +466,7 @@ def mutated(rng, content):
     return bytes(content[: rng.integers(1, len(content))] if rng.random() < 0.3 else content)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_requests_do_no_harm(server, count):
     rng = np.random.default_rng(0)
     whole = predict_request("msrn", "serving_default", {"image_bytes": np.array([PHOTO], object)}).SerializeToString()
