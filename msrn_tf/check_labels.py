@@ -81,11 +81,15 @@ def main(data: DataConfig, config: CheckLabelsConfig) -> None:
     """Checks as configured."""
     with needs("report"):  # cleanlab brings pandas and scikit-learn, which no other command waits for
         from msrn_tf.evaluation.label_errors import MOST_ITERATIONS, fold_numbers, out_of_fold_logits, rank_suspects
+    if not config.model and not config.backbone_weights:
+        raise UserError(
+            "--backbone_weights is missing: with random weights a backbone has learned nothing; give a file"
+        )
     reader = data.open(config.split)
-    extractor = feature_extractor(_model(config, reader.labels))
     examples = read_split(reader, config.split, data.drop_unlabelled)
     decided = read_decisions(data.corrections) if data.corrections else []
     fold_numbers(reader.labels, examples.targets, config.folds, config.seed)  # before anything is computed
+    extractor = feature_extractor(_model(config, reader.labels))
     bad: dict[int, str] = {}
     with ProgressBar("looking at photos", len(examples)) as bar:
         source = _source(extractor, examples, data, config)
@@ -112,10 +116,6 @@ def _model(config, labels) -> MultiLabelClassifier:
     if config.model:
         with argument("model"):
             return load_model(config.model)
-    if not config.backbone_weights:
-        raise UserError(
-            "--backbone_weights is missing: with random weights a backbone has learned nothing; give a file"
-        )
     chosen = ModelConfig(
         model="gap", backbone=config.backbone, backbone_weights=config.backbone_weights, freeze_backbone=True
     )
