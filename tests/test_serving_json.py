@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import tracemalloc
 
 import grpc
 import numpy as np
@@ -138,12 +139,34 @@ def test_what_is_wrong_with_a_request_is_told(document, infos, words):
         (b"\xff\xfe{", "JSON Parse error"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"instances": [' + b"9" * 5000 + b"]}", "JSON Parse error"),
-        (b"[],[]," * (2 << 20), "values; at most"),
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(body, words):
     with pytest.raises(ServingError, match=words):
         rest_json.read_object(body)
+
+
+@pytest.mark.parametrize(
+    "value",
+    (
+        "1", "1.5", "null", "[]", "{}", "[0]", "[[1.5]]", "[1,2,3,4,5]", '"ab"', '"€€"', f'"{"A" * 999}"',
+        rf'"\ud83d\ude00{"a" * 40}"', '{"a":0}', '{"b64":"AAAA"}', '{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6}',
+    ),
+)  # fmt: skip
+def test_the_objects_of_a_body_take_no_more_than_is_counted(value):
+    body = f'{{"instances": [{",".join([value] * 20_000)}]}}'.encode()
+    tracemalloc.start()
+    try:
+        rest_json.read_object(body)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken <= rest_json.object_bytes(body)
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_parsed():
+    with pytest.raises(ServingError, match="values; at most"):
+        rest_json.object_bytes(b"[],[]," * (2 << 20))
 
 
 def test_a_signature_is_named_by_a_string():

@@ -375,7 +375,7 @@ def test_every_port_keeps_to_the_host(server):
 
 def test_what_a_request_expands_to_is_held_until_it_is_answered(doubles):
     rest_port = free_port()
-    options = {"rest_port": rest_port, "max_message_mb": 4, "max_held_mb": 3, "max_request_rows": 1 << 20}
+    options = {"rest_port": rest_port, "max_message_mb": 8, "max_held_mb": 8, "max_request_rows": 1 << 20}
     url = f"http://127.0.0.1:{rest_port}/v1/models/msrn:predict"
     with running_server(doubles, **options) as (_, address):
 
@@ -394,10 +394,25 @@ def test_what_a_request_expands_to_is_held_until_it_is_answered(doubles):
                 assert by_rest(2).json() == {"predictions": [3.0]}
                 assert by_grpc(channel, 2) == (2 << 18, 3.0)
                 answer = by_rest(3)
-                assert answer.status_code == 400 and "more than all may together: 3 MB" in answer.json()["error"]
-                with pytest.raises(grpc.RpcError, match="the requests of all clients hold") as failure:
-                    by_grpc(channel, 3)
-                assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert answer.status_code == 400 and "holds 9 MB, more than all may together" in answer.json()["error"]
+                lists = requests.post(url, data=b'{"instances": [' + b"[]," * 80_000 + b"[]]}")
+                assert lists.status_code == 400 and "holds 10 MB, more than all may together" in lists.json()["error"]
+                with pytest.raises(grpc.RpcError, match="holds 8 MB, more than all may together") as failure:
+                    by_grpc(channel, 8)
+                assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_request_that_never_fits_is_invalid_and_one_that_may_fit_later_is_asked_to_come_again():
+    admission = Admission(8 << 20)
+    with admission.holding(5 << 20):
+        with pytest.raises(ServingError, match="requests of all clients hold 5 MB already; try again") as later:
+            admission.hold(4 << 20)
+        for size, besides in ((9, 0), (4, 5)):
+            with pytest.raises(ServingError, match="holds 9 MB, more than all may together: 8 MB") as never:
+                admission.hold(size << 20, besides << 20)
+            assert never.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        admission.hold(3 << 20, 1 << 20)
+    assert later.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_gzip_that_holds_more_than_it_says_is_refused_before_it_is_unzipped_whole(server):

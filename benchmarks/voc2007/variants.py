@@ -310,8 +310,11 @@ GROUPS = {
         _finetuned("dot product", DOT_PRODUCT),
         Variant("average", LITE0_288, "finetuned", attention="Average"),
         _finetuned("dot product, 4 heads", DOT_PRODUCT, "--attention_heads=4"),
-        _finetuned("msrn, strides 16,32", "--strides=16,32"),
-        _finetuned("dot product, strides 16,32", DOT_PRODUCT, "--strides=16,32"),
+        *(_finetuned(f"msrn, strides {strides}", f"--strides={strides}") for strides in ("16,32", "8,16,32")),
+        *(
+            _finetuned(f"dot product, strides {strides}", DOT_PRODUCT, f"--strides={strides}")
+            for strides in ("16,32", "8,16,32")
+        ),
     ],
     # Looked at on `test`.
     "best_frozen": [

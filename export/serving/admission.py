@@ -28,14 +28,18 @@ class Admission:
         self._max_bytes, self._bytes, self._inside, self._sending, self._is_closed = max_bytes, 0, 0, 0, False
         self._nobody_inside = asyncio.Event()
 
-    def hold(self, size: int) -> None:
+    def hold(self, size: int, besides: int = 0) -> None:
         """Counts bytes of a request until `let_go`.
+
+        Args:
+            size: what comes to be counted.
+            besides: what is counted of the same request already.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED, or INVALID_ARGUMENT where it can never be let in; nothing is counted.
         """
-        if size > self._max_bytes:
-            raise invalid(f"the request holds {size >> 20} MB, more than all may together: {self._max_bytes >> 20} MB")
+        if (own := size + besides) > self._max_bytes:
+            raise invalid(f"the request holds {own >> 20} MB, more than all may together: {self._max_bytes >> 20} MB")
         if self._bytes + size > self._max_bytes:
             raise exhausted(f"the requests of all clients hold {self._bytes >> 20} MB already; try again later")
         self._bytes += size
@@ -45,9 +49,9 @@ class Admission:
         self._bytes -= size
 
     @contextlib.contextmanager
-    def holding(self, size: int) -> Iterator[None]:
+    def holding(self, size: int, besides: int = 0) -> Iterator[None]:
         """`hold`, and `let_go` at the end."""
-        self.hold(size)
+        self.hold(size, besides)
         try:
             yield
         finally:

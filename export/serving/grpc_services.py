@@ -137,7 +137,7 @@ class GrpcServices:
             name, signature = predict_signature(signature_defs, request.model_spec)
             # A few bytes may stand for many: they count before they are made, until they have been used.
             made = tensor_bytes(signature, request.inputs, self._limits)
-            held.enter_context(self._answering.admission.holding(made))
+            held.enter_context(self._answering.admission.holding(made, request.ByteSize()))
             size = request.ByteSize() + made
             inputs = await self._answering.converted(size, tensor_inputs, signature, request.inputs, self._limits)
             return name, inputs, output_names(signature, request.output_filter)
@@ -149,7 +149,8 @@ class GrpcServices:
 
     async def _classify(self, request, context):
         # A context is repeated for each example.
-        with self._answering.admission.holding(min(example_bytes(request.input), self._limits.max_bytes)):
+        made = min(example_bytes(request.input), self._limits.max_bytes)
+        with self._answering.admission.holding(made, request.ByteSize()):
             return await methods.classify(self._manager, request, self._limits, seconds_left(context))
 
     async def _metadata(self, request, _context):

@@ -77,14 +77,20 @@ class RestApi:
     async def _with_body(self, work, spec, body, encoding):
         """Does the work on a body as it is when it is unzipped, which is held as long as the request is."""
         if encoding in ("", "identity"):
-            return await work(spec, body)
+            return await self._with_objects(work, spec, body, len(body))
         if encoding != "gzip":
             raise invalid(f"Content-Encoding {encoding}: only gzip is read")
         # Half a megabyte of gzip may hold 500 of zeros, and says so in its last bytes: that counts before it is made.
         size = min(int.from_bytes(body[-4:], "little"), self.max_body_bytes)
-        with self.answering.admission.holding(size):
+        with self.answering.admission.holding(size, len(body)):
             unzipped = self.answering.converted(len(body) + size, _unzipped, body, size, self.max_body_bytes)
-            return await work(spec, await unzipped)
+            return await self._with_objects(work, spec, await unzipped, len(body) + size)
+
+    async def _with_objects(self, work, spec, body, held):
+        """Does the work on a body whose Python objects are held as long as the request is: they may be much larger."""
+        size = await self.answering.converted(len(body), rest_json.object_bytes, body)
+        with self.answering.admission.holding(size, held):
+            return await work(spec, body)
 
     async def _predict(self, spec, body):
         document = await self.answering.converted(len(body), rest_json.read_object, body)
@@ -113,7 +119,8 @@ class RestApi:
         spec.signature_name = request.model_spec.signature_name
         request.model_spec.CopyFrom(spec)
         # A context is repeated for each example.
-        with self.answering.admission.holding(min(example_bytes(request.input), self._limits.max_bytes)):
+        made = min(example_bytes(request.input), self._limits.max_bytes)
+        with self.answering.admission.holding(made, len(body)):
             return rest_json.write_classes(await methods.classify(self._manager, request, self._limits, self._seconds))
 
     async def _regress(self, _spec, _body):
@@ -154,7 +161,7 @@ class RestHandler(tornado.web.RequestHandler):
             self._refuse_length()
             return
         try:
-            self._rest.answering.admission.hold(len(chunk))
+            self._rest.answering.admission.hold(len(chunk), self._held)
         except ServingError as error:
             self._refuse(error)
             return

@@ -7,6 +7,7 @@ many times its size as Python objects: they are counted before it is parsed.
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,18 +29,29 @@ from msrn_tf.text import is_whole_text
 
 MOST_JSON_VALUES = 1 << 22
 """Numbers, strings, lists and objects of a body: five photos of 448×448 pixels as numbers; as files, any number."""
+OBJECT_BYTES = {b"[": 96, b"{": 192, b",": 32, b'"': 32}
+"""What CPython 3.12 takes for a list, an object, a number and half a string, with its place in the list above it."""
+WIDE_CHARACTER = re.compile(rb"\\u(?!00)")
+"""An escape of what is not Latin-1. Some clients write `=` of base64 as `\\u003d`."""
 LONGEST_VALUE = 80
 KINDS = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}
 """Which JSON numbers, by NumPy's kinds, an input of a kind takes."""
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body. Raises `ServingError`."""
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    values = sum(body.count(mark) for mark in (b"[", b"{", b","))
+def object_bytes(body: bytes) -> int:
+    """As many bytes as a body takes as text and Python objects, or more. Raises `ServingError`: too many values."""
+    counts = {mark: body.count(mark) for mark in OBJECT_BYTES}
+    values = counts[b"["] + counts[b"{"] + counts[b","]
     if values > MOST_JSON_VALUES:
         raise invalid(f"the body holds {values} values; at most {MOST_JSON_VALUES} are allowed. Send photos as base64")
+    character = 1 if body.isascii() and not WIDE_CHARACTER.search(body) else 4
+    return 2 * len(body) * character + sum(number * OBJECT_BYTES[mark] for mark, number in counts.items())
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body that `object_bytes` let in. Raises `ServingError`."""
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
     try:
         document = json.loads(body)
     except RecursionError as error:
