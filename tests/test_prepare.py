@@ -570,6 +570,17 @@ def test_a_record_that_says_it_is_longer_than_its_file_is_a_bad_photo_and_takes_
         calibration_examples(str(shard), DataConfig(), "val", ["a"], 40, 0)
 
 
+def test_a_shard_that_cannot_be_opened_is_not_called_damaged(prepared, tmp_path):
+    for path in prepared[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    examples = read_split(open_dataset("prepared", str(tmp_path)), "val")
+    shard = pathlib.Path(examples[5].image_path)
+    shard.unlink()
+    shard.symlink_to(shard)
+    reason = why_not_decoded(examples[5])
+    assert shard.name in reason and "Too many levels of symbolic links" in reason
+
+
 def test_a_record_with_one_flipped_bit_is_counted_and_named_like_a_bad_photo(prepared, tmp_path):
     for path in prepared[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -17,13 +17,20 @@ _LENGTH = struct.Struct("<Q")
 
 
 def are_whole(path: str | bytes, offsets: Iterable[int]) -> list[bool]:
-    """Whether the records that start at some bytes of a file end within it. All false where it cannot be read."""
+    """Whether the records that start at some bytes of a file end within it.
+
+    All true where the file cannot be opened: TensorFlow cannot open it either, and says why.
+    """
     offsets = list(offsets)
     try:
-        with storage.open_file(os.fsdecode(path), "rb") as file:
+        file = storage.open_file(os.fsdecode(path), "rb")
+    except OSError:
+        return [True] * len(offsets)
+    try:
+        with file:
             size = file.seek(0, os.SEEK_END)
             return [_end(file, offset) <= size for offset in offsets]
-    except OSError:
+    except OSError:  # a broken disk
         return [False] * len(offsets)
 
 
