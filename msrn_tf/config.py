@@ -206,8 +206,8 @@ class ModelConfig:
     strides: tuple[int, ...] = option((8, 16, 32), "strides of the feature maps that labels attend to")
     tap_pooling: str = option(
         "auto",
-        "2×2 maximum pooling of feature maps; auto: where at "
-        "least 7×7 positions remain; published: always; none: never",
+        "2×2 maximum pooling of feature maps; auto: where at least 7×7 positions remain; published: always; "
+        "none: never",
         choices=TAP_POOLINGS,
     )
     dropout: float = option(0.0, "dropout rate in the head", low=0.0, high=0.99)
@@ -220,9 +220,8 @@ class ModelConfig:
     )
     word_vectors: str = option(
         "auto",
-        "text file of GloVe, word2vec or fastText; onehot: a number "
-        "for each label; learned: random at first, then trained; "
-        "auto: those in the label graph file, else random ones that are saved",
+        "text file of GloVe, word2vec or fastText; onehot: a number for each label; learned: random at first, then "
+        "trained; auto: those in the label graph file, else random ones that are saved",
         path="input",
     )
     word_vector_norm: float = option(

@@ -50,9 +50,8 @@ class PredictionConfig:
     )
     heatmaps_by: str = option(
         "label",
-        "label: an image for each label; scale: the maps of all "
-        "strides side by side; group: an image for each group of "
-        "labels",
+        "label: an image for each label; scale: the maps of all strides side by side; group: an image for each group "
+        "of labels",
         choices=KINDS,
     )
     sheet: str = option("", f"image file for an overview of up to {MOST_ON_SHEET} photos and their labels", path="file")
