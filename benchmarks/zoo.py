@@ -32,7 +32,7 @@ MODELS = {
     "mobilenet_v2, gap": MOBILENET | {"model": "gap"},
     "mobilenet_v2, gmp": MOBILENET | {"model": "gmp"},
     "efficientnet_lite0, msrn": LITE0 | MSRN,
-    "efficientnet_lite0, msrn, dot products": LITE0 | MSRN | {"attention": "dot_product"},
+    "efficientnet_lite0, msrn, cosine": LITE0 | MSRN | {"attention": "cosine"},
     "efficientnet_lite0, gap": LITE0 | {"model": "gap"},
     "efficientnet_lite0, csra": LITE0 | {"model": "csra"},
     "efficientnet_lite0, ml_decoder": LITE0 | {"model": "ml_decoder", "channels": 768},

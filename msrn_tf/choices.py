@@ -15,7 +15,7 @@ STRIDES = (8, 16, 32)
 
 MODELS = ("msrn", "gap", "gmp", "csra", "ml_decoder")
 ENCODERS = ("gat", "gcn")
-ATTENTIONS = ("channelwise", "dot_product")
+ATTENTIONS = ("channelwise", "cosine")
 HEADS = ("mlp", "elementwise")
 TAP_POOLINGS = ("auto", "published", "none")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")

@@ -185,13 +185,13 @@ class ModelConfig:
     )
     attention: str = option(
         "channelwise",
-        "how labels attend to a feature map: channel by channel, as published; or dot_product: the average plus what a "
-        "label finds by dot products",
+        "how labels attend to a feature map: channel by channel, as published; or cosine: the average plus what a "
+        "label finds by cosines",
         choices=ATTENTIONS,
     )
     attention_heads: int = option(
         0,
-        "dot_product, csra (1, 2, 4, 6 or 8), ml_decoder: heads; 0: 8 for ml_decoder, otherwise 1",
+        "cosine, csra (1, 2, 4, 6 or 8), ml_decoder: heads; 0: 8 for ml_decoder, otherwise 1",
         low=0,
     )
     residual_weight: float = option(0.1, "csra: weight of what attention adds to the average", low=0.0)

@@ -19,7 +19,7 @@ from msrn_tf.errors import UserError
 from msrn_tf.import_checkpoint import ImportConfig, main, read_label_graph
 from msrn_tf.label_graph import LabelGraph
 from msrn_tf.label_graph.published_pickles import read_array_pickle, read_graph_pickle, read_word_vector_pickle
-from msrn_tf.layers import DotProductAttention
+from msrn_tf.layers import CosineAttention
 from msrn_tf.models.backbones import build_backbone
 from msrn_tf.models.factory import load_model
 from msrn_tf.models.msrn import make_msrn
@@ -167,7 +167,7 @@ def test_there_and_back_keeps_every_bit(small_state, tmp_path, ending, head):
     ("choices", "reason"),
     [
         ({"train_word_vectors": True}, "holds no word vectors, and this model has learned its own"),
-        ({"attention": DotProductAttention()}, "attends channel by channel, and this model by dot products"),
+        ({"attention": CosineAttention()}, "attends channel by channel, and this model by cosines"),
     ],
     ids=["word vectors", "attention"],
 )

@@ -19,8 +19,8 @@ from msrn_tf.config import ModelConfig
 from msrn_tf.errors import UserError
 from msrn_tf.label_graph import LabelGraph, one_hot_word_vectors
 from msrn_tf.layers import (
+    CosineAttention,
     DiffPool,
-    DotProductAttention,
     ElementwiseHead,
     FeatureProjection,
     GraphAttention,
@@ -127,7 +127,7 @@ def test_head_logits_are_float32_under_mixed_precision(head):
 @pytest.mark.parametrize(
     "layer",
     [GraphAttention(3), GraphConvolution(3), GraphConvolution(3, activation="tanh"), DiffPool(2), MLPHead(4, 8, 0.1),
-     ElementwiseHead(4, 0.1), DotProductAttention(2, 8), ResidualAttentionHead(4, 2, 0.3, 0.1),
+     ElementwiseHead(4, 0.1), CosineAttention(2, 8), ResidualAttentionHead(4, 2, 0.3, 0.1),
      QueryDecoderHead(4, 8, 2, 16, 0.1)],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
@@ -189,7 +189,7 @@ def test_real_backbone_weights_load(shared, rng):
         {"model": "gmp", "dropout": 0.2},
         {"model": "csra", "attention_heads": 2, "dropout": 0.2},
         {"model": "ml_decoder", "head_units": 8},
-        {"attention": "dot_product", "attention_heads": 2},
+        {"attention": "cosine", "attention_heads": 2},
         {"backbone": "mobilenet_v2", "tap_pooling": "none"},
     ],
     ids=str,
@@ -269,7 +269,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import sys
 import keras, numpy as np
 from msrn_tf.layers import (
-    DiffPool, DotProductAttention, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead, QueryDecoderHead,
+    DiffPool, CosineAttention, ElementwiseHead, GraphAttention, GraphConvolution, MLPHead, QueryDecoderHead,
     ResidualAttentionHead, SemanticAttention,
 )
 assert keras.backend.backend() == "jax"
@@ -289,7 +289,7 @@ for name, layer, arguments in (
     ("semantic", SemanticAttention(), (positions, semantics)),
     ("mlp", MLPHead(4, 7), (features, assignment)),
     ("elementwise", ElementwiseHead(4), (features, assignment)),
-    ("dot product", DotProductAttention(1, 8), (positions, semantics)),
+    ("cosine", CosineAttention(1, 8), (positions, semantics)),
     ("csra", ResidualAttentionHead(4, 2), (feature_map,)),
     ("ml_decoder", QueryDecoderHead(4, 8, 2, 16), (feature_map,)),
 ):

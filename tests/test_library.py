@@ -154,7 +154,7 @@ def test_a_value_that_photos_cannot_be_read_with_is_a_value_error_that_names_wha
 @pytest.mark.parametrize(
     ("choices", "sentence"),
     [
-        ({"attention": "dotproduct"}, "`attention` must be one of channelwise, dot_product. Received: 'dotproduct'"),
+        ({"attention": "cosines"}, "`attention` must be one of channelwise, cosine. Received: 'cosines'"),
         ({"model": "gpa"}, "`model` must be one of msrn, gap, gmp, csra, ml_decoder. Received: 'gpa'"),
         ({"strides": (64,)}, "`strides` must be some of 8, 16, 32, in order. Received: (64,)"),
         ({"strides": ()}, "`strides` must be some of 8, 16, 32, in order. Received: ()"),

@@ -1,4 +1,4 @@
-"""Attention by dot products, CSRA and ML-Decoder: their equations word for word, PyTorch's parts, every export."""
+"""Attention by cosines, CSRA and ML-Decoder: their equations word for word, PyTorch's parts, every export."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from export.saved_model import write_saved_model
 from export.signatures import combined_maps
 from export.tflite import tflite_bytes
 from msrn_tf.errors import UserError
-from msrn_tf.layers import DotProductAttention, QueryDecoderHead, ResidualAttentionHead
+from msrn_tf.layers import CosineAttention, QueryDecoderHead, ResidualAttentionHead
 from msrn_tf.layers.residual_attention import TEMPERATURES
 from msrn_tf.models.inference_model import inference_model
 
@@ -22,29 +22,57 @@ def filled(layer, rng):
     return layer
 
 
+def cosine(x, y):
+    return x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+
+
 def softmax(x):
     x = np.exp(x - x.max())
     return x / x.sum()
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-def test_dot_product_attention_adds_what_each_label_finds_to_the_average(rng, heads):
+def test_cosine_attention_adds_what_each_label_finds_to_the_average(rng, heads):
     positions, semantics = rng.normal(size=(2, 9, 6)), rng.normal(size=(4, 6))
-    layer = DotProductAttention(heads, key_channels=3)
+    layer = CosineAttention(heads, key_channels=3)
     layer.build(positions.shape, semantics.shape)
     keys, queries = positions @ filled(layer, rng).key_kernel.numpy(), semantics @ layer.query_kernel.numpy()
     expected, width = np.empty((2, 4, 6)), 6 // heads
     for b, k, h in np.ndindex(2, 4, heads):
         part, own = slice(3 * h, 3 * h + 3), slice(width * h, width * h + width)
-        weights = softmax(keys[b, :, part] @ queries[k, part] / np.sqrt(3))
+        cosines = [cosine(key, queries[k, part]) for key in keys[b, :, part]]
+        weights = softmax(8 * np.exp(layer.log_temperature.numpy()[h]) * np.array(cosines))
         expected[b, k, own] = positions[b, :, own].mean(0) + weights @ positions[b, :, own]
     np.testing.assert_allclose(layer(positions, semantics), expected, atol=1e-5)
 
 
-def test_evidence_of_dot_product_attention_sums_to_what_looking_adds(rng):
+def test_no_length_of_keys_or_queries_sharpens_what_cosine_attention_looks_at(rng):
+    positions, semantics = rng.normal(size=(2, 9, 6)), rng.normal(size=(4, 6))
+    layer = CosineAttention(2, key_channels=3)
+    layer.build(positions.shape, semantics.shape)
+    looked_at = filled(layer, rng)(positions, semantics)
+    for weight in (layer.key_kernel, layer.query_kernel):
+        weight.assign(1000 * weight)
+    np.testing.assert_allclose(layer(positions, semantics), looked_at, atol=1e-4)
+    np.testing.assert_allclose(layer(np.zeros((2, 9, 6)), semantics), 0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(tf.zeros((2, 9, 6)), tf.zeros((4, 6))))
+    assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, layer.trainable_weights))
+
+
+def test_a_device_takes_keys_of_zero_which_integers_make_of_short_ones(rng):
+    model = small_model(attention="cosine")
+    model.attention.key_kernel.assign(0 * model.attention.key_kernel)
+    image = rng.integers(0, 256, (model.image_size, model.image_size, 3), dtype=np.uint8)
+    (expected,) = model.probabilities(image[None])
+    classifier = DeviceClassifier("small.tflite", content=tflite_bytes(model, "none", [image[None]]))
+    np.testing.assert_allclose(classifier.scores(image), expected, atol=1e-4)
+
+
+def test_evidence_of_cosine_attention_sums_to_what_looking_adds(rng):
     """Over positions: Σ_d g · (r − 2 · mean of p), what is found over the average taken twice."""
     positions, semantics, gradients = rng.normal(size=(2, 9, 6)), rng.normal(size=(4, 6)), rng.normal(size=(2, 4, 6))
-    layer = DotProductAttention(2, key_channels=3)
+    layer = CosineAttention(2, key_channels=3)
     found = layer(positions, semantics) - 2 * positions.mean(1, keepdims=True)
     maps = layer.evidence_maps(positions, semantics, gradients)
     assert maps.shape == (2, 4, 9)
@@ -137,7 +165,7 @@ def test_ml_decoder_equals_its_equations_in_pytorch(rng, labels):
 CHOICES = [
     {"model": "csra", "attention_heads": 2},
     {"model": "ml_decoder", "head_units": 8},
-    {"attention": "dot_product", "strides": (16, 32)},
+    {"attention": "cosine", "strides": (16, 32)},
 ]
 
 
@@ -160,7 +188,7 @@ def test_logits_are_float32_and_gradients_reach_every_weight_in_half_precision(r
     [
         ({"model": "csra", "attention_heads": 3}, "`attention_heads`=3: csra has temperatures for"),
         ({"model": "ml_decoder", "channels": 12}, "`attention_heads`=8: does not divide `channels`=12"),
-        ({"attention": "dot_product", "attention_heads": 5}, "`attention_heads`=5: does not divide `channels`=16"),
+        ({"attention": "cosine", "attention_heads": 5}, "`attention_heads`=5: does not divide `channels`=16"),
     ],
 )
 def test_heads_that_cannot_be_are_one_sentence(choices, sentence):
@@ -178,7 +206,7 @@ def test_csra_has_heatmaps_of_labels_and_the_others_say_what_they_have(rng):
     with pytest.raises(ValueError, match="`of` must be 'labels'"):
         model.classify_and_explain(images, of="groups")
     assert not small_model(model="ml_decoder").explains
-    attending = small_model(attention="dot_product")
+    attending = small_model(attention="cosine")
     _, maps = attending.classify_and_explain(images, of="groups")
     assert attending.num_groups == 2 and [scale.shape[1] for scale in maps] == [2, 2, 2]
 
@@ -221,5 +249,5 @@ def test_exports_give_the_models_scores(rng, tmp_path, choices):
 
 
 def test_layers_are_found_by_name_when_a_file_is_read():
-    for layer in (DotProductAttention(2), ResidualAttentionHead(3), QueryDecoderHead(3)):
+    for layer in (CosineAttention(2), ResidualAttentionHead(3), QueryDecoderHead(3)):
         assert keras.saving.get_registered_name(type(layer)) == f"msrn_tf>{type(layer).__name__}"

@@ -6,7 +6,7 @@ from unittest import mock
 import keras
 from keras import ops
 
-from msrn_tf.layers import SemanticAttention
+from msrn_tf.layers import CosineAttention, SemanticAttention
 from msrn_tf.models import msrn
 
 SPEED = 10.0
@@ -39,7 +39,26 @@ class LearnedTemperature(SemanticAttention):
         return super().call(positions, semantics * ops.exp(SPEED * ops.cast(self.logarithms, semantics.dtype)))
 
 
-FORMS = {"Average": Average, "LearnedTemperature": LearnedTemperature}
+@keras.saving.register_keras_serializable("study")
+class DotProduct(CosineAttention):
+    """`CosineAttention` with plain dot products, over √key channels (Vaswani et al., arXiv 1706.03762)."""
+
+    def attention_weights(self, positions, semantics):
+        keys = ops.matmul(ops.cast(positions, self.compute_dtype), ops.cast(self.key_kernel, self.compute_dtype))
+        queries = ops.matmul(ops.cast(semantics, "float32"), ops.cast(self.query_kernel, "float32"))
+        keys = ops.transpose(self._by_head(ops.cast(keys, "float32")), (0, 1, 3, 2))
+        return ops.softmax(ops.matmul(self._by_head(ops.expand_dims(queries, 0)) * self.key_channels**-0.5, keys))
+
+
+@keras.saving.register_keras_serializable("study")
+class DotProduct4(DotProduct):
+    """With four heads."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"heads": 4, **kwargs})
+
+
+FORMS = {form.__name__: form for form in (Average, LearnedTemperature, DotProduct, DotProduct4)}
 
 
 def attending(name):

@@ -66,9 +66,12 @@ POLICIES = {
 }
 
 
-DOT_PRODUCT = "--attention=dot_product"
+COSINE = "--attention=cosine"
 LITE0_288 = ("--backbone=efficientnet_lite0", "--backbone_weights=imagenet", "--image_size=288")
 
+
+MSRN_TUNED = ("--learning_rate=2e-3", "--dropout=0.4")
+"""Best on `val`, of 512 channels on EfficientNet-Lite0."""
 
 LITE2 = ("--backbone=efficientnet_lite2",)
 """After `LITE0_288`."""
@@ -79,14 +82,19 @@ def _form(name, *flags, attention=""):
     return Variant(name, (*SMALL, *LITE0_288, *flags), attention=attention)
 
 
-def _head(name, *flags):
+def _head(name, *flags, attention=""):
     """A method's head on a frozen EfficientNet-Lite0, or on what the flags say."""
-    return Variant(name, (*LITE0_288, "--epochs=5", *flags))
+    return Variant(name, (*LITE0_288, "--epochs=5", *flags), attention=attention)
 
 
-def _finetuned(name, *flags):
+def _wide(name, *flags, attention=""):
+    """Of attention, at 512 channels on a frozen EfficientNet-Lite0."""
+    return _head(f"{name}, 512 channels", SHORT_WORDS, *MSRN_TUNED, *flags, attention=attention)
+
+
+def _finetuned(name, *flags, attention=""):
     """A head and EfficientNet-Lite0, trained together."""
-    return Variant(name, (*LITE0_288, *flags), "finetuned")
+    return Variant(name, (*LITE0_288, *flags), "finetuned", attention=attention)
 
 
 def _finetuned_rates(choices, backbone="", *flags):
@@ -242,18 +250,11 @@ GROUPS = {
         _form("msrn"),
         _form("average", attention="Average"),
         _form("learned temperature", attention="LearnedTemperature"),
-        _form("dot product", DOT_PRODUCT),
-        _form("dot product, 4 heads", DOT_PRODUCT, "--attention_heads=4"),
-        _form("dot product, word vectors as they are", DOT_PRODUCT, "--word_vector_norm=0"),
-        _form("dot product, no graph", DOT_PRODUCT, "--graph_threshold=1"),
-        _form("dot product, no groups", DOT_PRODUCT, "--pool_ratio=0"),
-    ],
-    "attention_strides": [
-        *(_form(f"msrn, strides {strides}", f"--strides={strides}") for strides in ("16,32", "8,16,32")),
-        *(
-            _form(f"dot product, strides {strides}", DOT_PRODUCT, f"--strides={strides}")
-            for strides in ("16,32", "8,16,32")
-        ),
+        _form("dot product", attention="DotProduct"),
+        _form("dot product, 4 heads", attention="DotProduct4"),
+        _form("dot product, word vectors as they are", "--word_vector_norm=0", attention="DotProduct"),
+        _form("dot product, no graph", "--graph_threshold=1", attention="DotProduct"),
+        _form("dot product, no groups", "--pool_ratio=0", attention="DotProduct"),
     ],
     # One seed each, to choose by.
     "tuning_peers": [
@@ -272,10 +273,10 @@ GROUPS = {
     + [
         _head(
             f"dot product, rate {rate}, dropout {dropout}",
-            DOT_PRODUCT,
             SHORT_WORDS,
             f"--learning_rate={rate}",
             f"--dropout={dropout}",
+            attention="DotProduct",
         )
         for rate in ("1e-3", "2e-3")
         for dropout in (0.4, 0.6)
@@ -286,33 +287,64 @@ GROUPS = {
         _head("gmp, Lite0", "--model=gmp", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("csra, Lite0", "--model=csra", "--learning_rate=1e-2", "--dropout=0.4"),
         _head("ml_decoder, Lite0", "--model=ml_decoder", *ML_DECODER, "--learning_rate=1e-3"),
-        _head("msrn, Lite0", SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
-        _head("dot product, Lite0", DOT_PRODUCT, SHORT_WORDS, "--learning_rate=2e-3", "--dropout=0.4"),
+        _head("msrn, Lite0", SHORT_WORDS, *MSRN_TUNED),
+        _head("dot product, Lite0", SHORT_WORDS, *MSRN_TUNED, attention="DotProduct"),
+        _head("cosine, Lite0", COSINE, SHORT_WORDS, *MSRN_TUNED),
+    ],
+    "attention_wide": [
+        _wide("msrn"),
+        _wide("average", attention="Average"),
+        _wide("dot product", attention="DotProduct"),
+        _wide("cosine", COSINE),
+        _wide("cosine, no graph", COSINE, "--graph_threshold=1"),
+        _wide("cosine, no groups", COSINE, "--pool_ratio=0"),
+        _wide("cosine, 4 heads", COSINE, "--attention_heads=4"),
+        _wide("cosine, rate 4e-3", COSINE, "--learning_rate=4e-3"),
+        _wide("msrn, rate 4e-3", "--learning_rate=4e-3"),
+        *(
+            _wide(f"{name}, strides {strides}", f"--strides={strides}", *flags)
+            for name, flags in (("msrn", ()), ("cosine", (COSINE,)))
+            for strides in ("16,32", "8,16,32")
+        ),
     ],
     # One seed each, to choose by: the rates of head and backbone.
     "tuning_lite0": _finetuned_rates(POOLING_AND_MSRN),
-    "tuning_lite2": _finetuned_rates(POOLING_AND_MSRN, " on Lite2", *LITE2),
+    "tuning_lite2": [
+        *_finetuned_rates(POOLING_AND_MSRN, " on Lite2", *LITE2),
+        _finetuned("cosine on Lite2, rates 1e-3 and 1e-4, 6 epochs", *LITE2, COSINE),
+    ],
     "tuning_peers_finetuned": _finetuned_rates(OTHER_HEADS),
-    "peers_finetuned": _finetuned_rates(BEST_OF_EACH_HEAD),
+    "peers_finetuned": [
+        *_finetuned_rates(BEST_OF_EACH_HEAD),
+        _finetuned("cosine, rates 1e-3 and 1e-4, 6 epochs", COSINE),
+    ],
     "tuning_frozen_lite2": [
-        _head(f"{name} on Lite2, rate {rate}", *LITE2, *flags, f"--learning_rate={rate}", "--dropout=0.4")
-        for name, flags, rates in (
-            ("gap", ("--model=gap",), ("3e-3", "1e-2", "3e-2")),
-            ("csra", ("--model=csra",), ("3e-3", "1e-2", "3e-2")),
-            ("msrn", (SHORT_WORDS,), ("1e-3", "2e-3", "4e-3")),
-            ("dot product", (DOT_PRODUCT, SHORT_WORDS), ("1e-3", "2e-3", "4e-3")),
+        _head(
+            f"{name} on Lite2, rate {rate}",
+            *LITE2,
+            *flags,
+            f"--learning_rate={rate}",
+            "--dropout=0.4",
+            attention=attention,
+        )
+        for name, flags, rates, attention in (
+            ("gap", ("--model=gap",), ("3e-3", "1e-2", "3e-2"), ""),
+            ("csra", ("--model=csra",), ("3e-3", "1e-2", "3e-2"), ""),
+            ("msrn", (SHORT_WORDS,), ("1e-3", "2e-3", "4e-3"), ""),
+            ("dot product", (SHORT_WORDS,), ("1e-3", "2e-3", "4e-3"), "DotProduct"),
+            ("cosine", (COSINE, SHORT_WORDS), ("1e-3", "2e-3", "4e-3"), ""),
         )
         for rate in rates
     ],
     # With a trained backbone, at 512 channels.
     "attention_finetuned": [
         _finetuned("msrn"),
-        _finetuned("dot product", DOT_PRODUCT),
-        Variant("average", LITE0_288, "finetuned", attention="Average"),
-        _finetuned("dot product, 4 heads", DOT_PRODUCT, "--attention_heads=4"),
-        *(_finetuned(f"msrn, strides {strides}", f"--strides={strides}") for strides in ("16,32", "8,16,32")),
+        _finetuned("average", attention="Average"),
+        _finetuned("dot product", attention="DotProduct"),
+        _finetuned("cosine", COSINE),
         *(
-            _finetuned(f"dot product, strides {strides}", DOT_PRODUCT, f"--strides={strides}")
+            _finetuned(f"{name}, strides {strides}", f"--strides={strides}", *flags)
+            for name, flags in (("msrn", ()), ("cosine", (COSINE,)))
             for strides in ("16,32", "8,16,32")
         ),
     ],

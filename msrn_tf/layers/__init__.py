@@ -1,7 +1,7 @@
 """Keras layers of MSRN: `keras.ops` only, so they run on every Keras backend."""
 
+from msrn_tf.layers.cosine_attention import CosineAttention
 from msrn_tf.layers.diff_pool import DiffPool
-from msrn_tf.layers.dot_product_attention import DotProductAttention
 from msrn_tf.layers.feature_projection import FeatureProjection
 from msrn_tf.layers.graph_attention import GraphAttention
 from msrn_tf.layers.graph_convolution import GraphConvolution
@@ -13,8 +13,8 @@ from msrn_tf.layers.semantic_attention import SemanticAttention
 from msrn_tf.layers.token_map import TokenMap
 
 __all__ = [
+    "CosineAttention",
     "DiffPool",
-    "DotProductAttention",
     "ElementwiseHead",
     "FeatureProjection",
     "GraphAttention",

@@ -15,7 +15,7 @@ from msrn_tf import storage
 from msrn_tf.choices import STRIDES
 from msrn_tf.errors import UserError, first_line
 from msrn_tf.label_graph import LabelGraph
-from msrn_tf.layers import DotProductAttention, QueryDecoderHead, ResidualAttentionHead
+from msrn_tf.layers import CosineAttention, QueryDecoderHead, ResidualAttentionHead
 from msrn_tf.layers.residual_attention import TEMPERATURES
 from msrn_tf.models.backbones import build_backbone, freeze
 from msrn_tf.models.classifier import MultiLabelClassifier
@@ -79,9 +79,9 @@ def create_model(
 
 def _new_msrn(config, common, word_vector_size, policy):
     attention = None
-    if config.attention == "dot_product":
+    if config.attention == "cosine":
         heads = _heads_of_channels(config, 1)
-        attention = DotProductAttention(heads, dtype=policy, name="attention")
+        attention = CosineAttention(heads, dtype=policy, name="attention")
     return make_msrn(
         **common,
         word_vector_size=word_vector_size,

@@ -167,7 +167,7 @@ def _why_unpublishable(model):
     if not all(model.projection.pooled):
         return "the published code pools every feature map, but this model does not; train with `tap_pooling`=published"
     if not isinstance(model.attention, SemanticAttention):
-        return "the published code attends channel by channel, and this model by dot products (`attention`=dot_product)"
+        return "the published code attends channel by channel, and this model by cosines (`attention`=cosine)"
     if model.semantics.train_word_vectors:
         return (
             "the published file holds no word vectors, and this model has learned its own; train with "

@@ -1,13 +1,15 @@
-"""Attention by dot products, beside an average: what a label looks at is added to what everywhere looks like.
+"""Attention by cosines, beside an average: what a label looks at is added to what everywhere looks like.
 
-With positions p `[batch, N, D]`, semantics e `[K, D]` and H heads, each of which has its own keys, queries and part of
-the D channels::
+With positions p `[batch, N, D]`, semantics e `[K, D]` and H heads, each of which has its own keys, queries, temperature
+and part of the D channels::
 
-    w[b,n,k,h] = softmax over n of (p[b,n] Wₕ · e[k] Vₕ) / √key channels
+    w[b,n,k,h] = softmax over n of tₕ · cos(p[b,n] Wₕ, e[k] Vₕ)
     r[b,k,d]   = mean over n of p[b,n,d] + Σₙ w[b,n,k,h(d)] · p[b,n,d]
 
 Channel by channel (`SemanticAttention`), a trained model's weights are nearly equal; here all channels decide together
-where a label looks (Vaswani et al., arXiv 1706.03762), and the average keeps what does not need looking for.
+where a label looks, and the average keeps what does not need looking for. Cosines with a learned temperature are those
+of Swin V2 (Liu et al., arXiv 2111.09883). Plain dot products grow with the lengths of keys and queries, until a label
+looks at one position alone: on VOC 2007 some runs then lose several points.
 """
 
 from typing import Any
@@ -19,9 +21,14 @@ from msrn_tf.layers.semantic_attention import check_channels
 from msrn_tf.type_names import Shape, Tensor
 from msrn_tf.validation import LARGEST_WIDTH, checked_whole
 
+SMALLEST_SQUARE = 1e-6
+"""Next to nothing beside the squared length of a key, in the tens and hundreds in a trained model."""
+FIRST_TEMPERATURE = 8.0
+"""In the beginning: between positions that point the same way and at right angles, weights differ by e⁸ at most."""
+
 
 @keras.saving.register_keras_serializable("msrn_tf")
-class DotProductAttention(keras.layers.Layer):
+class CosineAttention(keras.layers.Layer):
     """Aggregates a feature map once for each semantics vector: its average plus what the vector looks at.
 
     Weights and sums are computed in float32 whatever the dtype policy.
@@ -41,7 +48,7 @@ class DotProductAttention(keras.layers.Layer):
 
     >>> positions = keras.random.normal((2, 49, 16))
     >>> semantics = keras.random.normal((5, 16))
-    >>> tuple(DotProductAttention(heads=2)(positions, semantics).shape)
+    >>> tuple(CosineAttention(heads=2)(positions, semantics).shape)
     (2, 5, 16)
     """
 
@@ -58,9 +65,11 @@ class DotProductAttention(keras.layers.Layer):
         shape = (channels, self.heads * self.key_channels)
         self.key_kernel = self.add_weight(name="key_kernel", shape=shape, initializer="glorot_uniform")
         self.query_kernel = self.add_weight(name="query_kernel", shape=shape, initializer="glorot_uniform")
+        # Of the first one, so that weight decay leads back to it.
+        self.log_temperature = self.add_weight(name="log_temperature", shape=(self.heads,), initializer="zeros")
 
     def call(self, positions: Tensor, semantics: Tensor) -> Tensor:
-        weights, values = self._weights(positions, semantics), self._by_head(ops.cast(positions, "float32"))
+        weights, values = self.attention_weights(positions, semantics), self._by_head(ops.cast(positions, "float32"))
         looked_at = ops.matmul(weights, values)  # [batch, H, K, D / H]
         shape = ops.shape(looked_at)
         looked_at = ops.reshape(ops.transpose(looked_at, (0, 2, 1, 3)), (-1, shape[2], positions.shape[-1]))
@@ -79,19 +88,21 @@ class DotProductAttention(keras.layers.Layer):
             semantics: `[K, D]`.
             gradients: `[batch, K, D]`, of each label's logit with respect to its aggregated features.
         """
-        weights = self._weights(positions, semantics)
+        weights = self.attention_weights(positions, semantics)
         positions = ops.cast(positions, "float32")
         deviation = self._by_head(positions - ops.mean(positions, axis=1, keepdims=True))
         # [batch, H, K, D / H] · [batch, H, D / H, N]
         spoken = ops.matmul(self._by_head(ops.cast(gradients, "float32")), ops.transpose(deviation, (0, 1, 3, 2)))
         return ops.sum((weights + 1 / ops.cast(ops.shape(positions)[1], "float32")) * spoken, axis=1)
 
-    def _weights(self, positions, semantics):
-        """w `[batch, H, K, N]`, float32."""
+    def attention_weights(self, positions: Tensor, semantics: Tensor) -> Tensor:
+        """w `[batch, H, K, N]`, float32: how much of each position a head takes for each semantics vector."""
         keys = ops.matmul(ops.cast(positions, self.compute_dtype), ops.cast(self.key_kernel, self.compute_dtype))
         queries = ops.matmul(ops.cast(semantics, "float32"), ops.cast(self.query_kernel, "float32"))
-        queries = self._by_head(ops.expand_dims(queries, 0)) * self.key_channels**-0.5
-        return ops.softmax(ops.matmul(queries, ops.transpose(self._by_head(ops.cast(keys, "float32")), (0, 1, 3, 2))))
+        keys, queries = self._by_head(ops.cast(keys, "float32")), self._by_head(ops.expand_dims(queries, 0))
+        cosines = ops.matmul(_of_unit_length(queries), ops.transpose(_of_unit_length(keys), (0, 1, 3, 2)))
+        temperatures = FIRST_TEMPERATURE * ops.exp(ops.cast(self.log_temperature, "float32"))
+        return ops.softmax(ops.reshape(temperatures, (-1, 1, 1)) * cosines)
 
     def _by_head(self, x):
         """`[batch, M, H · F]` -> `[batch, H, M, F]`."""
@@ -103,3 +114,8 @@ class DotProductAttention(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads, "key_channels": self.key_channels}
+
+
+def _of_unit_length(vectors):
+    """Of what `ops.normalize` becomes in TFLite, 1 / √0 is no number: keys that integers round to zero have it."""
+    return vectors * ops.rsqrt(ops.sum(ops.square(vectors), axis=-1, keepdims=True) + SMALLEST_SQUARE)
