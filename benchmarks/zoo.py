@@ -37,6 +37,7 @@ MODELS = {
     "efficientnet_lite0, csra": LITE0 | {"model": "csra"},
     "efficientnet_lite0, ml_decoder": LITE0 | {"model": "ml_decoder", "channels": 768},
     "efficientnet_lite2, msrn": LITE2 | MSRN,
+    "efficientnet_lite2, msrn, cosine": LITE2 | MSRN | {"attention": "cosine"},
     "efficientnet_lite2, gap": LITE2 | {"model": "gap"},
 }
 
